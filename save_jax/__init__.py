@@ -1,0 +1,1 @@
+"""SAVE, AVIGATE and vision-only text-video retrieval in JAX/Flax."""

@@ -1,0 +1,187 @@
+"""The configuration every experiment starts from, its checks, and how its numbers become model sizes.
+
+A config is data: `configs/*.py` change values of `base()` and add nothing. `resolve` fills in what depends on the
+method and refuses what cannot work, before anything is loaded.
+"""
+
+import json
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict, config_dict
+
+from save_jax.losses import ALBEF_KINDS
+from save_jax.models.ast import AstSizes
+from save_jax.models.clip import ClipSizes
+from save_jax.models.fusion import FusionSizes
+from save_jax.models.retrieval import ModelSizes
+
+# What the branches of a video make of the method: weights of the branches in the fused tokens, and early alignment.
+METHODS = {
+    ("vision",): {"weights": (1.0,), "albef": "none"},  # CLIP4Clip with this project's score and loss
+    ("vision", "audio"): {"weights": (0.95, 0.05), "albef": "none"},  # AVIGATE
+    ("vision", "audio", "speech"): {"weights": (1.0, 0.5, 0.5), "albef": "pearson"},  # SAVE
+}
+
+
+def base() -> ConfigDict:
+    """SAVE with CLIP ViT-B/32 and AST-base, and the optimisation of the paper (METHODS above for the others)."""
+    c = ConfigDict()
+    c.name = "base"
+    c.seed = 0
+    c.data_dir = ""  # folder of shards
+    c.init_from = ""  # Orbax checkpoint of parameters to start from
+    c.batch_size = 128  # over all devices
+    c.epochs = 5
+    c.steps = 0  # more than 0: this many steps, whatever the epochs come to
+
+    c.data = ConfigDict()
+    c.data.tokenizer = "openai/clip-vit-base-patch32"  # hub name or folder; "data": the one kept with the shards
+    c.data.max_words = 32
+    c.data.max_frames = 12
+    c.data.val_split = "val"  # checkpoints are picked here, never on test
+    c.data.test_split = "test"
+    c.data.threads = 4  # each makes whole batches
+    c.data.prefetch = 8  # batches made ahead, at least as many as threads
+
+    c.model = m = ConfigDict()
+    m.branches = "vision,audio,speech"
+    m.weights = config_dict.placeholder(tuple)  # of the branches; by default the method's
+    m.dtype = "float32"  # of the computation; parameters stay float32
+    m.embed_dim = 512
+    m.head_dim = 64
+    m.image_size = 224
+    m.patch_size = 32
+    m.vision_width = 768
+    m.vision_layers = 12
+    m.text_width = 512
+    m.text_layers = 12
+    m.vocab_size = 49408
+    m.context_length = 77
+    m.ast_width = 768
+    m.ast_layers = 12
+    m.ast_heads = 12
+    m.ast_patch = (16, 16)  # mel bins, time steps
+    m.ast_stride = (10, 10)
+    m.queries = 12
+    m.resampler_layers = 4
+    m.fusion_layers = 4
+    m.temperature = 1.0  # λ of the score
+
+    c.loss = ConfigDict()
+    c.loss.beta = 0.2
+    c.loss.delta = 0.1
+    c.loss.albef = config_dict.placeholder(str)  # by default the method's
+    c.loss.albef_weight = 1.0
+
+    c.optim = o = ConfigDict()
+    o.learning_rate = 1e-4
+    o.weight_decay = 0.2
+    o.warmup = 0.1  # share of all steps
+    o.b1 = 0.9
+    o.b2 = 0.98
+    o.eps = 1e-6
+    o.clip_norm = 1.0
+    o.max_logit_scale = 100.0
+    # First match wins; patterns are searched in names such as "vision/block_3/attention/query/kernel".
+    o.frozen = (
+        "^(vision|text)/position_embedding$",
+        "^text/token_embedding$",
+        "^vision/(class_embedding|patch_embedding/|ln_pre/)",
+        "^ast/(?!norm/)",
+    )
+    o.multipliers = (("query_tokens$", 100.0), ("^(vision|text|ast)/|^logit_scale$", 1e-3))
+
+    c.log_every = 50  # steps between lines of metrics.jsonl
+    c.eval_every = 0  # steps between validations; 0: once an epoch
+    c.checkpoint_every = 0  # steps between checkpoints; 0: with every validation
+    c.keep_last = 1  # checkpoints kept besides the best one
+    return c
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """Fills in the method's defaults and checks the whole; raises ValueError that lists every problem."""
+    config = config.copy_and_resolve_references()
+    branches = tuple(config.model.branches.replace(" ", "").split(","))
+    if branches not in METHODS:
+        known = " | ".join(",".join(b) for b in METHODS)
+        raise ValueError(f"config.model.branches is {config.model.branches!r}; choose {known}")
+    config.model.branches = ",".join(branches)
+    if config.model.weights is None:
+        config.model.weights = METHODS[branches]["weights"]
+    if config.loss.albef is None:
+        config.loss.albef = METHODS[branches]["albef"]
+    m, problems = config.model, []
+    if len(m.weights) != len(branches):
+        problems.append(f"config.model.weights {tuple(m.weights)} are not one for each of the branches {branches}")
+    if config.loss.albef not in ALBEF_KINDS:
+        problems.append(f"config.loss.albef is {config.loss.albef!r}; choose one of {', '.join(ALBEF_KINDS)}")
+    if config.loss.albef != "none" and "audio" not in branches:
+        problems.append(f"config.loss.albef={config.loss.albef} needs the audio branch; branches are {m.branches}")
+    for name in ("embed_dim", "vision_width", "text_width"):
+        if m[name] % m.head_dim:
+            problems.append(f"config.model.{name}={m[name]} is not a multiple of config.model.head_dim={m.head_dim}")
+    if m.image_size % m.patch_size:
+        problems.append(f"config.model.image_size={m.image_size} is not a multiple of patch_size={m.patch_size}")
+    for name in ("max_words", "max_frames"):
+        if not 0 < config.data[name] <= m.context_length:
+            problems.append(
+                f"config.data.{name}={config.data[name]} is not within 1..context_length={m.context_length}"
+            )
+    if config.model.dtype not in ("float32", "bfloat16"):
+        problems.append(f"config.model.dtype is {m.dtype!r}; choose float32 or bfloat16")
+    if problems:
+        raise ValueError("the configuration cannot work:\n  " + "\n  ".join(problems))
+    return config.lock()
+
+
+def model_sizes(config: ConfigDict) -> ModelSizes:
+    """The sizes dataclass of a resolved config."""
+    m = config.model
+    clip = ClipSizes(
+        **{field: m[field] for field in ClipSizes.__dataclass_fields__},
+    )
+    return ModelSizes(
+        clip=clip,
+        ast=AstSizes(m.ast_width, m.ast_layers, m.ast_heads, tuple(m.ast_patch), tuple(m.ast_stride)),
+        fusion=FusionSizes(m.embed_dim, m.head_dim, m.queries, m.resampler_layers, m.fusion_layers),
+        branches=tuple(m.branches.split(",")),
+        weights=tuple(m.weights),
+        dtype=jnp.dtype(m.dtype),
+    )
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    """The same experiment, tiny: a minute on a CPU, to see that everything runs. Data and schedule shrink too."""
+    config.name += "-smoke"
+    config.batch_size, config.steps, config.log_every, config.eval_every = 8, 6, 2, 3
+    config.data.max_frames, config.data.max_words = 2, 12
+    tiny = {
+        "embed_dim": 32,
+        "head_dim": 16,
+        "patch_size": config.model.image_size // 2,
+        "vision_width": 32,
+        "vision_layers": 1,
+        "text_width": 32,
+        "text_layers": 1,
+        "ast_width": 32,
+        "ast_layers": 1,
+        "ast_heads": 2,
+        "ast_patch": (128, 128),
+        "ast_stride": (128, 128),
+        "resampler_layers": 1,
+        "fusion_layers": 1,
+    }
+    config.model.update(tiny)
+    return config
+
+
+def differences(ours: dict, theirs: dict, prefix: str = "") -> list[str]:
+    """Lines `name: ours, there theirs` for every value in which two nested configurations differ."""
+    lines = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        a, b = ours.get(key, "(not set)"), theirs.get(key, "(not set)")
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif json.dumps(a) != json.dumps(b):
+            lines.append(f"{prefix}{key}: {json.dumps(a)} here, {json.dumps(b)} there")
+    return lines

@@ -1,0 +1,136 @@
+"""From shards to numpy batches: `train_iterator` for training pairs, `Split` for evaluation.
+
+Reading by index gives a true global shuffle and an exact resume: the input position is the number of the next batch.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from save_jax.data import records
+from save_jax.data.records import Clip, ShardError, ShardSource
+from save_jax.data.tokenizer import Tokenizer
+from save_jax.data.transforms import ClipToArrays, PairToArrays
+
+Batch = dict[str, np.ndarray]
+
+
+class Pairs:
+    """Every (clip, caption) of a split, in shard order: a grain source of (clip, caption number, clip number)."""
+
+    def __init__(self, source: ShardSource):
+        self._source = source
+        counts = source.caption_counts
+        self._clip = np.repeat(np.arange(len(source)), counts)
+        self._caption = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+    def __len__(self) -> int:
+        return len(self._clip)
+
+    def __getitem__(self, number: int) -> tuple[Clip, int, int]:
+        clip = int(self._clip[number])
+        return self._source[clip], int(self._caption[number]), clip
+
+
+class Data:
+    """The shards of a config: opened, verified and checked against the model before anything is compiled."""
+
+    def __init__(self, config: ConfigDict, splits: tuple[str, ...]):
+        """Raises ShardError or ValueError that says what does not fit and what to do."""
+        directory = config.data_dir
+        paths = {split: records.split_shards(directory, split) for split in splits}
+        for path in tqdm([p for shards in paths.values() for p in shards], "verify shards", unit="shard", leave=False):
+            records.verify_shard(path)
+        self.sources = {split: ShardSource(shards) for split, shards in paths.items()}
+        self.tokenizer = Tokenizer(
+            os.path.join(directory, "tokenizer") if config.data.tokenizer == "data" else config.data.tokenizer
+        )
+        for split, source in self.sources.items():
+            stored = source.settings
+            if stored["image_size"] != config.model.image_size:
+                raise ValueError(
+                    f"{directory}: split {split} holds {stored['image_size']}-pixel frames, the model reads "
+                    f"{config.model.image_size} (config.model.image_size); rebuild with --image-size or change it"
+                )
+            if stored["max_frames"] < config.data.max_frames:
+                raise ValueError(
+                    f"{directory}: split {split} holds up to {stored['max_frames']} frames a clip, the config wants "
+                    f"{config.data.max_frames} (config.data.max_frames); rebuild with --max-frames or lower it"
+                )
+        if self.tokenizer.vocab_size > config.model.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {self.tokenizer.vocab_size} tokens, the model's table {config.model.vocab_size} "
+                "(config.model.vocab_size)"
+            )
+        self.clip_to_arrays = ClipToArrays(
+            self.tokenizer,
+            tuple(config.model.branches.split(",")),
+            config.data.max_words,
+            config.data.max_frames,
+            config.model.image_size,
+        )
+
+    def manifest(self) -> dict:
+        """The manifest that preparation wrote beside the shards."""
+        directory = os.path.dirname(next(iter(self.sources.values())).paths[0])
+        try:
+            with open(os.path.join(directory, records.MANIFEST)) as file:
+                return json.load(file)
+        except (OSError, ValueError) as error:
+            raise ShardError(
+                f"{directory}: no readable {records.MANIFEST} ({error}); run data_prep.build again"
+            ) from error
+
+
+def train_iterator(
+    data: Data, config: ConfigDict, split: str = "train", *, start: int = 0, process: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+    """Endless batches of training pairs in a seeded order, reshuffled every epoch.
+
+    Args:
+        start: number of the first batch to give; the same number gives the same batches, whatever was run before.
+        process, processes: which part of each batch is read here (samples process, process + processes, …).
+    """
+    pairs = Pairs(data.sources[split])
+    if len(pairs) < config.batch_size:
+        raise ValueError(
+            f"split {split} has {len(pairs)} pairs, less than one batch of {config.batch_size}; lower config.batch_size"
+        )
+    dataset = (
+        grain.MapDataset.source(pairs)
+        .seed(config.seed)
+        .shuffle()
+        .repeat()
+        .map(PairToArrays(data.clip_to_arrays))[process::processes]
+        .batch(config.batch_size // processes, drop_remainder=True)
+    )
+    options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
+    iterator = iter(dataset.to_iter_dataset(options))
+    iterator.set_state({"next_index": start})
+    return iterator
+
+
+def steps_per_epoch(data: Data, config: ConfigDict, split: str = "train") -> int:
+    """Whole batches in one pass over all pairs."""
+    return int(data.sources[split].caption_counts.sum()) // config.batch_size
+
+
+def eval_batches(data: Data, config: ConfigDict, split: str) -> Iterator[Batch]:
+    """Every clip of a split once, in order; the last batch is padded to full size with its first clip.
+
+    The caller knows the number of clips and cuts the padding off.
+    """
+    source, size = data.sources[split], config.batch_size
+    padded = np.arange(-(-len(source) // size) * size)
+    padded[len(source) :] = 0
+    dataset = grain.MapDataset.source(padded).map(lambda number: data.clip_to_arrays(source[number])).batch(size)
+    return iter(
+        dataset.to_iter_dataset(
+            grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
+        )
+    )

@@ -1,0 +1,119 @@
+"""CLIP's tokens: text → ids, with CLIP's own cleaning, and a way to learn a small vocabulary of the same shape.
+
+Real runs load CLIP's tokenizer from the hub or from a local folder (`vocab.json`, `merges.txt`). The demo learns one
+from its training captions and keeps it with the shards.
+"""
+
+import html
+import json
+import os
+import re
+
+import ftfy
+import numpy as np
+
+# CLIP's pre-tokenisation, in the syntax of the Rust `tokenizers` library.
+_PATTERN = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+START, END = "<|startoftext|>", "<|endoftext|>"
+MIN_TRANSCRIPT_CHARACTERS = 5  # the reference's rule for transcripts: shorter ones count as missing
+
+
+def clean(text: str) -> str:
+    """CLIP's cleaning: mend broken encodings, unescape HTML twice, fold white space, lower case."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\s+", " ", text).strip().lower()
+
+
+class Tokenizer:
+    """CLIP byte-pair encoding. `source`: a folder with vocab.json and merges.txt, or a name on the Hugging Face hub."""
+
+    def __init__(self, source: str):
+        # Imported here: it takes half a second, and whoever reads shards without texts need not pay for it.
+        from transformers import CLIPTokenizer
+
+        if os.path.isdir(source):
+            paths = [os.path.join(source, name) for name in ("vocab.json", "merges.txt")]
+            missing = [path for path in paths if not os.path.exists(path)]
+            if missing:
+                raise ValueError(f"tokenizer {source!r} lacks {', '.join(missing)}; see config.data.tokenizer")
+            with open(paths[0], encoding="utf-8") as file:
+                vocab = json.load(file)
+            with open(paths[1], encoding="utf-8") as file:
+                lines = [line.split() for line in file if not line.startswith("#version")]
+            merges = [tuple(line) for line in lines if len(line) == 2]
+            # `vocab_file=`, `merges_file=` are accepted by transformers 5 and silently give wrong ids.
+            self._tokenizer = CLIPTokenizer(vocab=vocab, merges=merges)
+        else:
+            try:
+                self._tokenizer = CLIPTokenizer.from_pretrained(source)
+            except Exception as error:  # the hub's errors have no common base
+                raise ValueError(
+                    f"no tokenizer at {source!r}: neither a local folder nor loadable from the hub ({error}); "
+                    "set config.data.tokenizer to a folder with vocab.json and merges.txt"
+                ) from error
+        self.start, self.end = self._tokenizer.convert_tokens_to_ids([START, END])
+        self.vocab_size = len(self._tokenizer)
+        if self.end != self.vocab_size - 1:
+            # The text tower finds the end of a text as its largest id.
+            raise ValueError(
+                f"tokenizer {source!r}: {END} has id {self.end}, must be the largest, {self.vocab_size - 1}"
+            )
+
+    def bpe(self, text: str) -> list[int]:
+        """Ids of a text, without start and end."""
+        return self._tokenizer(clean(text), add_special_tokens=False)["input_ids"]
+
+    def __call__(self, text: str, length: int) -> np.ndarray:
+        """`[start] … [end]`, cut to `length` with the end kept, padded with 0. int32 [length].
+
+        Short texts are encoded as they are, also those under five characters, which the reference blanks.
+        """
+        ids = [self.start, *self.bpe(text)][: length - 1]
+        out = np.zeros(length, np.int32)
+        out[: len(ids) + 1] = [*ids, self.end]
+        return out
+
+    def transcript(self, text: str, length: int) -> np.ndarray:
+        """As `__call__`, but a missing transcript, or one under five characters, is all zeros. int32 [length]."""
+        if len(text.strip()) < MIN_TRANSCRIPT_CHARACTERS:
+            return np.zeros(length, np.int32)
+        return self(text, length)
+
+
+def learn(texts: list[str], directory: str, vocab_size: int) -> None:
+    """Learns a CLIP-shaped vocabulary of at most `vocab_size` tokens and writes vocab.json and merges.txt.
+
+    The order is CLIP's: 256 byte tokens, the same with end-of-word mark, merges, start, end; so the end has the largest
+    id. Deterministic in the texts' words and their frequencies.
+    """
+    import tokenizers
+    from tokenizers import models, pre_tokenizers, trainers
+
+    tokenizer = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(_PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 258, min_frequency=2, end_of_word_suffix="</w>", show_progress=False
+    )
+    tokenizer.train_from_iterator([clean(text) for text in texts], trainer)
+    merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = dict.fromkeys([*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)])
+    room = vocab_size - 2
+    kept = list(tokens)[:room]
+    known = set(kept)
+    merges = [pair for pair in merges if "".join(pair) in known]
+    vocab = {token: number for number, token in enumerate([*kept, START, END])}
+    os.makedirs(directory, exist_ok=True)
+    for name, text in (
+        ("vocab.json", json.dumps(vocab, ensure_ascii=False)),
+        ("merges.txt", "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]) + "\n"),
+    ):
+        temporary = os.path.join(directory, f".{name}.tmp")
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, os.path.join(directory, name))

@@ -1,0 +1,62 @@
+"""One clip's record → the arrays that the model reads. NumPy only: this runs in loader threads."""
+
+import dataclasses
+
+import numpy as np
+import simplejpeg
+
+from save_jax.data.records import FBANK_SHAPE, TEACHER_DIM, Clip
+from save_jax.data.tokenizer import Tokenizer
+
+Example = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipToArrays:
+    """Decodes frames and tokenises the transcript; only what the branches read is made.
+
+    Gives `frames` uint8 [T, S, S, 3] and `frame_mask` bool [T]; with the audio branch `fbank` float16 [1024, 128]
+    (zeros without sound), `has_audio` and `has_teacher` bool, `teacher_video` and `teacher_audio` float32 [1024];
+    with the speech branch `speech_ids` int32 [W].
+    """
+
+    tokenizer: Tokenizer
+    branches: tuple[str, ...]
+    max_words: int
+    max_frames: int
+    image_size: int
+
+    def __call__(self, clip: Clip) -> Example:
+        # More frames than wanted: evenly spaced, positions truncated, as the reference chooses them.
+        positions = range(len(clip.frames))
+        if len(clip.frames) > self.max_frames:
+            positions = np.linspace(0, len(clip.frames) - 1, self.max_frames).astype(int)
+        frames = np.zeros((self.max_frames, self.image_size, self.image_size, 3), np.uint8)
+        for slot, position in enumerate(positions):
+            frames[slot] = simplejpeg.decode_jpeg(clip.frames[position], "RGB")
+        example = {"frames": frames, "frame_mask": np.arange(self.max_frames) < len(positions)}
+        if "audio" in self.branches:
+            teacher = clip.teacher_video is not None and clip.teacher_audio is not None
+            example |= {
+                "fbank": np.zeros(FBANK_SHAPE, np.float16) if clip.fbank is None else clip.fbank,
+                "has_audio": np.bool_(clip.fbank is not None),
+                "has_teacher": np.bool_(teacher),
+                "teacher_video": clip.teacher_video if teacher else np.zeros(TEACHER_DIM, np.float32),
+                "teacher_audio": clip.teacher_audio if teacher else np.zeros(TEACHER_DIM, np.float32),
+            }
+        if "speech" in self.branches:
+            example["speech_ids"] = self.tokenizer.transcript(clip.transcript, self.max_words)
+        return example
+
+
+@dataclasses.dataclass(frozen=True)
+class PairToArrays:
+    """(clip, number of one of its captions, clip number) → the clip's arrays, `text_ids` int32 [W], `clip` int32."""
+
+    clip_to_arrays: ClipToArrays
+
+    def __call__(self, pair: tuple[Clip, int, int]) -> Example:
+        clip, caption, number = pair
+        tokenizer, words = self.clip_to_arrays.tokenizer, self.clip_to_arrays.max_words
+        example = self.clip_to_arrays(clip)
+        return example | {"text_ids": tokenizer(clip.captions[caption], words), "clip": np.int32(number)}
