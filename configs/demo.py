@@ -1,0 +1,46 @@
+"""The demo corpus of data_prep.demo: small towers, all trained from scratch, some minutes on two CPU cores."""
+
+from ml_collections import ConfigDict
+
+from save_jax.config import base, smoke
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """`arg`: "smoke" for a tiny run on the same shards, else empty."""
+    config = base()
+    config.name = "demo"
+    config.data_dir = "data/demo/shards"
+    config.batch_size = 64
+    config.epochs = 30
+    config.data.tokenizer = "data"  # learned from the training captions by data_prep.build
+    config.data.max_frames = 4  # clips last 3 to 5 seconds
+    config.data.max_words = 24
+    config.model.update(
+        {
+            "embed_dim": 64,
+            "head_dim": 32,
+            "image_size": 64,
+            "patch_size": 16,
+            "vision_width": 64,
+            "vision_layers": 2,
+            "text_width": 64,
+            "text_layers": 2,
+            "vocab_size": 1024,
+            "context_length": 32,
+            "ast_width": 64,
+            "ast_layers": 2,
+            "ast_heads": 2,
+            "ast_patch": (128, 32),  # a slice of time with all mel bins: 32 tokens instead of AST-base's 1,212
+            "ast_stride": (128, 32),
+            "resampler_layers": 2,
+            "fusion_layers": 2,
+        }
+    )
+    # There are no pretrained weights to keep: nothing is frozen, and the towers learn as fast as the rest.
+    config.optim.frozen = ()
+    config.optim.multipliers = (("query_tokens$", 10.0),)
+    config.optim.learning_rate = 1e-3
+    config.eval_every = 120
+    if arg not in ("", "smoke"):
+        raise ValueError(f"configs/demo.py:{arg} is unknown; use configs/demo.py or configs/demo.py:smoke")
+    return smoke(config) if arg == "smoke" else config

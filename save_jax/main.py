@@ -1,0 +1,73 @@
+"""The command line: `python -m save_jax.main --config configs/demo.py --workdir runs/demo [--mode=eval]`."""
+
+import os
+import sys
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from save_jax import config as config_lib
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, such as configs/demo.py or configs/demo.py:smoke."
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an unfinished run in it goes on.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, then evaluate; or evaluate the picked checkpoint.")
+
+
+def evaluate(config: ConfigDict, workdir: str) -> dict:
+    """Evaluates a run's picked checkpoint on config.data.test_split and writes results.json and figures."""
+    import jax
+
+    from save_jax import report, sharding, state
+    from save_jax.checkpoint import Checkpoints
+    from save_jax.data import pipeline
+    from save_jax.evaluate import Evaluator
+    from save_jax.models.retrieval import Retrieval
+
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size(config.batch_size, mesh)
+    data = pipeline.Data(config, (config.data.test_split,))
+    model = Retrieval(config_lib.model_sizes(config))
+    like = jax.jit(
+        lambda: state.init_params(model, config, jax.random.key(0)), out_shardings=sharding.replicated(mesh)
+    )()
+    checkpoints = Checkpoints(workdir)
+    best, latest = checkpoints.best(), checkpoints.latest()
+    if best is None:
+        raise ValueError(f"no checkpoint in {workdir}; train first, or give the --workdir of a run")
+    digest = state.digest(checkpoints.restore_params(latest, like))
+    evaluation = Evaluator(model, data, config, mesh).run(
+        checkpoints.restore_params(best, like), config.data.test_split
+    )
+    checkpoints.close()
+    results = report.results(config, evaluation, picked_step=best, params_sha256=digest, data=data)
+    report.write(results, evaluation, data, workdir)
+    return results
+
+
+def run(config: ConfigDict, workdir: str, mode: str) -> None:
+    """Dispatches; what a user can cause ends as one message instead of a traceback."""
+    from save_jax import train
+
+    try:
+        config = config_lib.resolve(config)
+        if mode == "eval":
+            evaluate(config, workdir)
+        else:
+            train.train(config, workdir)
+    except (ValueError, train.TrainingError) as error:
+        sys.exit(f"error: {error}")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+    run(CONFIG.value, WORKDIR.value, MODE.value)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it says that PyTorch is absent; it is meant to be
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

@@ -1,0 +1,1 @@
+"""Flax modules: the towers, the fusion and the whole retrieval model."""

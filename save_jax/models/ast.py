@@ -1,0 +1,43 @@
+"""Audio Spectrogram Transformer: a distilled ViT over a log-mel picture. arXiv 2104.01778."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, exact_gelu
+
+EPSILON = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class AstSizes:
+    """Sizes of the tower. Patch and stride are (mel bins, time steps); AST-base has 16×16 patches, 10 apart."""
+
+    width: int
+    layers: int
+    heads: int
+    patch_size: tuple[int, int]
+    stride: tuple[int, int]
+
+
+class AudioTower(nn.Module):
+    """Log-mel pictures → tokens: the mean of class and distillation token, then the patches, mel row by mel row."""
+
+    sizes: AstSizes
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, fbank: Float[Array, "b time mel"]) -> Float[Array, "b m w"]:
+        s, init = self.sizes, nn.initializers.truncated_normal(0.02)
+        picture = jnp.swapaxes(fbank, 1, 2)[..., None]
+        patches = PatchEmbedding(s.width, s.patch_size, s.stride, True, self.dtype, name="patch_embedding")(picture)
+        extra = [self.param(name, init, (1, 1, s.width)) for name in ("class_token", "distillation_token")]
+        extra = [jnp.broadcast_to(token.astype(self.dtype), (patches.shape[0], 1, s.width)) for token in extra]
+        position = self.param("position_embedding", init, (2 + patches.shape[1], s.width))
+        x = jnp.concatenate([*extra, patches], axis=1) + position.astype(self.dtype)
+        for layer in range(s.layers):
+            x = Block(s.width, s.heads, s.layers, exact_gelu, EPSILON, self.dtype, name=f"block_{layer}")(x)
+        x = jnp.concatenate([x[:, :2].mean(axis=1, keepdims=True), x[:, 2:]], axis=1)
+        return LayerNorm(EPSILON, self.dtype, name="norm")(x)

@@ -1,0 +1,92 @@
+"""CLIP's two towers (ViT and causal text transformer), as OpenAI's code computes them. arXiv 2103.00020."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, quick_gelu
+
+EPSILON = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSizes:
+    """Sizes of both towers. OpenAI's models have `head_dim` 64 throughout."""
+
+    embed_dim: int  # joint width
+    head_dim: int
+    image_size: int
+    patch_size: int
+    vision_width: int
+    vision_layers: int
+    text_width: int
+    text_layers: int
+    vocab_size: int
+    context_length: int
+
+
+class VisionTower(nn.Module):
+    """Pictures → one vector each: class token → ln_post → projection. Not normalised."""
+
+    sizes: ClipSizes
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, pixels: Float[Array, "b s s 3"]) -> Float[Array, "b d"]:
+        s, init = self.sizes, nn.initializers.normal(self.sizes.vision_width**-0.5)
+        patch = (s.patch_size, s.patch_size)
+        patches = PatchEmbedding(s.vision_width, patch, patch, False, self.dtype, name="patch_embedding")(pixels)
+        class_embedding = self.param("class_embedding", init, (s.vision_width,))
+        position = self.param("position_embedding", init, (1 + patches.shape[1], s.vision_width))
+        class_token = jnp.broadcast_to(class_embedding.astype(self.dtype), (patches.shape[0], 1, s.vision_width))
+        x = jnp.concatenate([class_token, patches], axis=1) + position.astype(self.dtype)
+        x = LayerNorm(EPSILON, self.dtype, name="ln_pre")(x)
+        heads = s.vision_width // s.head_dim
+        for layer in range(s.vision_layers):
+            block = Block(
+                s.vision_width, heads, s.vision_layers, quick_gelu, EPSILON, self.dtype, name=f"block_{layer}"
+            )
+            x = block(x)
+        x = LayerNorm(EPSILON, self.dtype, name="ln_post")(x[:, 0])
+        projection = self.param("projection", init, (s.vision_width, s.embed_dim))
+        return x @ projection.astype(self.dtype)
+
+
+class TextTower(nn.Module):
+    """Token ids → the joint-space vector of every position. The id 0 pads and is not masked, as in the reference."""
+
+    sizes: ClipSizes
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, ids: Int[Array, "b w"]) -> Float[Array, "b w d"]:
+        s = self.sizes
+        table = self.param("token_embedding", nn.initializers.normal(0.02), (s.vocab_size, s.text_width))
+        position = self.param("position_embedding", nn.initializers.normal(0.01), (s.context_length, s.text_width))
+        x = (table[ids] + position[: ids.shape[1]]).astype(self.dtype)
+        heads = s.text_width // s.head_dim
+        for layer in range(s.text_layers):
+            block = Block(
+                s.text_width, heads, s.text_layers, quick_gelu, EPSILON, self.dtype, causal=True, name=f"block_{layer}"
+            )
+            x = block(x)
+        x = LayerNorm(EPSILON, self.dtype, name="ln_final")(x)
+        init = nn.initializers.normal(s.text_width**-0.5)
+        return x @ self.param("projection", init, (s.text_width, s.embed_dim)).astype(self.dtype)
+
+
+def at_end_of_text(tokens: Float[Array, "b w d"], ids: Int[Array, "b w"]) -> Float[Array, "b d"]:
+    """The vector at the end-of-text token, which has the largest id of the vocabulary (the first one if several)."""
+    return jnp.take_along_axis(tokens, jnp.argmax(ids, axis=1)[:, None, None], axis=1)[:, 0]
+
+
+def normalize_pixels(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """uint8 pictures [..., 3] → CLIP's normalised pixels; pictures that are float already pass unchanged."""
+    if frames.dtype != jnp.uint8:
+        return frames.astype(dtype)
+    mean = jnp.array([0.48145466, 0.4578275, 0.40821073]) * 255
+    std = jnp.array([0.26862954, 0.26130258, 0.27577711]) * 255
+    return ((frames.astype(jnp.float32) - mean) / std).astype(dtype)

@@ -1,0 +1,127 @@
+"""The figures of a run: loss, recalls over time and by group, gates by kind of clip, queries with their top five."""
+
+import os
+import textwrap
+
+import matplotlib
+import numpy as np
+import simplejpeg
+
+from save_jax.data.pipeline import Data
+from save_jax.evaluate import Evaluation
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+RECALLS = ("R@1", "R@5", "R@10")
+
+
+def loss(rows: list[dict]) -> plt.Figure:
+    """Loss and its parts over steps."""
+    rows = [row for row in rows if "loss" in row]
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name in ("loss", "contrastive", "albef"):
+        if rows and name in rows[0]:
+            axes.plot([row["step"] for row in rows], [row[name] for row in rows], label=name)
+    axes.set(xlabel="step", ylabel="loss", title="training loss", ylim=(0, None))
+    axes.legend()
+    return figure
+
+
+def recalls_over_time(rows: list[dict], picked_step: int) -> plt.Figure:
+    """Text→video recalls of every validation, and the step that was picked."""
+    rows = [row for row in rows if "t2v" in row]
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name in RECALLS:
+        axes.plot([row["step"] for row in rows], [row["t2v"][name] for row in rows], marker=".", label=name)
+    axes.axvline(picked_step, color="grey", linestyle=":", label=f"picked: step {picked_step}")
+    split = rows[0]["split"] if rows else "no"
+    axes.set(xlabel="step", ylabel="percent", title=f"text→video recall, {split} split", ylim=(0, 100))
+    axes.legend()
+    return figure
+
+
+def recalls_by_group(test: dict) -> plt.Figure:
+    """Text→video recalls of all queries and of every group."""
+    groups = {"all": test["t2v"]} | {name: group["t2v"] for name, group in test["groups"].items()}
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for offset, name in enumerate(RECALLS):
+        bars = axes.bar(
+            np.arange(len(groups)) + 0.27 * (offset - 1), [g[name] for g in groups.values()], 0.25, label=name
+        )
+        axes.bar_label(bars, fmt="%.0f", fontsize=8)
+    axes.set_xticks(range(len(groups)), [f"{name}\n{group['queries']} queries" for name, group in groups.items()])
+    axes.set(ylabel="percent", title="text→video recall by what the query is about", ylim=(0, 108))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def gates(table: dict) -> plt.Figure:
+    """Mean absolute gates of each branch by kind of clip."""
+    figure, panels = plt.subplots(1, len(table), figsize=(5.5 * len(table), 4), squeeze=False, sharey=True)
+    for axes, (branch, tags) in zip(panels[0], table.items(), strict=True):
+        for offset, kind in enumerate(("attention", "mlp")):
+            bars = axes.bar(
+                np.arange(len(tags)) + 0.4 * (offset - 0.5), [row[kind] for row in tags.values()], 0.38, label=kind
+            )
+            axes.bar_label(bars, fmt="%.2f", fontsize=7)
+        axes.set_xticks(range(len(tags)), [f"{tag}\n{row['clips']}" for tag, row in tags.items()], fontsize=8)
+        axes.set(title=f"{branch} branch", ylim=(0, 1.05))
+    panels[0][0].set_ylabel("mean absolute gate")
+    panels[0][-1].legend()
+    figure.suptitle("how far the gates open, by kind of clip (number of clips below)")
+    return figure
+
+
+def _example_queries(evaluation: Evaluation, count: int) -> list[int]:
+    """Evenly spaced captions of every group, so that the choice flatters nobody."""
+    chosen = []
+    names = sorted(set(evaluation.groups))
+    for name in names:
+        members = [i for i, group in enumerate(evaluation.groups) if group == name]
+        positions = np.linspace(0, len(members) - 1, max(count // len(names), 1)).astype(int)
+        chosen += [members[position] for position in positions]
+    return chosen[:count]
+
+
+def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> plt.Figure:
+    """A few queries with the middle frames of their top five; the right video has a green frame."""
+    source = data.sources[split]
+    queries = _example_queries(evaluation, count)
+    figure, panels = plt.subplots(len(queries), 5, figsize=(9, 1.75 * len(queries)), squeeze=False)
+    for row, query in zip(panels, queries, strict=True):
+        owner = evaluation.owners[query]
+        order = np.argsort(-evaluation.scores[query], kind="stable")
+        rank = int((evaluation.scores[query] >= evaluation.scores[query, owner]).sum())
+        for axes, video in zip(row, order[:5], strict=False):
+            frames = source[int(video)].frames
+            if frames:
+                axes.imshow(simplejpeg.decode_jpeg(frames[len(frames) // 2], "RGB"))
+            right = video == owner
+            axes.set_title(evaluation.ids[video], fontsize=7, color="green" if right else "black")
+            axes.spines[:].set(color="limegreen" if right else "lightgrey", linewidth=4 if right else 1)
+        for axes in row:
+            axes.set(xticks=[], yticks=[])
+        label = f"{evaluation.groups[query]}: “{evaluation.captions[query]}”\nrank {rank}"
+        row[0].set_ylabel(textwrap.fill(label, 26), rotation=0, ha="right", va="center", fontsize=8)
+    figure.suptitle("queries and the five videos ranked first")
+    return figure
+
+
+def write_all(rows: list[dict], results: dict, evaluation: Evaluation, data: Data, directory: str) -> list[str]:
+    """Writes every figure as PNG and returns the paths."""
+    os.makedirs(directory, exist_ok=True)
+    figures = {
+        "loss": loss(rows),
+        "recalls": recalls_over_time(rows, results["picked_step"]),
+        "groups": recalls_by_group(results["test"]),
+        "examples": examples(evaluation, data, results["split"]),
+    }
+    if results["test"]["gates"]:
+        figures["gates"] = gates(results["test"]["gates"])
+    paths = []
+    for name, figure in figures.items():
+        paths.append(os.path.join(directory, f"{name}.png"))
+        figure.savefig(paths[-1], dpi=110, bbox_inches="tight")
+        plt.close(figure)
+    return paths
