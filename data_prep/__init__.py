@@ -1,0 +1,1 @@
+"""From media files and annotations to the TFRecord shards that `save_jax` trains on."""

@@ -1,0 +1,243 @@
+"""What the clips of the demo corpus are: a seed and a number of clips become a list of scenes, before any pixel exists.
+
+A scene holds everything about one clip that is not a picture or a sound: its split, what is seen, heard and said, its
+captions, its transcript and the two vectors in place of ImageBind's (a sound's vector is near a picture's when
+the sound belongs to what the picture shows). Pure NumPy random: no files, no encoding.
+"""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from data_prep.demo_captions import EVENT_WORDS, KINDS, MOTIONS, PLACES, SOUND, SOUND_SPEECH, SPEECH, VISION, caption
+from data_prep.demo_topics import INVENTED_LINES, TOPICS, VOCABULARY
+
+# Every event belongs to two objects or more: the picture alone does not tell the sound.
+BELONGING = {
+    "car": ("engine", "siren", "rain", "applause"),
+    "bird": ("birdsong", "rain", "whistle"),
+    "bell": ("bell", "applause", "birdsong", "ring"),
+    "drum": ("drumbeat", "applause", "whistle"),
+    "boat": ("engine", "thunder", "siren", "bell"),
+    "dog": ("bark", "whistle", "thunder", "birdsong"),
+    "clock": ("ticking", "bell", "ring"),
+    "train": ("engine", "whistle", "bell"),
+    "house": ("rain", "thunder", "bark", "ring"),
+    "phone": ("ring", "ticking", "siren", "drumbeat"),
+}
+OBJECTS, EVENTS = tuple(BELONGING), tuple(EVENT_WORDS)
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "turquoise")
+SIZES = ((320, 240), (240, 320), (256, 144), (144, 256), (176, 176), (200, 150))
+FRAME_RATES = (Fraction(12), Fraction(24), Fraction(30000, 1001), Fraction(30))
+AUDIO_FORMATS = ((44100, "stereo"), (48000, "stereo"), (22050, "mono"), (16000, "mono"))
+VOICES = ("en-us", "en-gb-x-rp", "en-us+f3", "en-us+m3", "en-gb-scotland", "en-us+f2", "en-gb-x-rp+m7", "en-us+Annie")
+
+SPLITS = {"train": 640 / 900, "validate": 60 / 900, "test": 200 / 900}  # names as MSRVTT_data.json spells them
+RELATED, MUSIC, SILENT, NO_TRACK = BEDS = ("related", "music", "silent", "no-track")
+BED_SHARES = (0.50, 0.34, 0.04, 0.12)
+SPEECH_SHARE = 0.60  # of all clips, though only clips with an audible bed can have it
+TEST_KIND_SHARES = (0.50, 0.23, 0.17, 0.10)  # in the order of KINDS; the paper's query groups
+CAPTIONS_PER_CLIP = 6
+INVENTED_SHARE = 0.08
+WORD_ERROR_RATE = 0.10
+MIN_CLIPS = 20  # below this a split runs empty or a test caption kind finds no clip
+TEACHER_SIZE = 1024
+_VECTOR_NAMES = tuple(("object", thing) for thing in OBJECTS) + tuple(
+    ("sound", sound) for sound in (*EVENTS, MUSIC, SILENT, "speech")
+)
+_STREAMS = ("plan", "clip", "vectors", "test captions", "media")
+
+
+@dataclass(frozen=True)
+class Scene:
+    video_id: str
+    split: str
+    thing: str
+    colour: str
+    place: str
+    motion: str
+    bed: str  # one of BEDS
+    event: str | None  # only for a related bed
+    topic: int | None  # index into TOPICS, only if there is speech
+    sentence: str | None
+    voice: str
+    words_per_minute: int
+    size: tuple[int, int]  # width, height
+    frame_rate: Fraction
+    frames: int
+    audio_rate: int
+    audio_layout: str
+    captions: tuple[tuple[str, str], ...]  # (kind, text)
+    transcript: str | None
+    teacher_video: np.ndarray
+    teacher_audio: np.ndarray | None  # None without a sound track
+
+    @property
+    def tags(self) -> str:
+        return self.bed if self.topic is None else f"{self.bed} speech"
+
+    def caption(self, kind: str, rng: np.random.Generator) -> str:
+        topic_words = None if self.topic is None else TOPICS[self.topic][:2]
+        attributes = {name: getattr(self, name) for name in ("thing", "colour", "place", "motion", "event")}
+        return caption(kind, rng, **attributes, topic_words=topic_words)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The caption kinds that this clip's sound permits."""
+        heard, said = self.event is not None, self.topic is not None
+        return tuple(k for k, ok in zip(KINDS, (True, heard, said, heard and said), strict=True) if ok)
+
+
+def generator(seed: int, stream: str, clip: int = 0) -> np.random.Generator:
+    """Random numbers of one purpose and clip: independent of every other, so clips can be made in any order."""
+    return np.random.default_rng(np.random.SeedSequence([seed, clip], spawn_key=(_STREAMS.index(stream),)))
+
+
+def shares_to_counts(total: int, shares: tuple[float, ...]) -> list[int]:
+    """Whole numbers that sum to total and are nearest to the shares (largest remainders are rounded up)."""
+    exact = np.round(total * np.array(shares), 9)
+    counts = np.floor(exact).astype(int)
+    order = np.argsort(counts - exact, kind="stable")
+    counts[order[: total - counts.sum()]] += 1
+    return counts.tolist()
+
+
+def sample_scenes(clips: int, seed: int) -> list[Scene]:
+    if clips < MIN_CLIPS:
+        raise ValueError(f"{clips} clips are too few for train, val and test; ask for at least {MIN_CLIPS} (--clips)")
+    if seed < 0:
+        raise ValueError(f"seed {seed} is negative; choose 0 or more (--seed)")
+    plan = generator(seed, "plan")
+    vectors = _unit(generator(seed, "vectors").normal(size=(len(_VECTOR_NAMES), TEACHER_SIZE)))
+    vector_of = dict(zip(_VECTOR_NAMES, vectors, strict=True))
+    scenes: list[Scene] = []
+    for split, size in zip(SPLITS, shares_to_counts(clips, tuple(SPLITS.values())), strict=True):
+        beds = np.repeat(BEDS, shares_to_counts(size, BED_SHARES))
+        audible = np.flatnonzero(np.isin(beds, (RELATED, MUSIC)))
+        spoken = np.zeros(size, bool)
+        spoken[plan.choice(audible, min(round(SPEECH_SHARE * size), len(audible)), replace=False)] = True
+        order = plan.permutation(size)
+        sampled = [
+            _sample_scene(len(scenes) + k, seed, split, str(beds[j]), bool(spoken[j]), vector_of)
+            for k, j in enumerate(order)
+        ]
+        scenes += _with_test_captions(sampled, generator(seed, "test captions")) if split == "test" else sampled
+    return scenes
+
+
+def _sample_scene(
+    i: int, seed: int, split: str, bed: str, spoken: bool, vector_of: dict[tuple[str, str], np.ndarray]
+) -> Scene:
+    rng = generator(seed, "clip", i)
+
+    def one_of(options: tuple) -> object:
+        return options[rng.integers(len(options))]
+
+    thing = one_of(OBJECTS)
+    event = one_of(BELONGING[thing]) if bed == RELATED else None
+    topic = int(rng.integers(len(TOPICS))) if spoken else None
+    sentence = one_of(TOPICS[topic].sentences) if spoken else None
+    frame_rate = one_of(FRAME_RATES)
+    audio_rate, audio_layout = one_of(AUDIO_FORMATS)
+    if spoken:
+        transcript = misheard(sentence, rng)
+    else:
+        invents = bed != NO_TRACK and rng.random() < INVENTED_SHARE
+        transcript = one_of(INVENTED_LINES) if invents else None
+    scene = Scene(
+        video_id=f"video{i}",
+        split=split,
+        thing=thing,
+        colour=one_of(COLOURS),
+        place=one_of(tuple(PLACES)),
+        motion=one_of(tuple(MOTIONS)),
+        bed=bed,
+        event=event,
+        topic=topic,
+        sentence=sentence,
+        voice=one_of(VOICES),
+        words_per_minute=int(rng.integers(165, 215)),
+        size=one_of(SIZES),
+        frame_rate=frame_rate,
+        frames=round(rng.uniform(3, 5) * frame_rate),
+        audio_rate=audio_rate,
+        audio_layout=audio_layout,
+        captions=(),
+        transcript=transcript,
+        teacher_video=_teacher_video(thing, vector_of, rng),
+        teacher_audio=None if bed == NO_TRACK else _teacher_audio(event or bed, spoken, vector_of, rng),
+    )
+    if split == "test":
+        return scene  # captioned later, when it is known which test clips there are
+    return _with_captions(scene, _spread_kinds(scene.kinds, rng), rng, taken=set())
+
+
+def _spread_kinds(permitted: tuple[str, ...], rng: np.random.Generator) -> list[str]:
+    """Kinds of six captions: two of vision, the rest dealt in turn over what is permitted, the rarest kinds first."""
+    dealt = [permitted[-1 - j % len(permitted)] for j in range(CAPTIONS_PER_CLIP - 2)]
+    return [str(kind) for kind in rng.permutation([VISION, VISION, *dealt])]
+
+
+def _with_captions(scene: Scene, kinds: list[str], rng: np.random.Generator, taken: set[str]) -> Scene:
+    """Words one caption per kind, none of them in taken, and adds them to taken."""
+    captions = []
+    for kind in kinds:
+        text = scene.caption(kind, rng)
+        for _ in range(100):  # not for ever: a corpus of very many clips needs more captions than there are wordings
+            if text not in taken:
+                break
+            text = scene.caption(kind, rng)
+        taken.add(text)
+        captions.append((kind, text))
+    return replace(scene, captions=tuple(captions))
+
+
+def _with_test_captions(scenes: list[Scene], rng: np.random.Generator) -> list[Scene]:
+    """One caption each, the kinds in their exact shares, on random clips among those that permit them."""
+    counts = dict(zip(KINDS, shares_to_counts(len(scenes), TEST_KIND_SHARES), strict=True))
+    kind_of: dict[int, str] = {}
+    for kind in (SOUND_SPEECH, SPEECH, SOUND):  # the pickiest kind first, or it might find its clips taken
+        free = [j for j, scene in enumerate(scenes) if kind in scene.kinds and j not in kind_of]
+        chosen = rng.choice(free, min(counts[kind], len(free)), replace=False) if free else []
+        kind_of |= dict.fromkeys((int(j) for j in chosen), kind)
+    taken: set[str] = set()
+    return [_with_captions(scene, [kind_of.get(j, VISION)], rng, taken) for j, scene in enumerate(scenes)]
+
+
+def misheard(sentence: str, rng: np.random.Generator) -> str:
+    """The sentence as a speech recogniser gives it: some words replaced by others, dropped or mangled."""
+    heard = []
+    for word in sentence.split():
+        if rng.random() >= WORD_ERROR_RATE:
+            heard.append(word)
+            continue
+        match rng.integers(3):
+            case 0:
+                heard.append(VOCABULARY[rng.integers(len(VOCABULARY))])
+            case 1:
+                pass
+            case _:
+                letter = int(rng.integers(len(word)))
+                heard.append(word[:letter] + "aeioust"[rng.integers(7)] + word[letter:])
+    return " ".join(heard)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def _noise(rng: np.random.Generator) -> np.ndarray:
+    return 0.5 * _unit(rng.normal(size=TEACHER_SIZE))
+
+
+def _teacher_video(thing: str, vector_of: dict[tuple[str, str], np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    sounds = sum(vector_of["sound", event] for event in BELONGING[thing])
+    return _unit(sounds + vector_of["object", thing] + _noise(rng)).astype(np.float32)
+
+
+def _teacher_audio(
+    sound: str, spoken: bool, vector_of: dict[tuple[str, str], np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    speech = 0.4 * spoken * vector_of["sound", "speech"]
+    return _unit(vector_of["sound", sound] + speech + _noise(rng)).astype(np.float32)
