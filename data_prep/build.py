@@ -1,0 +1,177 @@
+"""Builds the shards of a corpus: media and annotations in, TFRecord shards, indexes and a manifest out.
+
+    python -m data_prep.build --corpus demo --root DIR --out DIR/shards
+
+Running the same command again does only what is missing. One build writes to a folder at a time. The manifest is
+written last: a folder with a manifest is complete.
+"""
+
+import argparse
+import glob
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+import loky
+from tqdm import tqdm
+
+from data_prep import manifest, prepare, teacher
+from data_prep.corpora import CORPORA, Corpus, Sample
+from save_jax.data import records, tokenizer
+
+_SHOWN = 10  # failures in the printed summary
+
+
+def build(
+    corpus: Corpus,
+    root: str,
+    out: str,
+    settings: Mapping,
+    clips_per_shard: int = 128,
+    jobs: int = 1,
+    function: prepare.Prepare = prepare.prepare,
+) -> dict:
+    """Writes what is missing in `out` and returns the manifest.
+
+    `settings`: corpus, image_size, max_frames. Clips that fail are left out of train; in val and test they stay,
+    without frames, because a gallery must be complete. Raises ValueError (ShardError) for wrong annotations and for
+    shards in `out` that another corpus or other settings made.
+    """
+    if clips_per_shard < 1 or jobs < 1 or settings["image_size"] < 1 or settings["max_frames"] < 1:
+        raise ValueError("--clips-per-shard, --jobs, --image-size and --max-frames must be at least 1")
+    splits = {split: samples for split, samples in corpus.read(root).items() if samples}
+    samples = list(itertools.chain(*splits.values()))
+    teacher.require_reader([p for s in samples for p in (s.teacher_video, s.teacher_audio) if p])
+    os.makedirs(out, exist_ok=True)
+    shards = _plan(splits, out, clips_per_shard)
+    missing = [(path, part) for path, part in shards.items() if not _finished(path, part, settings)]
+    for leftover in glob.glob(os.path.join(glob.escape(out), "*.tmp-*")):  # of a build that was killed
+        os.remove(leftover)
+    manifest_path = os.path.join(out, records.MANIFEST)
+    if missing and os.path.exists(manifest_path):
+        os.remove(manifest_path)
+    if corpus.learn_tokenizer and "train" in splits:
+        _learn_tokenizer(splits["train"], os.path.join(out, "tokenizer"))
+
+    total = sum(len(part) for _, part in missing)
+    with prepare.Workers(jobs) as workers, tqdm(total=total, unit="clip", disable=not total) as bar:
+        clips = workers.run(function, (sample for _, part in missing for sample in part), settings)
+        for path, part in missing:
+            records.write_shard(path, _kept(path, part, clips, bar), settings)
+
+    by_split = {split: [path for path, part in shards.items() if part[0].split == split] for split in splits}
+    manifest.write_tfds_metadata(out, settings["image_size"], by_split)
+    result = manifest.make_manifest(out, settings, by_split)
+    manifest.write_json(manifest_path, result)
+    return result
+
+
+def _plan(splits: Mapping[str, Sequence[Sample]], out: str, clips_per_shard: int) -> dict[str, Sequence[Sample]]:
+    """Path of each shard → its samples. Raises ShardError if the folder holds shards of another division."""
+    plan = {}
+    for split, samples in splits.items():
+        count = -(-len(samples) // clips_per_shard)
+        for number in range(count):
+            part = samples[number * clips_per_shard : (number + 1) * clips_per_shard]
+            plan[os.path.join(out, records.shard_name(split, number, count))] = part
+    found = glob.glob(os.path.join(glob.escape(out), "clips-*.tfrecord-*" + records.INDEX_SUFFIX))
+    if strange := sorted({path.removesuffix(records.INDEX_SUFFIX) for path in found} - set(plan)):
+        raise records.ShardError(
+            f"{out} holds {strange[0]} ({len(strange)} such shards), which this run would not write (its first is "
+            f"{next(iter(plan), 'none')}); give the --corpus and --clips-per-shard of the first run, or another --out"
+        )
+    return plan
+
+
+def _finished(path: str, samples: Sequence[Sample], settings: Mapping) -> bool:
+    """Whether the shard is there and is the one wanted. Raises ShardError if it was made of something else."""
+    if not (os.path.exists(path) and os.path.exists(path + records.INDEX_SUFFIX)):
+        return False
+    index = records.read_index(path)
+    if index["settings"] != dict(settings):
+        raise records.ShardError(
+            f"{path} was built with {index['settings']}, this run has {dict(settings)}; use the same settings, or "
+            "another --out, or delete the shards"
+        )
+    if not os.path.exists(path + manifest.REPORT_SUFFIX):
+        return False
+    wanted, have = [sample.id for sample in samples], {*index["ids"], *manifest.read_report(path)["left_out"]}
+    if have != set(wanted):
+        example = sorted(have ^ set(wanted))[0]
+        raise records.ShardError(
+            f"{path} holds {len(have)} clips, the annotations put {len(wanted)} there, and {example!r} is in one "
+            "only; the corpus has changed: use another --out, or delete the shards"
+        )
+    return True
+
+
+def _kept(path: str, samples: Sequence[Sample], clips: Iterator[records.Clip], bar: tqdm) -> Iterator[records.Clip]:
+    """The clips that go into this shard. Its report is written when the last has passed, before the index is."""
+    report = manifest.ShardReport()
+    for sample in samples:
+        clip = next(clips)
+        left_out = bool(clip.failed) and sample.split == "train"
+        report.add(sample, clip, left_out)
+        bar.update()
+        if not left_out:
+            yield clip
+    report.write(path)
+
+
+def _learn_tokenizer(samples: Sequence[Sample], directory: str) -> None:
+    """A vocabulary from the training captions, unless there is one. Whole or not at all."""
+    if os.path.exists(directory):
+        return
+    temporary = directory + ".unfinished"
+    shutil.rmtree(temporary, ignore_errors=True)
+    tokenizer.learn([caption for sample in samples for caption in sample.captions], temporary, vocab_size=1024)
+    os.replace(temporary, directory)
+
+
+def summary(result: Mapping, out: str) -> str:
+    """What was built, in a few lines, with the first failures and their shard's split."""
+    lines = []
+    for split, counts in result["counts"].items():
+        lines.append(f"{split:6}" + "  ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in manifest.COUNTS))
+    size = sum(shard["bytes"] for shard in result["shards"].values())
+    lines.append(f"{len(result['shards'])} shards, {size / 1e6:.1f} MB in {out}")
+    failures = list(result["failed"].items())
+    if failures:
+        lines.append(f"{len(failures)} clips failed (left out of train, kept without frames in val and test):")
+        lines += [f"  {clip_id}: {reason}" for clip_id, reason in failures[:_SHOWN]]
+        if len(failures) > _SHOWN:
+            lines.append(f"  … all of them in {os.path.join(out, records.MANIFEST)}")
+        lines.append("To try them again, mend the files, delete the shards that hold them and run the same command.")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="data_prep.build", description=__doc__.split("\n")[0])
+    parser.add_argument("--corpus", required=True, choices=sorted(CORPORA))
+    parser.add_argument("--root", required=True, help="folder of the official layout")
+    parser.add_argument("--out", required=True, help="folder for the shards")
+    parser.add_argument("--jobs", type=int, default=loky.cpu_count(), help="worker processes (default: %(default)s)")
+    parser.add_argument("--image-size", type=int, help="side of the frames in pixels (default: the corpus's)")
+    parser.add_argument("--max-frames", type=int, help="frames per clip (default: the corpus's)")
+    parser.add_argument("--clips-per-shard", type=int, default=128)
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip failed")
+    args = parser.parse_args(argv)
+    corpus = CORPORA[args.corpus]
+    settings = {
+        "corpus": corpus.name,
+        "image_size": corpus.image_size if args.image_size is None else args.image_size,
+        "max_frames": corpus.max_frames if args.max_frames is None else args.max_frames,
+    }
+    try:
+        result = build(corpus, args.root, args.out, settings, args.clips_per_shard, args.jobs)
+    except (ValueError, OSError) as error:
+        print(f"data_prep.build: {error}", file=sys.stderr)
+        return 1
+    print(summary(result, args.out))
+    return int(args.strict and bool(result["failed"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What a folder of shards says about itself: a report beside each shard, the manifest, TensorFlow Datasets metadata.
+
+A shard's report holds what its index does not: the clips left out and why, and counts. It is written before the index,
+so that a finished shard always has one, and a build that is resumed counts right without reading shards.
+"""
+
+import collections
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from data_prep.corpora import Sample
+from save_jax.data import records
+
+REPORT_SUFFIX = ".report.json"
+_PACKAGES = ("save_jax", "av", "numpy", "pillow", "simplejpeg", "kaldi-native-fbank")
+COUNTS = ("clips", "captions", "with_sound", "with_transcript", "with_teacher", "failed", "empty_captions")
+
+
+def write_json(path: str, value: Mapping) -> None:
+    """Whole or not at all. Raises OSError (a full disk) with the temporary file removed."""
+    temporary = f"{path}.tmp-{os.getpid()}"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+class ShardReport:
+    """Counts the clips of one shard as they pass."""
+
+    def __init__(self):
+        self.counts, self.left_out = collections.Counter(dict.fromkeys(COUNTS, 0)), {}
+
+    def add(self, sample: Sample, clip: records.Clip, left_out: bool) -> None:
+        self.counts["empty_captions"] += sample.empty_captions
+        self.counts["failed"] += bool(clip.failed)
+        if left_out:
+            self.left_out[clip.id] = clip.failed
+            return
+        self.counts["clips"] += 1
+        self.counts["captions"] += len(clip.captions)
+        self.counts["with_sound"] += clip.fbank is not None
+        self.counts["with_transcript"] += bool(clip.transcript)
+        self.counts["with_teacher"] += clip.teacher_video is not None and clip.teacher_audio is not None
+
+    def write(self, shard: str) -> None:
+        write_json(shard + REPORT_SUFFIX, {"counts": self.counts, "left_out": self.left_out})
+
+
+def read_report(shard: str) -> dict:
+    """{"counts": …, "left_out": {id: reason}} of a finished shard."""
+    with open(shard + REPORT_SUFFIX, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequence[str]]) -> dict:
+    """The manifest of finished shards, `{split: [path, …]}`. The same shards and packages give the same manifest."""
+    counts, written, failed, files = {}, {}, {}, {}
+    for split, paths in shards.items():
+        total, ids = collections.Counter(dict.fromkeys(COUNTS, 0)), []
+        for path in paths:
+            index, report = records.read_index(path), read_report(path)
+            total.update(report["counts"])
+            ids += index["ids"]
+            failed |= report["left_out"] | index["failed"]
+            files[os.path.relpath(path, directory)] = {"bytes": index["bytes"], "crc32c": index["crc32c"]}
+        counts[split], written[split] = dict(total), ids
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "schema": records.SCHEMA_VERSION,
+        "versions": {"python": platform.python_version()} | versions,
+        "corpus": settings["corpus"],
+        "settings": dict(settings),
+        "counts": counts,
+        "shards": files,
+        "failed": failed,
+        "written": written,
+    }
+
+
+def write_tfds_metadata(directory: str, image_size: int, shards: Mapping[str, Sequence[str]]) -> None:
+    """`dataset_info.json` and `features.json`: `tensorflow_datasets.builder_from_directory` opens the folder."""
+    import tensorflow_datasets as tfds  # takes a second, and only this needs it
+
+    feature = tfds.features
+    arrays = {"fbank": (records.FBANK_SHAPE, np.float16)}
+    arrays |= {f"teacher_{kind}": ((records.TEACHER_DIM,), np.float32) for kind in ("video", "audio")}
+    features = feature.FeaturesDict(
+        {name: feature.Text() for name in ("id", "transcript", "failed")}
+        | {name: feature.Sequence(feature.Text()) for name in ("captions", "groups", "tags")}
+        | {"frames": feature.Sequence(feature.Image(shape=(image_size, image_size, 3), encoding_format="jpeg"))}
+        | {name: feature.Tensor(shape=s, dtype=d, encoding="bytes") for name, (s, d) in arrays.items()}
+        | {f"has_{name}": feature.Scalar(np.int64) for name in arrays}
+    )
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=directory,
+        dataset_name="clips",
+        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        filetype_suffix="tfrecord",
+    )
+    indexes = {split: [records.read_index(path) for path in paths] for split, paths in shards.items()}
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features=features,
+        split_infos=[
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[len(index["ids"]) for index in found],
+                num_bytes=sum(index["bytes"] for index in found),
+                filename_template=template,
+            )
+            for split, found in indexes.items()
+        ],
+        filename_template=template.template,
+        check_data=False,  # checking reads the shards through TensorFlow
+    )

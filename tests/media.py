@@ -1,0 +1,116 @@
+"""Real media files and a small corpus in the official MSR-VTT layout, for the tests of preparation."""
+
+import csv
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+
+SIDE = 64
+_BITS = 8
+
+
+def numbered(number: int, side: int = SIDE) -> np.ndarray:
+    """uint8 [side, side, 3]: `number` as eight black or white bars, which survive any codec."""
+    bars = [(number >> bit) & 1 for bit in range(_BITS)]
+    row = np.repeat(np.array(bars, np.uint8) * 255, side // _BITS)
+    return np.broadcast_to(row[None, :, None], (side, side, 3)).copy()
+
+
+def number_of(image: np.ndarray) -> int:
+    """The inverse of `numbered`, from an image of any size."""
+    middles = (np.arange(_BITS) + 0.5) * image.shape[1] / _BITS
+    row = image[image.shape[0] // 2, middles.astype(int)].mean(axis=-1)
+    return sum(int(value > 127) << bit for bit, value in enumerate(row))
+
+
+def tone(rate: int, seconds: float, hertz: float = 440.0) -> np.ndarray:
+    """float32 [samples] at half amplitude."""
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)).astype(np.float32)
+
+
+def write_media(
+    path: pathlib.Path,
+    frames: Sequence[np.ndarray] = (),
+    fps: Fraction | int = 25,
+    times: Sequence[float] | None = None,
+    rotation: int = 0,
+    sound: np.ndarray | None = None,
+    rate: int = 16000,
+    channels: int = 1,
+    options: Mapping[str, str] | None = None,
+) -> str:
+    """Writes .mp4 (H.264, AAC), .webm (VP9) or .wav. `times`: seconds of each frame, for a variable rate.
+
+    `rotation` is counter-clockwise degrees in the container; `sound` is float32 [samples], the same on every channel.
+    """
+    codecs = {".mp4": ("libx264", "aac"), ".webm": ("libvpx-vp9", "libopus"), ".wav": ("", "pcm_s16le")}
+    video_codec, audio_codec = codecs[path.suffix]
+    with av.open(str(path), "w", container_options=dict(options or {})) as container:
+        if len(frames):
+            video = container.add_stream(video_codec, rate=fps)
+            video.height, video.width = frames[0].shape[:2]
+            video.pix_fmt = "yuv420p"
+            video.codec_context.time_base = Fraction(1, 1000) if times else 1 / Fraction(fps)
+            if rotation:
+                video.set_display_rotation(rotation)
+        if sound is not None:
+            layout = {1: "mono", 2: "stereo"}[channels]
+            audio = container.add_stream(audio_codec, rate=rate, layout=layout)
+        for number, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame.time_base = video.codec_context.time_base
+            frame.pts = round(times[number] * 1000) if times else number
+            container.mux(video.encode(frame))
+        if len(frames):
+            container.mux(video.encode(None))
+        if sound is not None:
+            if len(sound):
+                planes = np.ascontiguousarray(np.broadcast_to(sound, (channels, len(sound))))
+                frame = av.AudioFrame.from_ndarray(planes, "fltp", layout)
+                frame.sample_rate, frame.pts = rate, 0
+                container.mux(audio.encode(frame))
+            container.mux(audio.encode(None))
+    return str(path)
+
+
+def write_corpus(
+    root: pathlib.Path,
+    splits: Mapping[str, Sequence[str]],
+    captions: Mapping[str, list[str]] | None = None,
+    missing: Sequence[str] = (),
+    val_file: bool = True,
+) -> pathlib.Path:
+    """Annotations of {split: ids} and a one-second video with sound for each id that is not `missing`."""
+    notes, videos = root / "Annotations", root / "VideoData"
+    notes.mkdir(parents=True)
+    videos.mkdir()
+    ids = [clip_id for members in splits.values() for clip_id in members]
+    captions = {clip_id: [f"first of {clip_id}", f"second of {clip_id}"] for clip_id in ids} | dict(captions or {})
+    official = {"train": "train", "val": "validate", "test": "test"}
+    data = {
+        "videos": [{"video_id": i, "split": official[split]} for split, members in splits.items() for i in members],
+        "sentences": [
+            {"video_id": i, "caption": text, "sen_id": number}
+            for number, (i, text) in enumerate((i, text) for i in ids for text in captions[i])
+        ],
+    }
+    (notes / "MSRVTT_data.json").write_text(json.dumps(data))
+    write_csv(notes / "MSRVTT_train.9k.csv", ["video_id"], [[i] for i in splits["train"]])
+    if val_file:
+        write_csv(notes / "MSRVTT_val.csv", ["video_id"], [[i] for i in splits["val"]])
+    test = [[f"ret{k}", f"msr{i}", i, captions[i][0]] for k, i in enumerate(splits["test"])]
+    write_csv(notes / "MSRVTT_JSFUSION_test.csv", ["key", "vid_key", "video_id", "sentence"], test)
+    for number, clip_id in enumerate(dict.fromkeys(ids)):
+        if clip_id not in missing:
+            frames = [numbered(number + k) for k in range(10)]
+            write_media(videos / f"{clip_id}.mp4", frames, fps=10, sound=tone(16000, 1, 300 + 10 * number))
+    return root
+
+
+def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])

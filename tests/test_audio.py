@@ -1,0 +1,78 @@
+"""Log-mel against the authors' numbers; loudness must not depend on how many channels carry the same sound."""
+
+import pathlib
+import wave
+
+import media
+import numpy as np
+import pytest
+
+from data_prep import audio
+from data_prep.video import MediaError
+
+GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "fbank.npz")
+LOG_UNIT = 2 * 3.2527153  # the normalisation divides log-mel by this
+PADDING = 5.118 / LOG_UNIT
+
+
+@pytest.mark.parametrize("clip", ["sweep_3s", "clip_0p3s", "pad_3p072s", "silence_1s"])
+def test_log_mel_matches_reference(clip):
+    samples = GOLDEN[f"{clip}/wave_int16"].astype(np.float32) / 32768
+    mel = audio.log_mel(samples)
+    expected = GOLDEN[f"{clip}/ast_input_every4"]
+    difference = np.abs(mel[::4] - expected)
+    loud = expected * LOG_UNIT - 5.118 > np.log(1e-5)
+    assert difference[loud].max(initial=0) < 2e-3 / LOG_UNIT
+    assert difference.max() < 5e-3  # 0.03 log units: rounding in almost empty bins, in either program
+    assert np.quantile(difference, 0.999) < 3e-3
+    rows = int(GOLDEN[f"{clip}/frames_before_cut_or_pad"])
+    assert (mel[rows:] == np.float32(PADDING)).all() and not (mel[min(rows, 1024) - 1] == np.float32(PADDING)).all()
+
+
+def test_fbank_type_and_shortest_sound():
+    for samples in (1, 400, 1023, 1024):
+        fbank = audio.fbank(media.tone(16000, samples / 16000))
+        assert fbank.dtype == np.float16 and fbank.shape == (1024, 128) and np.isfinite(fbank).all()
+        assert (fbank[625:] == np.float16(PADDING)).all()  # 1 + (1024 - 400) windows fit
+
+
+def test_same_sound_in_any_layout(tmp_path):
+    reference = audio.log_mel(media.tone(16000, 2))
+    loud = reference[:900] > -0.2
+    assert loud.mean() > 0.02
+    for rate, channels in ((48000, 2), (8000, 1), (44100, 1), (16000, 2)):
+        path = media.write_media(
+            tmp_path / f"{rate}_{channels}.wav", sound=media.tone(rate, 2), rate=rate, channels=channels
+        )
+        samples = audio.waveform(path)
+        assert abs(len(samples) - 32000) < 100
+        assert abs(np.abs(samples[8000:24000]).max() - 0.5) < 5e-3, (rate, channels)
+        difference = np.abs(audio.log_mel(samples)[:900] - reference[:900])[loud]
+        assert np.median(difference) < 5e-3 and difference.mean() < 2e-2, (rate, channels)
+
+
+def test_sound_of_a_video(tmp_path):
+    frames = [media.numbered(k) for k in range(10)]
+    path = media.write_media(tmp_path / "a.mp4", frames, sound=media.tone(48000, 1), rate=48000, channels=2)
+    samples = audio.waveform(path)
+    assert samples.dtype == np.float32 and abs(len(samples) - 16000) < 600
+    assert abs(np.abs(samples[4000:12000]).max() - 0.5) < 0.05
+
+
+def test_a_twentieth_of_a_second(tmp_path):
+    path = media.write_media(tmp_path / "a.wav", sound=media.tone(16000, 0.05))
+    samples = audio.waveform(path)
+    assert len(samples) == 800
+    fbank = audio.fbank(samples)
+    assert np.isfinite(fbank).all() and fbank[:300].max() > 0.5
+
+
+def test_no_sound(tmp_path):
+    assert audio.waveform(media.write_media(tmp_path / "silent.mp4", [media.numbered(0)] * 5)) is None
+    frames, nothing = [media.numbered(0)] * 5, np.zeros(0, np.float32)
+    assert audio.waveform(media.write_media(tmp_path / "empty_track.mp4", frames, sound=nothing)) is None
+    with wave.open(str(tmp_path / "empty.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+    assert audio.waveform(str(tmp_path / "empty.wav")) is None
+    with pytest.raises(MediaError, match="no such file"):
+        audio.waveform(str(tmp_path / "missing.wav"))

@@ -1,0 +1,154 @@
+"""Training end to end on a made corpus: one device equals eight, stopped runs end as straight ones, bad starts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import write_corpus
+
+from save_jax import optim, sharding, state, train
+from save_jax.config import model_sizes, resolve
+from save_jax.data import pipeline
+from save_jax.data.records import ShardError
+from save_jax.models.retrieval import Retrieval
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def first_losses(config, devices: int, steps: int = 2) -> list[dict]:
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    data = pipeline.Data(config, ("train",))
+    model = Retrieval(model_sizes(config))
+    optimizer = optim.make_optimizer(config.optim, 10)
+    train_state = state.create(model, optimizer, config, mesh)
+    step = train.make_train_step(model, optimizer, config, mesh)
+    batches = pipeline.train_iterator(data, config)
+    found = []
+    for _ in range(steps):
+        batch = next(batches)
+        batch.pop("clip")
+        train_state, parts = step(train_state, sharding.to_devices(batch, mesh))
+        found.append(jax.device_get(parts))
+    batches.close()
+    return found
+
+
+def test_one_device_equals_eight(config):
+    for one, eight in zip(first_losses(config, 1), first_losses(config, 8), strict=True):
+        for name in one:
+            np.testing.assert_allclose(one[name], eight[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_first_loss_is_pinned(config):
+    """A change here means that initialisation, batch order or the loss changed: explain it in the changelog."""
+    parts = first_losses(config, 1, steps=1)[0]
+    assert parts["contrastive"] == pytest.approx(PINNED["contrastive"], rel=1e-4)
+    assert parts["albef"] == pytest.approx(PINNED["albef"], rel=1e-4)
+
+
+PINNED = {"contrastive": 0.0, "albef": 0.0}
+
+
+def test_a_run_leaves_results_and_figures(config, tmp_path):
+    results = train.train(config, str(tmp_path))
+    assert results == json.loads((tmp_path / "results.json").read_text()) | {"config": results["config"]}
+    for direction in ("t2v", "v2t"):
+        assert {"R@1", "R@5", "R@10", "MedR", "MeanR", "SumR"} <= results["test"][direction].keys()
+    assert results["test"]["groups"].keys() == {"vision", "sound", "speech"}
+    assert results["test"]["gallery"]["videos"] == 13
+    assert set(os.listdir(tmp_path / "figures")) >= {
+        "loss.png",
+        "recalls.png",
+        "groups.png",
+        "gates.png",
+        "examples.png",
+    }
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {row["split"] for row in rows} == {"train", "val"}
+
+
+def command(config_path: str, workdir: Path, shards: Path) -> list[str]:
+    return [
+        sys.executable, "-m", "save_jax.main", f"--config={config_path}:smoke", f"--workdir={workdir}",
+        f"--config.data_dir={shards}", "--config.steps=40", "--config.eval_every=20", "--config.model.image_size=32",
+        "--config.model.patch_size=16", "--config.data.tokenizer=data", "--config.model.vocab_size=512",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_ends_as_one_never_stopped(sig, shards, tmp_path):
+    """SIGTERM saves and leaves; SIGKILL loses what came after the last checkpoint. Both end with the same bytes."""
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    subprocess.run(command("configs/demo.py", straight, shards), cwd=REPOSITORY, check=True, capture_output=True)
+    process = subprocess.Popen(
+        command("configs/demo.py", stopped, shards), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    wanted = "step 20/40  val" if sig == signal.SIGKILL else "step 2/40"
+    for line in process.stdout:
+        if line.startswith(wanted):
+            break
+    if sig == signal.SIGKILL:
+        while not any(p.name.isdigit() for p in (stopped / "checkpoints").iterdir()):
+            time.sleep(0.01)
+    process.send_signal(sig)
+    process.communicate()
+    assert not (stopped / "results.json").exists()
+    again = subprocess.run(
+        command("configs/demo.py", stopped, shards), cwd=REPOSITORY, check=True, capture_output=True, text=True
+    )
+    assert "continuing" in again.stdout
+    one, other = (json.loads((workdir / "results.json").read_text()) for workdir in (straight, stopped))
+    assert one["params_sha256"] == other["params_sha256"]
+    assert one["test"] == other["test"]
+    steps = [json.loads(line)["step"] for line in (stopped / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+
+
+def test_another_config_in_the_workdir_is_refused(config, tmp_path):
+    train.claim_workdir(config, str(tmp_path))
+    other = config.copy_and_resolve_references()
+    other.seed, other.log_every = 7, 99
+    with pytest.raises(ValueError, match=r"(?s)seed: 7 here, 0 there.*choose another --workdir") as error:
+        train.claim_workdir(other, str(tmp_path))
+    assert "log_every" not in str(error.value)
+
+
+def test_a_batch_that_devices_do_not_divide_is_refused():
+    with pytest.raises(ValueError, match="batch_size 100 is not divisible by 8 devices; try 96 or 104"):
+        sharding.check_batch_size(100, sharding.make_mesh())
+
+
+def test_a_loss_that_turns_nan_names_step_and_clips(config, tmp_path):
+    config = config.copy_and_resolve_references().unlock()
+    config.optim.learning_rate, config.optim.warmup, config.optim.weight_decay = 1e18, 0.0, 1e18
+    with pytest.raises(train.TrainingError, match=r"step \d+: loss .*began with clips train\d+"):
+        train.train(resolve(config), str(tmp_path))
+
+
+def test_training_never_starts_on_a_damaged_shard(config, tmp_path):
+    directory = write_corpus(tmp_path / "shards", {"train": 8, "val": 8, "test": 8})
+    path = next(directory.glob("clips-train.tfrecord-00001*-of-00002"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    config = config.copy_and_resolve_references().unlock()
+    config.data_dir = str(directory)
+    with pytest.raises(
+        ShardError, match=r"clips-train\.tfrecord-00001-of-00002: record \d \(clip train\d+\) fails its"
+    ):
+        train.train(resolve(config), str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_frames_of_another_size_are_refused(config):
+    config = config.copy_and_resolve_references().unlock()
+    config.model.image_size = 64
+    with pytest.raises(ValueError, match="holds 32-pixel frames, the model reads 64"):
+        pipeline.Data(resolve(config), ("train",))
