@@ -10,8 +10,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config = base()
     config.name = "demo"
     config.data_dir = "data/demo/shards"
-    config.batch_size = 64
-    config.epochs = 30
+    config.batch_size = 32
+    config.epochs = 12
     config.data.tokenizer = "data"  # learned from the training captions by data_prep.build
     config.data.max_frames = 4  # clips last 3 to 5 seconds
     config.data.max_words = 24
@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optim.frozen = ()
     config.optim.multipliers = (("query_tokens$", 10.0),)
     config.optim.learning_rate = 1e-3
-    config.eval_every = 120
+    config.eval_every = 240
     if arg not in ("", "smoke"):
         raise ValueError(f"configs/demo.py:{arg} is unknown; use configs/demo.py or configs/demo.py:smoke")
     return smoke(config) if arg == "smoke" else config

@@ -1,13 +1,13 @@
 """The configuration every experiment starts from, its checks, and how its numbers become model sizes.
 
-A config is data: `configs/*.py` change values of `base()` and add nothing. `resolve` fills in what depends on the
-method and refuses what cannot work, before anything is loaded.
+A config is data: `configs/*.py` change values of `base()` and add nothing. `resolve` refuses what cannot work, before
+anything is loaded.
 """
 
 import json
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from save_jax.losses import ALBEF_KINDS
 from save_jax.models.ast import AstSizes
@@ -15,16 +15,12 @@ from save_jax.models.clip import ClipSizes
 from save_jax.models.fusion import FusionSizes
 from save_jax.models.retrieval import ModelSizes
 
-# What the branches of a video make of the method: weights of the branches in the fused tokens, and early alignment.
-METHODS = {
-    ("vision",): {"weights": (1.0,), "albef": "none"},  # CLIP4Clip with this project's score and loss
-    ("vision", "audio"): {"weights": (0.95, 0.05), "albef": "none"},  # AVIGATE
-    ("vision", "audio", "speech"): {"weights": (1.0, 0.5, 0.5), "albef": "pearson"},  # SAVE
-}
+# The branches of a video make the method. "vision" is CLIP4Clip's mean pooling with this project's score and loss.
+METHODS = {"vision": "vision", "vision,audio": "avigate", "vision,audio,speech": "save"}
 
 
 def base() -> ConfigDict:
-    """SAVE with CLIP ViT-B/32 and AST-base, and the optimisation of the paper (METHODS above for the others)."""
+    """SAVE with CLIP ViT-B/32 and AST-base, and the optimisation of the paper (METHODS for the others)."""
     c = ConfigDict()
     c.name = "base"
     c.seed = 0
@@ -45,7 +41,8 @@ def base() -> ConfigDict:
 
     c.model = m = ConfigDict()
     m.branches = "vision,audio,speech"
-    m.weights = config_dict.placeholder(tuple)  # of the branches; by default the method's
+    # Weights of the branches in the fused tokens, by method: the last two papers' own.
+    m.weights = ConfigDict({"vision": (1.0,), "avigate": (0.95, 0.05), "save": (1.0, 0.5, 0.5)})
     m.dtype = "float32"  # of the computation; parameters stay float32
     m.embed_dim = 512
     m.head_dim = 64
@@ -70,7 +67,7 @@ def base() -> ConfigDict:
     c.loss = ConfigDict()
     c.loss.beta = 0.2
     c.loss.delta = 0.1
-    c.loss.albef = config_dict.placeholder(str)  # by default the method's
+    c.loss.albef = ConfigDict({"vision": "none", "avigate": "none", "save": "pearson"})  # early alignment, by method
     c.loss.albef_weight = 1.0
 
     c.optim = o = ConfigDict()
@@ -98,25 +95,25 @@ def base() -> ConfigDict:
     return c
 
 
+def method(config: ConfigDict) -> str:
+    """The method that the branches make: a key of `model.weights` and `loss.albef`."""
+    return METHODS[config.model.branches]
+
+
 def resolve(config: ConfigDict) -> ConfigDict:
-    """Fills in the method's defaults and checks the whole; raises ValueError that lists every problem."""
+    """A checked and locked copy; raises ValueError that lists everything that cannot work."""
     config = config.copy_and_resolve_references()
-    branches = tuple(config.model.branches.replace(" ", "").split(","))
-    if branches not in METHODS:
-        known = " | ".join(",".join(b) for b in METHODS)
-        raise ValueError(f"config.model.branches is {config.model.branches!r}; choose {known}")
-    config.model.branches = ",".join(branches)
-    if config.model.weights is None:
-        config.model.weights = METHODS[branches]["weights"]
-    if config.loss.albef is None:
-        config.loss.albef = METHODS[branches]["albef"]
+    config.model.branches = config.model.branches.replace(" ", "")
+    if config.model.branches not in METHODS:
+        raise ValueError(f"config.model.branches is {config.model.branches!r}; choose {' | '.join(METHODS)}")
     m, problems = config.model, []
-    if len(m.weights) != len(branches):
-        problems.append(f"config.model.weights {tuple(m.weights)} are not one for each of the branches {branches}")
-    if config.loss.albef not in ALBEF_KINDS:
-        problems.append(f"config.loss.albef is {config.loss.albef!r}; choose one of {', '.join(ALBEF_KINDS)}")
-    if config.loss.albef != "none" and "audio" not in branches:
-        problems.append(f"config.loss.albef={config.loss.albef} needs the audio branch; branches are {m.branches}")
+    weights, albef, branches = m.weights[method(config)], config.loss.albef[method(config)], m.branches.split(",")
+    if len(weights) != len(branches):
+        problems.append(f"config.model.weights.{method(config)} is {weights}, not one for each of {m.branches}")
+    if albef not in ALBEF_KINDS:
+        problems.append(f"config.loss.albef.{method(config)} is {albef!r}; choose one of {', '.join(ALBEF_KINDS)}")
+    if albef != "none" and "audio" not in branches:
+        problems.append(f"config.loss.albef.{method(config)}={albef} needs the audio branch; branches are {m.branches}")
     for name in ("embed_dim", "vision_width", "text_width"):
         if m[name] % m.head_dim:
             problems.append(f"config.model.{name}={m[name]} is not a multiple of config.model.head_dim={m.head_dim}")
@@ -145,7 +142,7 @@ def model_sizes(config: ConfigDict) -> ModelSizes:
         ast=AstSizes(m.ast_width, m.ast_layers, m.ast_heads, tuple(m.ast_patch), tuple(m.ast_stride)),
         fusion=FusionSizes(m.embed_dim, m.head_dim, m.queries, m.resampler_layers, m.fusion_layers),
         branches=tuple(m.branches.split(",")),
-        weights=tuple(m.weights),
+        weights=tuple(m.weights[method(config)]),
         dtype=jnp.dtype(m.dtype),
     )
 

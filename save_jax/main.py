@@ -1,12 +1,17 @@
 """The command line: `python -m save_jax.main --config configs/demo.py --workdir runs/demo [--mode=eval]`."""
 
-import os
 import sys
 
-from absl import app, flags, logging
+import jax
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from save_jax import config as config_lib
+from save_jax import report, sharding, state, train
+from save_jax.checkpoint import Checkpoints
+from save_jax.data import pipeline
+from save_jax.evaluate import Evaluator
+from save_jax.models.retrieval import Retrieval
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, such as configs/demo.py or configs/demo.py:smoke."
@@ -17,14 +22,6 @@ MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, then evalua
 
 def evaluate(config: ConfigDict, workdir: str) -> dict:
     """Evaluates a run's picked checkpoint on config.data.test_split and writes results.json and figures."""
-    import jax
-
-    from save_jax import report, sharding, state
-    from save_jax.checkpoint import Checkpoints
-    from save_jax.data import pipeline
-    from save_jax.evaluate import Evaluator
-    from save_jax.models.retrieval import Retrieval
-
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     data = pipeline.Data(config, (config.data.test_split,))
@@ -48,8 +45,6 @@ def evaluate(config: ConfigDict, workdir: str) -> dict:
 
 def run(config: ConfigDict, workdir: str, mode: str) -> None:
     """Dispatches; what a user can cause ends as one message instead of a traceback."""
-    from save_jax import train
-
     try:
         config = config_lib.resolve(config)
         if mode == "eval":
@@ -63,11 +58,10 @@ def run(config: ConfigDict, workdir: str, mode: str) -> None:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+    sharding.set_up_process()
     run(CONFIG.value, WORKDIR.value, MODE.value)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it says that PyTorch is absent; it is meant to be
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

@@ -108,6 +108,30 @@ def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> 
     return figure
 
 
+def sweep(table: dict) -> plt.Figure:
+    """SumR of all queries and of every group by variant: bars are medians over seeds, dots the seeds."""
+    groups = list(next(iter(table.values())))
+    figure, axes = plt.subplots(figsize=(8, 4.2))
+    width = 0.8 / len(table)
+    for number, (name, row) in enumerate(table.items()):
+        at = np.arange(len(groups)) + width * (number - (len(table) - 1) / 2)
+        bars = axes.bar(at, [row[g]["SumR"]["median"] for g in groups], 0.92 * width, label=name)
+        axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=4)
+        for x, group in zip(at, groups, strict=True):
+            seeds = row[group]["SumR"]["seeds"]
+            axes.plot([x] * len(seeds), seeds, "k.", markersize=4)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set(ylabel="SumR, text→video", title="bars: median of seeds, dots: seeds", ylim=(0, 300))
+    axes.legend()
+    return figure
+
+
+def save(figure: plt.Figure, path: str) -> None:
+    """Writes a figure as PNG and lets go of it."""
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(figure)
+
+
 def write_all(rows: list[dict], results: dict, evaluation: Evaluation, data: Data, directory: str) -> list[str]:
     """Writes every figure as PNG and returns the paths."""
     os.makedirs(directory, exist_ok=True)
@@ -122,6 +146,5 @@ def write_all(rows: list[dict], results: dict, evaluation: Evaluation, data: Dat
     paths = []
     for name, figure in figures.items():
         paths.append(os.path.join(directory, f"{name}.png"))
-        figure.savefig(paths[-1], dpi=110, bbox_inches="tight")
-        plt.close(figure)
+        save(figure, paths[-1])
     return paths

@@ -7,20 +7,22 @@ them. The log-sum-exp is the stable one; the reference exponentiates directly an
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 # Score of a frame that is not there: below every real one, and finite, so that a video without any valid frame ranks
 # last instead of turning sums and gradients into NaN.
 ABSENT = -1e30
+AnyArray = jax.Array | np.ndarray
 
 
 @flax.struct.dataclass
 class VideoIndex:
     """What the score needs of a video: unit frame vectors, their unit mean, and which frames are real."""
 
-    frames: Float[Array, "v t d"]
-    mean: Float[Array, "v d"]
-    mask: Bool[Array, "v t"]
+    frames: Float[AnyArray, "v t d"]
+    mean: Float[AnyArray, "v d"]
+    mask: Bool[AnyArray, "v t"]
 
 
 def unit(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:

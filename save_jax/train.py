@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from save_jax import losses, optim, report, sharding, similarity, state, writers
 from save_jax.checkpoint import METRIC, Checkpoints
-from save_jax.config import differences, model_sizes
+from save_jax.config import differences, method, model_sizes
 from save_jax.data import pipeline
 from save_jax.evaluate import Evaluator
 from save_jax.models.retrieval import Retrieval
@@ -35,11 +35,12 @@ def loss_and_parts(model: Retrieval, config: ConfigDict, params: dict, batch: di
     margin = losses.adaptive_margin(texts, video.visual, batch["frame_mask"], config.loss.beta, config.loss.delta)
     parts = {"contrastive": losses.contrastive(scores + jnp.exp(logit_scale) * margin)}
     total = parts["contrastive"]
-    if config.loss.albef != "none":
+    albef = config.loss.albef[method(config)]
+    if albef != "none":
         student = losses.audio_visual_similarity(video.visual, video.audio)
         teacher = similarity.unit(batch["teacher_video"]) @ similarity.unit(batch["teacher_audio"]).T
         valid = batch["has_audio"] & batch["has_teacher"]
-        parts["albef"] = losses.soft_albef(student, teacher, valid, config.loss.albef)
+        parts["albef"] = losses.soft_albef(student, teacher, valid, albef)
         total = total + config.loss.albef_weight * parts["albef"]
     return total, parts | {"loss": total}
 

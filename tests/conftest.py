@@ -1,11 +1,16 @@
 """What all tests share: shape annotations become checks, eight fake devices, and a small made corpus of shards."""
 
 import os
+import tempfile
 
 # Before JAX starts: one device and eight are compared in one process.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# The same tiny models are compiled again and again, also by the processes that tests start.
+_cache = tempfile.TemporaryDirectory(prefix="save_jax-xla-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from jaxtyping import install_import_hook
 

@@ -1,0 +1,126 @@
+"""The same experiment in several variants and seeds, side by side: `python -m save_jax.sweep --config … --workdir …`.
+
+Every run has its own folder under the workdir (`save-seed0`, …) and goes on where it stopped; finished ones are kept.
+Out come `sweep.json`, `sweep.md` (a table of medians and spreads) and `sweep.png`.
+"""
+
+import itertools
+import os
+import sys
+
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from save_jax import config as config_lib
+from save_jax import plots, report, sharding, train, writers
+
+# Variants by name: what each changes in the config. The order is the table's.
+METHODS = {
+    "vision": {"model.branches": "vision"},
+    "avigate": {"model.branches": "vision,audio"},
+    "save": {"model.branches": "vision,audio,speech"},
+}
+
+
+def run_all(config: ConfigDict, workdir: str, seeds: list[int]) -> dict[str, list[dict]]:
+    """Trains and evaluates what is not finished; variant → results of every seed. Stops with {} on a signal."""
+    found = {name: [] for name in METHODS}
+    for seed in seeds:
+        for name, changes in METHODS.items():
+            variant = config.copy_and_resolve_references()
+            variant.update_from_flattened_dict(changes | {"seed": seed})
+            variant = config_lib.resolve(variant)
+            folder = os.path.join(workdir, f"{name}-seed{seed}")
+            path = os.path.join(folder, report.RESULTS)
+            if os.path.exists(path):
+                train.claim_workdir(variant, folder)  # refuses results of another configuration
+                results = writers.read_json(path)
+            else:
+                print(f"\n{folder}", flush=True)
+                results = train.train(variant, folder)
+            if not results:
+                return {}
+            found[name].append(results)
+    return found
+
+
+def summarize(found: dict[str, list[dict]]) -> dict:
+    """{variant: {"all" or group: {metric: {"median", "min", "max", "seeds": […]}}}}, text→video."""
+    table = {}
+    for name, runs in found.items():
+        groups = ["all", *runs[0]["test"]["groups"]]
+        table[name] = {}
+        for group in groups:
+            summaries = [(r["test"] if group == "all" else r["test"]["groups"][group])["t2v"] for r in runs]
+            table[name][group] = {
+                metric: {
+                    "median": float(np.median([s[metric] for s in summaries])),
+                    "min": min(s[metric] for s in summaries),
+                    "max": max(s[metric] for s in summaries),
+                    "seeds": [s[metric] for s in summaries],
+                }
+                for metric in report.METRICS
+            }
+    return table
+
+
+def markdown(table: dict, seeds: list[int]) -> str:
+    """Medians of text→video SumR by group with the range over seeds, and recalls over all queries."""
+    groups = list(next(iter(table.values())))
+    lines = [
+        f"Text→video on the test split, median of seeds {', '.join(map(str, seeds))} (smallest–largest).",
+        "",
+        "| | R@1 | R@5 | R@10 | SumR | " + " | ".join(f"SumR, {group}" for group in groups[1:]) + " |",
+        "|---|" + "---|" * (3 + len(groups)),
+    ]
+
+    def cell(entry: dict) -> str:
+        return f"{entry['median']:.1f} ({entry['min']:.1f}–{entry['max']:.1f})"
+
+    for name, row in table.items():
+        cells = [cell(row["all"][metric]) for metric in ("R@1", "R@5", "R@10", "SumR")]
+        cells += [cell(row[group]["SumR"]) for group in groups[1:]]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    names = list(table)
+    lines.append("")
+    for weaker, stronger in itertools.pairwise(names):
+        gains = {g: table[stronger][g]["SumR"]["median"] - table[weaker][g]["SumR"]["median"] for g in groups}
+        spread = max(table[n]["all"]["SumR"]["max"] - table[n]["all"]["SumR"]["min"] for n in (weaker, stronger))
+        largest = max(groups[1:], key=gains.get)
+        lines.append(
+            f"- {stronger} over {weaker}: {gains['all']:+.1f} SumR, spread between seeds {spread:.1f}; by group "
+            + ", ".join(f"{g} {gains[g]:+.1f}" for g in groups[1:])
+            + f"; largest for {largest}."
+        )
+    return "\n".join(lines) + "\n"
+
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file that all variants start from.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder that holds one folder for every run.")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of every variant.")
+
+
+def main(argv: list[str]) -> None:
+    """The command line."""
+    del argv
+    sharding.set_up_process()
+    seeds = [int(seed) for seed in SEEDS.value]
+    try:
+        found = run_all(CONFIG.value, WORKDIR.value, seeds)
+    except (ValueError, train.TrainingError) as error:
+        sys.exit(f"error: {error}")
+    if not found:
+        return
+    table = summarize(found)
+    text = markdown(table, seeds)
+    writers.write_json(os.path.join(WORKDIR.value, "sweep.json"), table)
+    with open(os.path.join(WORKDIR.value, "sweep.md"), "w") as file:
+        file.write(text)
+    plots.save(plots.sweep(table), os.path.join(WORKDIR.value, "sweep.png"))
+    print("\n" + text)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

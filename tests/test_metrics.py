@@ -1,0 +1,50 @@
+"""Retrieval metrics against arithmetic done by hand."""
+
+import numpy as np
+import pytest
+
+from save_jax import metrics
+
+# Rows are queries, columns candidates; the right one of row i is column i.
+SCORES = np.array([[0.9, 0.1, 0.3], [0.8, 0.7, 0.2], [0.5, 0.5, 0.5], [0.1, 0.9, 0.2]])
+
+
+def test_ranks_by_hand_and_ties_count_against_the_query():
+    # Row 0: best. Row 1: one above. Row 2: all tied, so last. Row 3 looks for candidate 2: one above.
+    np.testing.assert_array_equal(metrics.ranks(SCORES, np.array([0, 1, 2, 2])), [1, 2, 3, 2])
+
+
+def test_summary_by_hand():
+    found = metrics.summary(np.array([1, 2, 6, 11]))
+    assert found == {
+        "R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "MedR": 4.0, "MeanR": 5.0, "SumR": 150.0, "queries": 4,
+    }  # fmt: skip
+
+
+def test_several_captions_per_video_count_by_their_best():
+    # Captions 0 and 2 belong to video 1, caption 1 to video 0.
+    scores, owners = np.array([[0.1, 0.2], [0.6, 0.5], [0.3, 0.9]]), np.array([1, 0, 1])
+    np.testing.assert_array_equal(metrics.text_to_video_ranks(scores, owners), [1, 1, 1])
+    # Video 0: its caption 0.6 against video 1's best, 0.3. Video 1: its best 0.9 against 0.5.
+    np.testing.assert_array_equal(metrics.video_to_text_ranks(scores, owners), [1, 1])
+    scores[2, 1], scores[0, 1] = 0.4, 0.2
+    np.testing.assert_array_equal(metrics.video_to_text_ranks(scores, owners), [1, 2])
+
+
+def test_groups_keep_the_whole_gallery():
+    found = metrics.retrieval(SCORES[:3], [0, 1, 2], ["vision", "sound", ""])
+    assert found["groups"].keys() == {"vision", "sound"}
+    assert found["groups"]["sound"]["t2v"]["MedR"] == 2  # video 0 still stands above it
+    assert found["groups"]["vision"]["t2v"]["queries"] == found["groups"]["vision"]["v2t"]["queries"] == 1
+
+
+def test_nan_is_refused():
+    scores = SCORES.copy()
+    scores[1, 2] = np.nan
+    with pytest.raises(ValueError, match="1 of 12 scores are NaN or infinite, the first for query 1 and candidate 2"):
+        metrics.ranks(scores, np.array([0, 1, 2, 2]))
+
+
+def test_a_video_without_a_caption_is_refused():
+    with pytest.raises(ValueError, match=r"videos \[1\] of the gallery have no caption"):
+        metrics.video_to_text_ranks(np.zeros((2, 3)), np.array([0, 2]))
