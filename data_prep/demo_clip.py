@@ -18,7 +18,7 @@ from data_prep.demo_scenes import MUSIC, NO_TRACK, RELATED, Scene, generator
 from data_prep.demo_sounds import SOUND_RATE, make_event, make_music
 from data_prep.demo_speech import SPEECH_RATE, speak
 
-SPEECH_LEVEL = 0.14  # RMS of the spoken part; about 8 dB above the bed: speech is clear and the bed still heard
+SPEECH_LEVEL = 0.08  # RMS of the spoken part; about 3 dB above the bed: speech is clear and so is the bed
 BED_LEVEL = (0.045, 0.07)
 BED_ALONE_LEVEL = (0.06, 0.15)
 PEAK = 0.9

@@ -38,7 +38,7 @@ RELATED, MUSIC, SILENT, NO_TRACK = BEDS = ("related", "music", "silent", "no-tra
 BED_SHARES = (0.50, 0.34, 0.04, 0.12)
 SPEECH_SHARE = 0.60  # of all clips, though only clips with an audible bed can have it
 TEST_KIND_SHARES = (0.50, 0.23, 0.17, 0.10)  # in the order of KINDS; the paper's query groups
-CAPTIONS_PER_CLIP = 6
+CAPTIONS_PER_CLIP = 8
 INVENTED_SHARE = 0.08
 WORD_ERROR_RATE = 0.10
 MIN_CLIPS = 20  # below this a split runs empty or a test caption kind finds no clip
@@ -174,8 +174,9 @@ def _sample_scene(
 
 
 def _spread_kinds(permitted: tuple[str, ...], rng: np.random.Generator) -> list[str]:
-    """Kinds of six captions: two of vision, the rest dealt in turn over what is permitted, the rarest kinds first."""
-    dealt = [permitted[-1 - j % len(permitted)] for j in range(CAPTIONS_PER_CLIP - 2)]
+    """Two captions of vision; the rest dealt in turn over what is heard and said, if anything is, the rarest first."""
+    others = permitted[1:] or permitted
+    dealt = [others[-1 - j % len(others)] for j in range(CAPTIONS_PER_CLIP - 2)]
     return [str(kind) for kind in rng.permutation([VISION, VISION, *dealt])]
 
 

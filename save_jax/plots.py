@@ -68,7 +68,7 @@ def gates(table: dict) -> plt.Figure:
         axes.set_xticks(range(len(tags)), [f"{tag}\n{row['clips']}" for tag, row in tags.items()], fontsize=8)
         axes.set(title=f"{branch} branch", ylim=(0, 1.05))
     panels[0][0].set_ylabel("mean absolute gate")
-    panels[0][-1].legend()
+    panels[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle("how far the gates open, by kind of clip (number of clips below)")
     return figure
 
@@ -88,7 +88,9 @@ def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> 
     """A few queries with the middle frames of their top five; the right video has a green frame."""
     source = data.sources[split]
     queries = _example_queries(evaluation, count)
-    figure, panels = plt.subplots(len(queries), 5, figsize=(9, 1.75 * len(queries)), squeeze=False)
+    figure, panels = plt.subplots(
+        len(queries), 5, figsize=(9, 1.6 * len(queries)), squeeze=False, gridspec_kw={"hspace": 0.25, "wspace": 0.05}
+    )
     for row, query in zip(panels, queries, strict=True):
         owner = evaluation.owners[query]
         order = np.argsort(-evaluation.scores[query], kind="stable")
@@ -102,9 +104,12 @@ def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> 
             axes.spines[:].set(color="limegreen" if right else "lightgrey", linewidth=4 if right else 1)
         for axes in row:
             axes.set(xticks=[], yticks=[])
-        label = f"{evaluation.groups[query]}: “{evaluation.captions[query]}”\nrank {rank}"
-        row[0].set_ylabel(textwrap.fill(label, 26), rotation=0, ha="right", va="center", fontsize=8)
-    figure.suptitle("queries and the five videos ranked first")
+        label = (
+            textwrap.fill(f"{evaluation.groups[query]}: “{evaluation.captions[query]}”", 28)
+            + f"\nright one: rank {rank}"
+        )
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    panels[0][2].set_title(f"the five videos ranked first\n{panels[0][2].get_title()}", fontsize=7)
     return figure
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 av = pytest.importorskip("av")
 pytest.importorskip("espeakng_loader")
 
-from data_prep import demo_clip, demo_pictures, demo_sounds  # noqa: E402
+from data_prep import demo_clip, demo_scenes, demo_pictures, demo_sounds  # noqa: E402
 from data_prep.demo import make_corpus  # noqa: E402
 from data_prep.demo_captions import KINDS, MOTIONS, PLACES  # noqa: E402
 from data_prep.demo_clip import media_paths, mix  # noqa: E402
@@ -119,7 +119,7 @@ def test_files_follow_the_official_layout(corpus):
         named = [row["video_id"] for row in rows(annotations / file)]
         assert named and named == [v for v, s in split_of.items() if s == split]
     captions = Counter(sentence["video_id"] for sentence in data["sentences"])
-    assert all(captions[v] == (1 if s == "test" else 6) for v, s in split_of.items())
+    assert all(captions[v] == (1 if s == "test" else demo_scenes.CAPTIONS_PER_CLIP) for v, s in split_of.items())
     known = {(sentence["video_id"], sentence["caption"]) for sentence in data["sentences"]}
     queries = rows(annotations / "MSRVTT_JSFUSION_test.csv")
     assert {(row["video_id"], row["sentence"]) for row in queries} <= known
@@ -184,7 +184,7 @@ def test_queries_ask_for_what_is_there(scenes):
         assert set(kinds) <= set(scene.kinds)
         if scene.split != "test":
             assert kinds.count("vision") >= 2 and set(kinds) == set(scene.kinds)
-            assert len({text for _, text in scene.captions}) == 6
+            assert len({text for _, text in scene.captions}) == demo_scenes.CAPTIONS_PER_CLIP
         assert not any("music" in text or " a orange" in text for _, text in scene.captions)
 
 
@@ -257,7 +257,7 @@ def test_speech_stands_out_and_the_bed_stays(scenes, monkeypatch):
     for (i, scene), both in zip(spoken, mixed, strict=True):
         bed = mix(scene, generator(0, "media", i))
         speech = (both - bed)[np.abs(both - bed) > 1e-6]
-        assert 5 < 20 * np.log10(np.sqrt(np.mean(speech**2)) / np.sqrt(np.mean(bed**2))) < 12  # dB
+        assert 0 < 20 * np.log10(np.sqrt(np.mean(speech**2)) / np.sqrt(np.mean(bed**2))) < 7  # dB
 
 
 def test_objects_differ_at_32_pixels():

@@ -1,0 +1,91 @@
+"""Evaluation: nothing of a caption reaches a video, batches do not matter, failed clips stay and rank last."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import IMAGE_SIZE, make_clip, write_corpus
+
+from save_jax import main, sharding, state, train
+from save_jax.config import model_sizes, resolve
+from save_jax.data import pipeline, records
+from save_jax.evaluate import Evaluator, gate_table
+from save_jax.models.retrieval import Retrieval
+
+
+def evaluator_and_params(config, devices: int = 1) -> tuple[Evaluator, dict]:
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    model = Retrieval(model_sizes(config))
+    params = jax.jit(lambda key: state.init_params(model, config, key))(jax.random.key(0))
+    params = jax.device_put(params, sharding.replicated(mesh))
+    return Evaluator(model, pipeline.Data(config, ("test",)), config, mesh), params
+
+
+def test_scores_depend_neither_on_batch_size_nor_on_devices(config):
+    evaluator, params = evaluator_and_params(config)
+    expected = evaluator.run(params, "test")
+    other = config.copy_and_resolve_references().unlock()
+    other.batch_size = 16
+    for changed, devices in ((other, 1), (config, 8)):
+        evaluator, params = evaluator_and_params(resolve(changed), devices)
+        found = evaluator.run(params, "test")
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        assert found.results["t2v"] == expected.results["t2v"]
+
+
+def test_captions_leave_no_trace_in_videos(config, tmp_path):
+    """The same clips with captions permuted have the same embeddings."""
+    directory = tmp_path / "shards"
+    write_corpus(directory, {"test": 8})
+    evaluator, params = evaluator_and_params(config)
+    embedded = []
+    for shift in (0, 3):
+        clips = [make_clip(number, "test", 1) for number in range(8)]
+        captions = [clip.captions for clip in clips]
+        moved = [dataclasses.replace(c, captions=captions[(i + shift) % 8]) for i, c in enumerate(clips)]
+        for path in directory.glob("clips-*"):
+            path.unlink()
+        path = directory / records.shard_name("test", 0, 1)
+        records.write_shard(str(path), iter(moved), {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12})
+        evaluator.data.sources["test"] = records.ShardSource([str(path)])
+        embedded.append(evaluator.embed_videos(params, "test")[0])
+    np.testing.assert_array_equal(embedded[0].frames, embedded[1].frames)
+    np.testing.assert_array_equal(embedded[0].mean, embedded[1].mean)
+
+
+def test_a_failed_clip_stays_in_the_gallery_and_ranks_last(config, tmp_path):
+    clips = [make_clip(number, "test", 1) for number in range(6)]
+    clips[2] = make_clip(2, "test", 1, frames=[], fbank=None, failed="test2.mp4: cut short")
+    write_corpus(tmp_path, {"test": 6})
+    for path in tmp_path.glob("clips-*"):
+        path.unlink()
+    path = tmp_path / records.shard_name("test", 0, 1)
+    records.write_shard(str(path), iter(clips), {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12})
+    evaluator, params = evaluator_and_params(config)
+    evaluator.data.sources["test"] = records.ShardSource([str(path)])
+    found = evaluator.run(params, "test")
+    assert found.results["gallery"]["videos"] == found.results["t2v"]["queries"] == 6
+    assert found.results["gallery"]["failed"] == {"test2": "test2.mp4: cut short"}
+    assert (found.scores.argsort(axis=1)[:, 0] == 2).all()  # the lowest score of every query
+
+
+def test_gate_table_by_hand():
+    gates = {"audio": {"attention": np.array([[0.5, -0.5], [0.1, 0.3]]), "mlp": np.zeros((2, 2))}}
+    table = gate_table(gates, [["related", "speech"], ["music"]])
+    assert table["audio"]["related"] == {"attention": 0.5, "mlp": 0.0, "clips": 1}
+    assert table["audio"]["music"]["attention"] == pytest.approx(0.2)
+
+
+def test_eval_mode_repeats_what_training_found(config, tmp_path):
+    trained = train.train(config, str(tmp_path))
+    (tmp_path / "results.json").unlink()
+    assert main.evaluate(config, str(tmp_path)) == trained
+    assert json.loads((tmp_path / "results.json").read_text())["params_sha256"] == trained["params_sha256"]
+
+
+def test_eval_of_an_empty_folder_says_what_to_do(config, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"no checkpoint in .*; train first"):
+        main.evaluate(config, str(tmp_path))
