@@ -34,7 +34,6 @@ def base() -> ConfigDict:
     c.data.tokenizer = "openai/clip-vit-base-patch32"  # hub name or folder; "data": the one kept with the shards
     c.data.max_words = 32
     c.data.max_frames = 12
-    c.data.augment = 0.0  # more than 0: shift frames by up to this share of their side, turn sounds in time
     c.data.val_split = "val"  # checkpoints are picked here, never on test
     c.data.test_split = "test"
     c.data.threads = 4  # each makes whole batches

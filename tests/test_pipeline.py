@@ -6,7 +6,6 @@ from conftest import GOLDEN, make_clip
 
 from save_jax.data import pipeline
 from save_jax.data.tokenizer import Tokenizer, learn
-from save_jax.data.transforms import shift
 
 
 def take(config, count: int, **options) -> list[dict]:
@@ -126,26 +125,3 @@ def test_clip_ids(tmp_path):
     inverse = reference["ids"]  # of the reduced table → CLIP's
     for case in reference["cases"]:
         assert [inverse[i] for i in tokenizer.bpe(case["text"])] == case["bpe_ids"], case["text"]
-
-
-def test_augmentation_is_seeded_and_off_by_default(config):
-    plain = take(config, 2)
-    config = config.copy_and_resolve_references()
-    config.data.augment = 0.2
-    moved = take(config, 2)
-    assert all(equal(a, b) for a, b in zip(moved, take(config, 2), strict=True))
-    assert equal(moved[1], take(config, 1, start=1)[0])
-    for name in ("text_ids", "frame_mask", "speech_ids", "clip"):
-        np.testing.assert_array_equal(plain[0][name], moved[0][name])
-    for one, turned in zip(plain[0]["fbank"], moved[0]["fbank"], strict=True):
-        np.testing.assert_array_equal(np.sort(one, axis=0), np.sort(turned, axis=0))
-
-
-def test_shift_moves_all_frames_alike_and_repeats_the_edge():
-    frames = np.zeros((2, 8, 8, 3), np.uint8)
-    frames[:, 4, 4], frames[:, 0, 0] = 255, 7
-    moved = shift(frames, 2, np.random.default_rng(3))
-    np.testing.assert_array_equal(moved[0], moved[1])
-    (down, right) = np.argwhere(moved[0, :, :, 0] == 255)[0] - 4
-    assert 0 < max(abs(down), abs(right)) <= 2
-    np.testing.assert_array_equal(shift(frames, 0, np.random.default_rng(3)), frames)

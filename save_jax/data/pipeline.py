@@ -106,7 +106,7 @@ def train_iterator(
         .seed(config.seed)
         .shuffle()
         .repeat()
-        .random_map(PairToArrays(data.clip_to_arrays, config.data.augment))[process::processes]
+        .map(PairToArrays(data.clip_to_arrays))[process::processes]
         .batch(config.batch_size // processes, drop_remainder=True)
     )
     options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)

@@ -51,29 +51,12 @@ class ClipToArrays:
 
 @dataclasses.dataclass(frozen=True)
 class PairToArrays:
-    """(clip, number of one of its captions, clip number) → the clip's arrays, `text_ids` int32 [W], `clip` int32.
-
-    With `augment` > 0, all frames of a clip are shifted alike by up to that share of their side, and its sound is turned
-    round in time by any amount. The reference does neither: it has pretrained towers to fine-tune.
-    """
+    """(clip, number of one of its captions, clip number) → the clip's arrays, `text_ids` int32 [W], `clip` int32."""
 
     clip_to_arrays: ClipToArrays
-    augment: float
 
-    def __call__(self, pair: tuple[Clip, int, int], rng: np.random.Generator) -> Example:
+    def __call__(self, pair: tuple[Clip, int, int]) -> Example:
         clip, caption, number = pair
         tokenizer, words = self.clip_to_arrays.tokenizer, self.clip_to_arrays.max_words
         example = self.clip_to_arrays(clip)
-        if self.augment:
-            example["frames"] = shift(example["frames"], round(self.augment * self.clip_to_arrays.image_size), rng)
-            if "fbank" in example:
-                example["fbank"] = np.roll(example["fbank"], rng.integers(len(example["fbank"])), axis=0)
         return example | {"text_ids": tokenizer(clip.captions[caption], words), "clip": np.int32(number)}
-
-
-def shift(frames: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
-    """Moves pictures [T, S, S, 3] by up to `limit` pixels each way; what enters repeats the edge."""
-    size = frames.shape[1]
-    down, right = rng.integers(0, 2 * limit + 1, 2)
-    padded = np.pad(frames, ((0, 0), (limit, limit), (limit, limit), (0, 0)), mode="edge")
-    return padded[:, down : down + size, right : right + size]
