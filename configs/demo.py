@@ -12,7 +12,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data_dir = "data/demo/shards"
     config.batch_size = 32
     config.epochs = 9
-    config.data.tokenizer = "data"  # learned from the training captions by data_prep.build
+    config.data.tokenizer = "data"  # learned from the training texts by data_prep.build
     config.data.max_frames = 4  # clips last 3 to 5 seconds
     config.data.max_words = 24
     config.model.update(
@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "vision_layers": 2,
             "text_width": 64,
             "text_layers": 2,
-            "vocab_size": 1024,
+            "vocab_size": 2048,
             "context_length": 32,
             "ast_width": 64,
             "ast_layers": 2,

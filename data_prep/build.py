@@ -121,12 +121,16 @@ def _kept(path: str, samples: Sequence[Sample], clips: Iterator[records.Clip], b
 
 
 def _learn_tokenizer(samples: Sequence[Sample], directory: str) -> None:
-    """A vocabulary from the training captions, unless there is one. Whole or not at all."""
+    """A vocabulary from the training clips' captions and transcripts, unless there is one. Whole or not at all.
+
+    Transcripts share the text tower with captions; words that only they have would fall into single letters.
+    """
     if os.path.exists(directory):
         return
     temporary = directory + ".unfinished"
     shutil.rmtree(temporary, ignore_errors=True)
-    tokenizer.learn([caption for sample in samples for caption in sample.captions], temporary, vocab_size=1024)
+    texts = [text for sample in samples for text in (*sample.captions, sample.transcript)]
+    tokenizer.learn(texts, temporary, vocab_size=2048)
     os.replace(temporary, directory)
 
 

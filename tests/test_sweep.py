@@ -1,0 +1,52 @@
+"""The table of a sweep by hand, and a sweep that keeps what is finished."""
+
+import json
+
+import pytest
+
+from save_jax import plots, sweep
+
+
+def results(sumr: float, by_group: dict[str, float]) -> dict:
+    def direction(value: float) -> dict:
+        return {"t2v": {"R@1": 1.0, "R@5": 2.0, "R@10": 3.0, "MedR": 4.0, "MeanR": 5.0, "SumR": value}}
+
+    return {"test": direction(sumr) | {"groups": {name: direction(value) for name, value in by_group.items()}}}
+
+
+def test_medians_spreads_and_gains_by_hand(tmp_path):
+    found = {
+        "vision": [results(s, {"sound": 10.0, "vision": 90.0}) for s in (100.0, 104.0, 101.0)],
+        "avigate": [results(s, {"sound": 50.0, "vision": 95.0}) for s in (120.0, 121.0, 127.0)],
+    }
+    table = sweep.summarize(found)
+    assert table["vision"]["all"]["SumR"] == {
+        "median": 101.0,
+        "min": 100.0,
+        "max": 104.0,
+        "seeds": [100.0, 104.0, 101.0],
+    }
+    text = sweep.markdown(table, [0, 1, 2])
+    assert (
+        "| avigate | 1.0 (1.0–1.0) | 2.0 (2.0–2.0) | 3.0 (3.0–3.0) | 121.0 (120.0–127.0) | 50.0 (50.0–50.0) |" in text
+    )
+    assert (
+        "avigate over vision: +20.0 SumR, spread between seeds 7.0; by group sound +40.0, vision +5.0; largest for"
+        in text
+    )
+    plots.save(plots.sweep(table), str(tmp_path / "sweep.png"))
+    assert (tmp_path / "sweep.png").stat().st_size > 5_000
+
+
+def test_a_finished_run_is_kept_and_one_of_another_config_refused(config, tmp_path, monkeypatch):
+    config = config.copy_and_resolve_references().unlock()
+    config.steps = 2
+    monkeypatch.setattr(sweep, "METHODS", {"vision": sweep.METHODS["vision"]})
+    first = sweep.run_all(config, str(tmp_path), [0])
+    path = tmp_path / "vision-seed0" / "results.json"
+    written = path.stat().st_mtime_ns
+    assert sweep.run_all(config, str(tmp_path), [0]) == {"vision": [json.loads(path.read_text())]}
+    assert path.stat().st_mtime_ns == written and first["vision"][0]["config"]["model"]["branches"] == "vision"
+    config.batch_size = 16
+    with pytest.raises(ValueError, match="batch_size: 16 here, 8 there"):
+        sweep.run_all(config, str(tmp_path), [0])
