@@ -1,8 +1,8 @@
 """How captions of the demo corpus are worded: phrases for what is seen, heard and said, and templates around them.
 
 Four kinds of caption ask for different senses: VISION names object, colour, place and motion, SOUND the event and the
-place, SPEECH the topic and a colour, SOUND_SPEECH the event and the topic. Music is in no caption: nobody could know
-that it belongs to the picture.
+place, SPEECH the topic alone, SOUND_SPEECH the event and the topic. Music is in no caption: nobody could know that it
+belongs to the picture.
 """
 
 import re
@@ -62,11 +62,12 @@ TEMPLATES = {
         "{clause} while we are {place}",
     ),
     SPEECH: (
-        "someone explains {topic} next to something {colour}",
-        "a person talks about {topic} beside a {colour} object",
-        "a talk about {topic} with something {colour} in the picture",
-        "somebody speaks of {topic} while we look at something {colour}",
-        "the speaker mentions {topic} and we see a {colour} thing",
+        "someone explains {topic}",
+        "a person talks about {topic}",
+        "a talk about {topic}",
+        "somebody speaks of {topic}",
+        "the speaker mentions {topic}",
+        "a voice tells us about {topic}",
     ),
     SOUND_SPEECH: (
         "a voice talks about {topic} while {clause}",
