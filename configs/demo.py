@@ -34,6 +34,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "ast_stride": (128, 16),
             "resampler_layers": 2,
             "fusion_layers": 2,
+            # 0.02 is meant for width 512. At width 64 the gates start so nearly shut that speech stays unheard.
+            "fusion_init_std": 0.1,
         }
     )
     # AVIGATE's 0.05 presumes frames that match texts already. From scratch it starves the audio branch, whose gates then

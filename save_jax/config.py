@@ -62,6 +62,7 @@ def base() -> ConfigDict:
     m.queries = 12
     m.resampler_layers = 4
     m.fusion_layers = 4
+    m.fusion_init_std = 0.02  # of what no pretrained weight fills
     m.temperature = 1.0  # λ of the score
 
     c.loss = ConfigDict()
@@ -140,7 +141,7 @@ def model_sizes(config: ConfigDict) -> ModelSizes:
     return ModelSizes(
         clip=clip,
         ast=AstSizes(m.ast_width, m.ast_layers, m.ast_heads, tuple(m.ast_patch), tuple(m.ast_stride)),
-        fusion=FusionSizes(m.embed_dim, m.head_dim, m.queries, m.resampler_layers, m.fusion_layers),
+        fusion=FusionSizes(m.embed_dim, m.head_dim, m.queries, m.resampler_layers, m.fusion_layers, m.fusion_init_std),
         branches=tuple(m.branches.split(",")),
         weights=tuple(m.weights[method(config)]),
         dtype=jnp.dtype(m.dtype),

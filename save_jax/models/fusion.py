@@ -1,13 +1,14 @@
 """How picture takes from sound and speech: the audio resampler and the gated fusion transformer (AVIGATE §3.2–3.3)."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from save_jax.models.layers import MLP, Attention, LayerNorm, normal_02, quick_gelu
+from save_jax.models.layers import MLP, Attention, Initializer, LayerNorm, quick_gelu
 
 EPSILON = 1e-12  # the reference's own LayerNorm, in resampler and fusion
 
@@ -21,6 +22,11 @@ class FusionSizes:
     queries: int  # tokens that a sound track is resampled to
     resampler_layers: int
     fusion_layers: int
+    init_std: float = 0.02  # of new weights; the reference's value, made for width 512
+
+    @property
+    def init(self) -> Initializer:
+        return nn.initializers.normal(self.init_std)
 
 
 @flax.struct.dataclass
@@ -32,17 +38,26 @@ class Fused:
     mlp_gates: Float[Array, "b layers"]
 
 
+def _attention(sizes: FusionSizes, dtype: jnp.dtype, name: str) -> Attention:
+    heads = sizes.width // sizes.head_dim
+    return Attention(sizes.width, heads, dtype, in_init=sizes.init, out_init=sizes.init, name=name)
+
+
+def _mlp(sizes: FusionSizes, dtype: jnp.dtype, name: str, use_bias: bool = True) -> MLP:
+    return MLP(sizes.width, quick_gelu, dtype, use_bias, in_init=sizes.init, out_init=sizes.init, name=name)
+
+
 class ResamplerLayer(nn.Module):
     sizes: FusionSizes
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Float[Array, "b q d"], memory: Float[Array, "b m d"]) -> Float[Array, "b q d"]:
-        width, heads = self.sizes.width, self.sizes.width // self.sizes.head_dim
-        ln_3 = LayerNorm(EPSILON, self.dtype, name="ln_3")  # one norm for both sides, as in the reference
-        x = x + Attention(width, heads, self.dtype, name="attention")(LayerNorm(EPSILON, self.dtype, name="ln_1")(x))
-        x = x + Attention(width, heads, self.dtype, name="cross_attention")(ln_3(x), ln_3(memory))
-        return x + MLP(width, quick_gelu, self.dtype, name="mlp")(LayerNorm(EPSILON, self.dtype, name="ln_2")(x))
+        sizes, dtype = self.sizes, self.dtype
+        ln_3 = LayerNorm(EPSILON, dtype, name="ln_3")  # one norm for both sides, as in the reference
+        x = x + _attention(sizes, dtype, "attention")(LayerNorm(EPSILON, dtype, name="ln_1")(x))
+        x = x + _attention(sizes, dtype, "cross_attention")(ln_3(x), ln_3(memory))
+        return x + _mlp(sizes, dtype, "mlp")(LayerNorm(EPSILON, dtype, name="ln_2")(x))
 
 
 class Resampler(nn.Module):
@@ -55,7 +70,7 @@ class Resampler(nn.Module):
     def __call__(self, audio: Float[Array, "b m d"]) -> Float[Array, "b q d"]:
         shape = (self.sizes.queries, self.sizes.width)
         queries = self.param("query_tokens", nn.initializers.orthogonal(), shape)
-        queries = queries + self.param("query_position_embedding", normal_02, shape)
+        queries = queries + self.param("query_position_embedding", self.sizes.init, shape)
         x = jnp.broadcast_to(queries.astype(self.dtype), (audio.shape[0], *shape))
         for layer in range(self.sizes.resampler_layers):
             x = ResamplerLayer(self.sizes, self.dtype, name=f"block_{layer}")(x, audio)
@@ -65,14 +80,14 @@ class Resampler(nn.Module):
 class Gate(nn.Module):
     """One scalar in (-1, 1) per sample from the two sides' means. `tanh(W2·QuickGELU(W1·[x̄ ; m̄]))`, no biases."""
 
-    width: int
+    sizes: FusionSizes
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, means: Float[Array, "b dd"]) -> Float[Array, "b 1"]:
-        hidden = nn.Dense(self.width // 2, use_bias=False, kernel_init=normal_02, dtype=self.dtype, name="fc")(means)
-        gate = nn.Dense(1, use_bias=False, kernel_init=normal_02, dtype=self.dtype, name="proj")(quick_gelu(hidden))
-        return jnp.tanh(gate)
+        dense = functools.partial(nn.Dense, use_bias=False, kernel_init=self.sizes.init, dtype=self.dtype)
+        hidden = dense(self.sizes.width // 2, name="fc")(means)
+        return jnp.tanh(dense(1, name="proj")(quick_gelu(hidden)))
 
 
 class GatedLayer(nn.Module):
@@ -85,20 +100,20 @@ class GatedLayer(nn.Module):
     def __call__(
         self, x: Float[Array, "b t d"], memory: Float[Array, "b m d"]
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b 1"], Float[Array, "b 1"]]:
-        width, heads = self.sizes.width, self.sizes.width // self.sizes.head_dim
+        sizes, dtype = self.sizes, self.dtype
 
         def norm(name: str, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-            return LayerNorm(EPSILON, self.dtype, name=name)(x)
+            return LayerNorm(EPSILON, dtype, name=name)(x)
 
         means = jnp.concatenate([x.mean(axis=1), memory.mean(axis=1)], axis=-1)  # both gates read the layer's input
-        attention_gate = Gate(width, self.dtype, name="attention_gate")(means)
-        mlp_gate = Gate(width, self.dtype, name="mlp_gate")(means)
-        crossed = Attention(width, heads, self.dtype, name="cross_attention")(norm("ln_3", x), memory)
+        attention_gate = Gate(sizes, dtype, name="attention_gate")(means)
+        mlp_gate = Gate(sizes, dtype, name="mlp_gate")(means)
+        crossed = _attention(sizes, dtype, "cross_attention")(norm("ln_3", x), memory)
         x = x + attention_gate[:, None] * crossed
-        gated = MLP(width, quick_gelu, self.dtype, use_bias=False, name="gated_mlp")(norm("ln_4", x))
+        gated = _mlp(sizes, dtype, "gated_mlp", use_bias=False)(norm("ln_4", x))
         x = x + mlp_gate[:, None] * gated
-        x = x + Attention(width, heads, self.dtype, name="attention")(norm("ln_1", x))
-        x = x + MLP(width, quick_gelu, self.dtype, name="mlp")(norm("ln_2", x))
+        x = x + _attention(sizes, dtype, "attention")(norm("ln_1", x))
+        x = x + _mlp(sizes, dtype, "mlp")(norm("ln_2", x))
         return x, attention_gate, mlp_gate
 
 
