@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "ast_width": 64,
             "ast_layers": 2,
             "ast_heads": 2,
-            "ast_patch": (128, 16),  # a slice of time with all mel bins: 64 tokens instead of AST-base's 1,212
+            "ast_patch": (128, 16),  # all mel bins of a slice of time: 64 tokens, AST-base has 1,212
             "ast_stride": (128, 16),
             "resampler_layers": 2,
             "fusion_layers": 2,
@@ -38,8 +38,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "fusion_init_std": 0.1,
         }
     )
-    # AVIGATE's 0.05 presumes frames that match texts already. From scratch it starves the audio branch, whose gates then
-    # saturate (README): here the branch weighs as much as each of SAVE's.
+    # AVIGATE's 0.05 presumes frames that match texts already. From scratch it starves the audio branch, whose gates
+    # then saturate (README): here the branch weighs as much as each of SAVE's.
     config.model.weights.avigate = (0.5, 0.5)
     # There are no pretrained weights to keep: nothing is frozen, and the towers learn as fast as the rest.
     config.optim.frozen = ()

@@ -63,22 +63,32 @@ def fbank(samples: np.ndarray) -> np.ndarray:
     return log_mel(samples).astype(np.float16)
 
 
-def log_mel(samples: np.ndarray) -> np.ndarray:
-    """As `fbank`, before rounding to float16."""
-    rows, bins = FBANK_SHAPE
-    samples = samples - samples.mean()
-    # Under 1,024 samples the shift below would be 0, where the reference stops with an assertion.
-    samples = np.pad(samples, (0, max(0, rows - len(samples))))
+def window_shift(samples: int) -> int:
+    """Samples from one window to the next, so that a sound of this length spans 1,024 windows."""
+    return samples // FBANK_SHAPE[0]
+
+
+def kaldi_options(shift: int) -> knf.FbankOptions:
+    """The settings of AVIGATE's call of torchaudio's Kaldi fbank."""
     options = knf.FbankOptions()
     options.frame_opts.samp_freq = SAMPLE_RATE
     options.frame_opts.frame_length_ms = _WINDOW_MS
-    options.frame_opts.frame_shift_ms = (len(samples) // rows) * 1000 / SAMPLE_RATE  # a whole number of samples
+    options.frame_opts.frame_shift_ms = shift * 1000 / SAMPLE_RATE  # a whole number of samples
     options.frame_opts.window_type = "hanning"
     options.frame_opts.dither = 0.0
-    options.mel_opts.num_bins = bins
+    options.mel_opts.num_bins = FBANK_SHAPE[1]
     options.use_energy = False
     options.htk_compat = True
-    kaldi = knf.OnlineFbank(options)
+    return options
+
+
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """As `fbank`, before rounding to float16."""
+    rows = FBANK_SHAPE[0]
+    samples = samples - samples.mean()
+    # Under 1,024 samples the shift would be 0, where the reference stops with an assertion.
+    samples = np.pad(samples, (0, max(0, rows - len(samples))))
+    kaldi = knf.OnlineFbank(kaldi_options(window_shift(len(samples))))
     kaldi.accept_waveform(SAMPLE_RATE, samples)
     kaldi.input_finished()
     mel = np.zeros(FBANK_SHAPE, np.float32)

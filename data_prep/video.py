@@ -43,15 +43,24 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
 # ---------------------------------------------------------------- which frames
 
 
-def frame_indices(fps: float, frame_count: int) -> list[int]:
-    """The reference's rule for a constant rate: one frame at index `second * int(fps)` for each second begun."""
-    return list(range(0, frame_count, max(1, int(fps))))
+def frame_indices(fps: float, frame_count: int, per_second: int = 1) -> list[int]:
+    """The reference's rule for a constant rate: `per_second` frames from index `second * int(fps)` for each second."""
+    second = max(1, int(fps))
+    offsets = [second * k // per_second for k in range(per_second)]
+    return [
+        start + offset for start in range(0, frame_count, second) for offset in offsets if start + offset < frame_count
+    ]
 
 
-def choose(count: int, max_frames: int) -> list[int]:
-    """Positions of the frames to keep of `count`: all, or `max_frames` evenly spaced ones with both ends."""
+def choose(count: int, max_frames: int, keep: str = "spread") -> list[int]:
+    """Positions of the frames to keep of `count`: all, or `max_frames` evenly spaced ones with both ends.
+
+    `keep="first"` and `"last"` are the other choices that the reference's loader offers; no published run takes them.
+    """
     if count <= max_frames:
         return list(range(count))
+    if keep != "spread":
+        return list(range(count))[:max_frames] if keep == "first" else list(range(count))[-max_frames:]
     return np.linspace(0, count - 1, max_frames).astype(int).tolist()
 
 
@@ -64,17 +73,21 @@ def is_constant(times: list[float], fps: float) -> bool:
 # ---------------------------------------------------------------- geometry
 
 
-def crop_square(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [height, width, 3] → uint8 [size, size, 3]: shorter side to `size`, then the centre.
+def geometry(width: int, height: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((width, height) with the shorter side `size`, (left, top) of the centre square in it).
 
     The longer side is truncated and the offset rounds halves to even, as torchvision 0.14 does.
     """
-    height, width = image.shape[:2]
     scaled = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
+    return scaled, (round((scaled[0] - size) / 2), round((scaled[1] - size) / 2))
+
+
+def crop_square(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [height, width, 3] → uint8 [size, size, 3]: shorter side to `size`, then the centre."""
+    scaled, (left, top) = geometry(image.shape[1], image.shape[0], size)
     picture = Image.fromarray(image)
-    if min(width, height) != size:
+    if min(picture.size) != size:
         picture = picture.resize(scaled, Image.Resampling.BICUBIC)
-    left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
     return np.asarray(picture.crop((left, top, left + size, top + size)))
 
 

@@ -25,7 +25,7 @@ def base() -> ConfigDict:
     c.name = "base"
     c.seed = 0
     c.data_dir = ""  # folder of shards
-    c.init_from = ""  # Orbax checkpoint of parameters to start from
+    c.init_from = ""  # checkpoints to start from, separated by commas: runs, or outputs of save_jax.convert
     c.batch_size = 128  # over all devices
     c.epochs = 5
     c.steps = 0  # more than 0: this many steps, whatever the epochs come to

@@ -1,187 +1,186 @@
-"""Weights of the official PyTorch code ↔ our parameter tree, by a table of rules that accounts for every name.
+"""Weights of the PyTorch code ↔ our parameter tree, by the tables of `convert_rules.py`; a command and its functions.
 
-A rule says which source names it takes, where they go, and how the array changes. Each source name must match exactly
-one rule, each of our parameters must be filled, and every problem is reported in one message.
+    python -m save_jax.convert --from ViT-B-32.pt --kind clip --to weights/clip
+    python -m save_jax.convert --from pytorch_model.bin.4 --kind save --to weights/save
+    python -m save_jax.convert --from runs/mine --kind save --to mine.safetensors
+
+The first two write Orbax checkpoints that `config.init_from` takes (several of them separated by commas). The third
+writes the official names, from a run's workdir (its best checkpoint), from a folder of parameters or from a weight
+file; `torch.save(safetensors.torch.load_file("mine.safetensors"), "pytorch_model.bin.0")` makes it what the authors'
+code loads. What the tables ignore is not written: that code does not ask for it.
+
+Every source name must match exactly one rule, and each of our parameters must be filled, or be one that this kind of
+file never holds. All problems come in one message.
 """
 
+import argparse
 import dataclasses
+import os
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+
+from save_jax import checkpoint, weight_files
+from save_jax.convert_rules import RULES, Rule
+from save_jax.convert_sizes import AST_STRIDE, MEL_BINS, fit_positions, grid, model_shapes, sizes
+from save_jax.optim import Flat, flatten, unflatten
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """How one source array becomes ours (one or several) and back."""
+class Converted:
+    """What came out of a source.
 
-    forward: Callable[[np.ndarray], list[np.ndarray]]
-    backward: Callable[[list[np.ndarray]], np.ndarray]
-
-
-SAME = Layout(lambda x: [x], lambda xs: xs[0])
-LINEAR = Layout(lambda x: [x.T], lambda xs: xs[0].T)  # PyTorch keeps linear weights as (out, in)
-CONV = Layout(lambda x: [x.transpose(2, 3, 1, 0)], lambda xs: xs[0].transpose(3, 2, 0, 1))
-DROP_FIRST = Layout(lambda x: [x[0]], lambda xs: xs[0][None])
-THREE_LINEAR = Layout(lambda x: [p.T for p in np.split(x, 3)], lambda xs: np.concatenate([x.T for x in xs]))
-THREE = Layout(lambda x: np.split(x, 3), lambda xs: np.concatenate(xs))
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """Source names matching `pattern` (in full) go to `targets`; without targets they are ignored, for `reason`."""
-
-    pattern: str
-    targets: tuple[str, ...] = ()
-    layout: Layout = SAME
-    reason: str = ""
-
-
-def _linear(source: str, target: str, bias: bool = True) -> list[Rule]:
-    rules = [Rule(source + r"\.weight", (target + "/kernel",), LINEAR)]
-    return [*rules, Rule(source + r"\.bias", (target + "/bias",))] if bias else rules
-
-
-def _norm(source: str, target: str) -> list[Rule]:
-    return [Rule(source + r"\.weight", (target + "/scale",)), Rule(source + r"\.bias", (target + "/bias",))]
-
-
-def _qkv(source: str, target: str, separator: str = "_") -> list[Rule]:
-    parts = ("query", "key", "value")
-    return [
-        Rule(source + separator + "weight", tuple(f"{target}/{part}/kernel" for part in parts), THREE_LINEAR),
-        Rule(source + separator + "bias", tuple(f"{target}/{part}/bias" for part in parts), THREE),
-    ]
-
-
-def _attention(source: str, target: str) -> list[Rule]:
-    """torch.nn.MultiheadAttention."""
-    return _qkv(source + r"\.in_proj", target) + _linear(source + r"\.out_proj", target + "/out")
-
-
-def _clip_block(source: str, target: str) -> list[Rule]:
-    source, target = source + r"\.resblocks\.(\d+)", target + r"/block_\1"
-    return [
-        *_attention(source + r"\.attn", target + "/attention"),
-        *_norm(source + r"\.ln_1", target + "/ln_1"),
-        *_linear(source + r"\.mlp\.c_fc", target + "/mlp/fc"),
-        *_linear(source + r"\.mlp\.c_proj", target + "/mlp/proj"),
-        *_norm(source + r"\.ln_2", target + "/ln_2"),
-    ]
-
-
-def clip_rules(prefix: str = "") -> list[Rule]:
-    """OpenAI CLIP's names, behind a prefix."""
-    p = re.escape(prefix)
-    return [
-        Rule(p + r"visual\.class_embedding", ("vision/class_embedding",)),
-        Rule(p + r"visual\.positional_embedding", ("vision/position_embedding",)),
-        Rule(p + r"visual\.conv1\.weight", ("vision/patch_embedding/kernel",), CONV),
-        Rule(p + r"visual\.proj", ("vision/projection",)),
-        *_norm(p + r"visual\.ln_pre", "vision/ln_pre"),
-        *_norm(p + r"visual\.ln_post", "vision/ln_post"),
-        *_clip_block(p + r"visual\.transformer", "vision"),
-        Rule(p + r"token_embedding\.weight", ("text/token_embedding",)),
-        Rule(p + r"positional_embedding", ("text/position_embedding",)),
-        Rule(p + r"text_projection", ("text/projection",)),
-        *_norm(p + r"ln_final", "text/ln_final"),
-        *_clip_block(p + r"transformer", "text"),
-        Rule(p + r"logit_scale", ("logit_scale",)),
-        Rule(p + r"(input_resolution|context_length|vocab_size)", reason="sizes that OpenAI's archives carry"),
-    ]
-
-
-def ast_rules(prefix: str = "module.v.") -> list[Rule]:
-    """AST's names (timm's distilled ViT), behind a prefix."""
-    p, block = re.escape(prefix), r"ast/block_\1"
-    source = p + r"blocks\.(\d+)"
-    return [
-        Rule(p + r"cls_token", ("ast/class_token",)),
-        Rule(p + r"dist_token", ("ast/distillation_token",)),
-        Rule(p + r"pos_embed", ("ast/position_embedding",), DROP_FIRST),
-        Rule(p + r"patch_embed\.proj\.weight", ("ast/patch_embedding/kernel",), CONV),
-        Rule(p + r"patch_embed\.proj\.bias", ("ast/patch_embedding/bias",)),
-        *_norm(source + r"\.norm1", block + "/ln_1"),
-        *_qkv(source + r"\.attn\.qkv", block + "/attention", r"\."),
-        *_linear(source + r"\.attn\.proj", block + "/attention/out"),
-        *_norm(source + r"\.norm2", block + "/ln_2"),
-        *_linear(source + r"\.mlp\.fc1", block + "/mlp/fc"),
-        *_linear(source + r"\.mlp\.fc2", block + "/mlp/proj"),
-        *_norm(p + r"norm", "ast/norm"),
-        Rule(p + r"head(_dist)?\.(weight|bias)", reason="ImageNet heads that nothing uses"),
-    ]
-
-
-def _fusion_rules(source: str, target: str) -> list[Rule]:
-    layer, block = source + r"\.resblocks\.(\d+)", target + r"/block_\1"
-    return [
-        *_clip_block(source, target),
-        *_attention(layer + r"\.cross_attn", block + "/cross_attention"),
-        *_norm(layer + r"\.ln_3", block + "/ln_3"),
-        *_norm(layer + r"\.ln_4", block + "/ln_4"),
-        *_linear(layer + r"\.cross_ff\.cross_fc", block + "/gated_mlp/fc", bias=False),
-        *_linear(layer + r"\.cross_ff\.cross_proj", block + "/gated_mlp/proj", bias=False),
-        *_linear(layer + r"\.attn_gate\.ag_fc", block + "/attention_gate/fc", bias=False),
-        *_linear(layer + r"\.attn_gate\.ag_proj", block + "/attention_gate/proj", bias=False),
-        *_linear(layer + r"\.ff_gate\.fg_fc", block + "/mlp_gate/fc", bias=False),
-        *_linear(layer + r"\.ff_gate\.fg_proj", block + "/mlp_gate/proj", bias=False),
-    ]
-
-
-def official_rules() -> list[Rule]:
-    """State dicts of the official SAVE and AVIGATE code (AVIGATE calls the resampler `transformer_Fusion`)."""
-    resampler = r"(?:Audio_Resampler|transformer_Fusion)"
-    layer = resampler + r"\.resblocks\.(\d+)"
-    return [
-        *clip_rules("clip."),
-        *ast_rules("clip.audio.v."),
-        Rule(r"clip\.audio_projection", ("audio_projection",)),
-        Rule(r"query_tokens", ("resampler/query_tokens",), LINEAR),  # one query per column there, per row here
-        Rule(r"query_position_embeddings\.weight", ("resampler/query_position_embedding",)),
-        *_clip_block(resampler, "resampler"),
-        *_attention(layer + r"\.cross_attn", r"resampler/block_\1/cross_attention"),
-        *_norm(layer + r"\.ln_3", r"resampler/block_\1/ln_3"),
-        Rule(r"frame_position_embeddings\.weight", ("frame_position_embedding",)),
-        *_fusion_rules("transformerClip", "audio_fusion"),
-        *_fusion_rules("transformerClip_ASR", "speech_fusion"),
-        Rule(r"asr_query_tokens", reason="the reference creates them and never uses them"),
-    ]
-
-
-def convert(source: Mapping[str, np.ndarray], rules: list[Rule], like: Mapping) -> dict:
-    """Fills a parameter tree from a state dict.
-
-    Args:
-        source: official names → arrays.
-        rules: the table to go by.
-        like: a tree of ours (arrays or shapes) that says which parameters must come out.
-    Returns:
-        A tree of float32 arrays shaped as `like`.
-    Raises:
-        ValueError: names without a rule or with several, missing or surplus parameters, other shapes, NaNs.
+    `model` are the sizes found, named as in `config.model`; `ignored` says why a source name was left out; `new` lists
+    parameters of the model that this kind of source never holds.
     """
-    wanted = {"/".join(path): tuple(leaf.shape) for path, leaf in flatten_dict(dict(like)).items()}
-    filled: dict[str, np.ndarray] = {}
-    problems = []
+
+    params: dict
+    model: dict
+    ignored: dict[str, str]
+    new: list[str]
+
+
+def _pattern(template: str) -> str:
+    return re.escape(template).replace(r"\{i\}", r"(\d+)")
+
+
+def apply_rules(source: Mapping[str, np.ndarray], rules: list[Rule]) -> tuple[Flat, dict[str, str], list[str]]:
+    """(our flat parameters in float32, ignored name → reason, problems). Knows no sizes: shapes are checked later."""
+    patterns = [(re.compile(_pattern(rule.source)), rule) for rule in rules]
+    filled, ignored, problems = {}, {}, []
     for name, array in source.items():
-        matches = [(rule, match) for rule in rules if (match := re.fullmatch(rule.pattern, name))]
+        matches = [(match, rule) for pattern, rule in patterns if (match := pattern.fullmatch(name))]
         if len(matches) != 1:
-            problems.append(f"{name}: matches {len(matches)} rules, must match exactly one")
+            problems.append(f"{name}: " + (f"matches {len(matches)} rules" if matches else "unknown, no rule takes it"))
             continue
-        rule, match = matches[0]
+        match, rule = matches[0]
         if not rule.targets:
+            ignored[name] = rule.reason
             continue
+        array = np.asarray(array, np.float32)
         if not np.isfinite(array).all():
             problems.append(f"{name}: holds NaN or infinity")
-        for target, part in zip(rule.targets, rule.layout.forward(np.asarray(array, np.float32)), strict=True):
-            path = match.expand(target)
-            if path not in wanted:
-                problems.append(f"{name}: goes to {path}, which this model does not have")
-            elif part.shape != wanted[path]:
-                problems.append(f"{name}: {path} would get shape {list(part.shape)}, has {list(wanted[path])}")
+        try:
+            parts = rule.layout.forward(array)
+        except (ValueError, IndexError):  # too few axes, or three parts that are not alike
+            problems.append(f"{name}: shape {list(array.shape)} cannot be what {', '.join(rule.targets)} comes from")
+            continue
+        for target, part in zip(rule.targets, parts, strict=True):
+            path = target.replace("{i}", *match.groups()) if match.groups() else target
+            if path in filled:
+                problems.append(f"{name}: {path} is filled already")
             filled[path] = np.array(part, order="C")
-    problems += [f"{path}: nothing in the source fills it" for path in wanted if path not in filled]
+    return filled, ignored, problems
+
+
+def to_official(params: Mapping, rules: list[Rule]) -> dict[str, np.ndarray]:
+    """The inverse: our tree (of parameters, or of gradients) → arrays under the source's names.
+
+    Raises ValueError that lists parameters which no rule, or only a part of a rule, accounts for.
+    """
+    flat = {name: np.asarray(array) for name, array in flatten(params).items()}
+    official, used = {}, set()
+    for rule in rules:
+        if not rule.targets:
+            continue
+        first = re.compile(_pattern(rule.targets[0]))
+        for match in filter(None, map(first.fullmatch, flat)):
+            layer = match.groups()
+            names = [target.replace("{i}", *layer) if layer else target for target in rule.targets]
+            if all(name in flat for name in names):
+                source = rule.source.replace("{i}", *layer) if layer else rule.source
+                official[source] = np.array(rule.layout.backward([flat[name] for name in names]), order="C")
+                used.update(names)
+    if len(used) != len(flat):
+        left = sorted(flat.keys() - used)
+        raise ValueError(f"{len(left)} parameters have no name there:\n  " + "\n  ".join(left))
+    return official
+
+
+def convert(
+    source: Mapping[str, np.ndarray],
+    kind: str,
+    fbank: tuple[int, int] | None = None,
+    ast_stride: tuple[int, int] = AST_STRIDE,
+    mel_bins: int = MEL_BINS,
+) -> Converted:
+    """A state dict → our parameters, checked against the model that its sizes make.
+
+    Args:
+        source: names → arrays.
+        kind: the table to go by, a key of `RULES`.
+        fbank: time steps and mel bins that the audio tower shall read; by default as many as the source's positions
+            are made for.
+        ast_stride: distance of AST's patches along (mel, time).
+        mel_bins: how many mel bins the source's positions are made for.
+    Raises:
+        ValueError: names without a rule or with several, missing parameters, other shapes, NaNs; all at once.
+    """
+    flat, ignored, problems = apply_rules(source, RULES[kind])
+    model, unknown = sizes(flat, kind, ast_stride)
+    problems += unknown
+    if "ast_patch" in model and "ast/position_embedding" in flat:
+        patch, table = model["ast_patch"], flat["ast/position_embedding"]
+        mel = grid((0, mel_bins), patch, ast_stride)[0]
+        time, rest = divmod(len(table) - 2 if table.ndim == 2 else 0, mel)
+        if rest or time < 1:
+            problems.append(f"ast/position_embedding: {list(table.shape)} is not [2 + a multiple of {mel}, width]")
+        else:
+            if fbank:
+                flat["ast/position_embedding"] = fit_positions(table, (mel, time), grid(fbank, patch, ast_stride))
+            fbank = fbank or ((time - 1) * ast_stride[1] + patch[1], mel_bins)
+    try:
+        shapes = flatten(model_shapes(model, fbank or (1024, mel_bins)))
+    except ValueError as error:  # sizes that no model can have
+        problems.append(str(error))
+        shapes = flat
+    new = [name for name in shapes if "clip" in kind and name == "frame_position_embedding"]
+    for name, leaf in shapes.items():
+        if name not in flat and name not in new:
+            problems.append(f"{name}: nothing in the source fills it")
+        elif name in flat and not unknown and flat[name].shape != leaf.shape:
+            problems.append(f"{name}: shape {list(flat[name].shape)} in the source, {list(leaf.shape)} in the model")
+    problems += [f"{name}: this model has no such parameter" for name in flat if name not in shapes]
     if problems:
-        raise ValueError(f"{len(problems)} problems in converting weights:\n  " + "\n  ".join(problems))
-    return unflatten_dict({tuple(path.split("/")): array for path, array in filled.items()})
+        raise ValueError(f"{len(problems)} problems with weights of kind {kind!r}:\n  " + "\n  ".join(problems))
+    return Converted(unflatten(flat), model, ignored, new)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Prints what was filled, ignored and is new; 1 with all problems where something does not fit."""
+    parser = argparse.ArgumentParser(prog="save_jax.convert", description="Convert weights between PyTorch and here.")
+    parser.add_argument("--from", dest="source", required=True, help="weight file, workdir or folder of parameters")
+    parser.add_argument("--kind", required=True, choices=sorted(RULES), help="whose names the file has or shall have")
+    parser.add_argument("--to", required=True, help="folder for an Orbax checkpoint, or FILE.safetensors")
+    parser.add_argument("--frames", type=int, default=0, help="time steps the audio tower reads; default: as in FILE")
+    options = parser.parse_args(arguments)
+    try:
+        if os.path.isdir(options.source):
+            params = checkpoint.read_params(options.source)
+        else:
+            fbank = (options.frames, MEL_BINS) if options.frames else None
+            done = convert(weight_files.read(options.source), options.kind, fbank)
+            params = done.params
+            for reason in dict.fromkeys(done.ignored.values()):
+                names = [name for name, why in done.ignored.items() if why == reason]
+                print(f"ignored {', '.join(names)}: {reason}")
+            print("sizes:", " ".join(f"--config.model.{name}={size}" for name, size in done.model.items()))
+            if done.new:
+                print(f"new, not in this kind of file: {', '.join(done.new)}")
+        if options.to.endswith(".safetensors"):
+            weight_files.write(options.to, to_official(params, RULES[options.kind]))
+        else:
+            checkpoint.save_params(options.to, params)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    count = sum(np.size(x) for x in jax.tree.leaves(params))
+    print(f"{len(flatten(params))} parameters, {count:,} numbers → {options.to}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -61,6 +61,26 @@ def _pearson_distance(p: Float[Array, "b b"], q: Float[Array, "b b"], valid: Boo
     return 1 - jnp.sum(unit(p) * unit(q), axis=-1)
 
 
+def row_distances(
+    student: Float[Array, "b b"],
+    teacher: Float[Array, "b b"],
+    valid: Bool[Array, " b"],
+    kind: str = "pearson",
+) -> Float[Array, " b"]:
+    """How far each row's distribution over the valid columns is from the teacher's. Only valid rows mean something.
+
+    Arguments as of `soft_albef`.
+    """
+    p, q = _distributions(TEACHER_SCALE * student, valid), _distributions(TEACHER_SCALE * teacher, valid)
+    if kind == "pearson":
+        return _pearson_distance(p, q, valid)
+    if kind == "mse":
+        return jnp.sum((p - q) ** 2, axis=-1)
+    if kind == "huber":
+        return jnp.sum(optax.losses.huber_loss(p, q), axis=-1)
+    return -jnp.log(jnp.diagonal(p) + (~valid))
+
+
 def soft_albef(
     student: Float[Array, "b b"],
     teacher: Float[Array, "b b"],
@@ -80,16 +100,7 @@ def soft_albef(
     """
 
     def one_way(student: Float[Array, "b b"], teacher: Float[Array, "b b"]) -> Float[Array, ""]:
-        p, q = _distributions(TEACHER_SCALE * student, valid), _distributions(TEACHER_SCALE * teacher, valid)
-        if kind == "pearson":
-            distance = _pearson_distance(p, q, valid)
-        elif kind == "mse":
-            distance = jnp.sum((p - q) ** 2, axis=-1)
-        elif kind == "huber":
-            distance = jnp.sum(optax.losses.huber_loss(p, q), axis=-1)
-        else:
-            distance = -jnp.log(jnp.diagonal(p) + (~valid))
-        return jnp.sum(distance * valid) / jnp.maximum(valid.sum(), 1)
+        return jnp.sum(row_distances(student, teacher, valid, kind) * valid) / jnp.maximum(valid.sum(), 1)
 
     # Rows that take no part are made of zeros first: their distance is then a constant without a gradient.
     both = valid[:, None] & valid[None]

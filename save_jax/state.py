@@ -37,7 +37,10 @@ def init_params(model: Retrieval, config: ConfigDict, key: jax.Array) -> dict:
 
 
 def create(model: Retrieval, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh) -> TrainState:
-    """A new state: parameters from `config.init_from` where it names a checkpoint, else random from `config.seed`."""
+    """A new state: parameters from `config.init_from` where it names checkpoints, else random from `config.seed`.
+
+    What those do not hold is new; of it, fusion, resampler and frame positions start from the text tower loaded.
+    """
 
     def init(key: jax.Array) -> TrainState:
         params = init_params(model, config, key)
@@ -46,7 +49,8 @@ def create(model: Retrieval, optimizer: optax.GradientTransformation, config: Co
 
     state = jax.jit(init, out_shardings=sharding.replicated(mesh))(jax.random.key(config.seed))
     if config.init_from:
-        state = state.replace(params=checkpoint.load_params(config.init_from, like=state.params))
+        loaded = checkpoint.load_modules(config.init_from, like=state.params)
+        state = state.replace(params=start_from_text_tower(state.params | loaded, keep=loaded.keys()))
     return state
 
 

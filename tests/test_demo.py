@@ -12,7 +12,7 @@ from PIL import Image
 av = pytest.importorskip("av")
 pytest.importorskip("espeakng_loader")
 
-from data_prep import demo_clip, demo_scenes, demo_pictures, demo_sounds  # noqa: E402
+from data_prep import demo_clip, demo_pictures, demo_scenes, demo_sounds  # noqa: E402
 from data_prep.demo import make_corpus  # noqa: E402
 from data_prep.demo_captions import KINDS, MOTIONS, PLACES  # noqa: E402
 from data_prep.demo_clip import media_paths, mix  # noqa: E402

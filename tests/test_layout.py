@@ -9,17 +9,19 @@ REPOSITORY = Path(__file__).parent.parent
 # A file imports only from a lower floor (or from its own package's __init__).
 FLOORS = [
     {"data.records", "data.tokenizer", "models.layers", "similarity", "sharding", "metrics", "writers", "optim",
-     "checkpoint", "weight_files", "convert_rules"},
-    {"data.transforms", "models.clip", "models.ast", "models.fusion", "losses"},
+     "checkpoint", "weight_files", "convert_rules", "comparison"},
+    {"data.transforms", "models.clip", "models.ast", "models.fusion", "losses", "parity_metrics"},
     {"models.retrieval"},
     {"config"},
+    {"convert_sizes"},
     {"convert"},
-    {"data.pipeline", "state"},
+    {"data.pipeline", "state", "fixtures"},
     {"evaluate"},
     {"plots"},
     {"report"},
     {"train"},
-    {"main", "sweep", "parity"},
+    {"main", "sweep", "reruns"},
+    {"parity"},
 ]  # fmt: skip
 LOADER = {"data.records", "data.tokenizer", "data.transforms", "data.pipeline"}
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Collection
 
 import flax.linen as nn
 import flax.struct
@@ -103,18 +104,20 @@ class Retrieval(nn.Module):
         return self.encode_text(batch["text_ids"]), video, self.logit_scale
 
 
-def start_from_text_tower(params: dict) -> dict:
+def start_from_text_tower(params: dict, keep: Collection[str] = ()) -> dict:
     """Copies CLIP's text blocks into resampler and fusion, and its positions into the frame positions.
 
     Self-attention, ln_1, ln_2 and MLP of layer i start from text layer i (where both exist and have one width), as the
-    reference does when it builds its model from CLIP. Cross-attention, gates and gated MLP stay as they are.
+    reference does when it builds its model from CLIP. Cross-attention, gates and gated MLP stay as they are, and so do
+    the modules named in `keep`, which a checkpoint filled.
     """
     params, text = dict(params), params["text"]
     if text["token_embedding"].shape[1] != params["frame_position_embedding"].shape[1]:
         return params
-    params["frame_position_embedding"] = text["position_embedding"]
+    if "frame_position_embedding" not in keep:
+        params["frame_position_embedding"] = text["position_embedding"]
     for name in ("resampler", "audio_fusion", "speech_fusion"):
-        if name in params:
+        if name in params and name not in keep:
             params[name] = {
                 block: layer | {part: text[block][part] for part in ("attention", "ln_1", "ln_2", "mlp")}
                 if block in text
