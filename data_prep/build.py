@@ -104,12 +104,17 @@ def _finished(path: str, samples: Sequence[Sample], settings: Mapping) -> bool:
             f"{path} holds {len(have)} clips, the annotations put {len(wanted)} there, and {example!r} is in one "
             "only; the corpus has changed: use another --out, or delete the shards"
         )
+    if manifest.read_report(path)["samples"] != manifest.digest(samples):
+        raise records.ShardError(
+            f"{path} was built from other captions, transcripts, tags or files than the annotations have now: delete "
+            "the shards that changed, or use another --out"
+        )
     return True
 
 
 def _kept(path: str, samples: Sequence[Sample], clips: Iterator[records.Clip], bar: tqdm) -> Iterator[records.Clip]:
     """The clips that go into this shard. Its report is written when the last has passed, before the index is."""
-    report = manifest.ShardReport()
+    report = manifest.ShardReport(samples)
     for sample in samples:
         clip = next(clips)
         left_out = bool(clip.failed) and sample.split == "train"

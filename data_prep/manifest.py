@@ -5,6 +5,7 @@ so that a finished shard always has one, and a build that is resumed counts righ
 """
 
 import collections
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -36,10 +37,27 @@ def write_json(path: str, value: Mapping) -> None:
         raise
 
 
+def digest(samples: Sequence[Sample]) -> str:
+    """SHA-256 of all texts of some samples and of which files they have: what a shard of them was made from."""
+    known = [
+        [
+            s.id,
+            s.captions,
+            s.groups,
+            s.transcript,
+            s.tags,
+            *(bool(p) for p in (s.audio, s.teacher_video, s.teacher_audio)),
+        ]
+        for s in samples
+    ]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
 class ShardReport:
     """Counts the clips of one shard as they pass."""
 
-    def __init__(self):
+    def __init__(self, samples: Sequence[Sample]):
+        self.digest = digest(samples)
         self.counts, self.left_out = collections.Counter(dict.fromkeys(COUNTS, 0)), {}
 
     def add(self, sample: Sample, clip: records.Clip, left_out: bool) -> None:
@@ -55,11 +73,11 @@ class ShardReport:
         self.counts["with_teacher"] += clip.teacher_video is not None and clip.teacher_audio is not None
 
     def write(self, shard: str) -> None:
-        write_json(shard + REPORT_SUFFIX, {"counts": self.counts, "left_out": self.left_out})
+        write_json(shard + REPORT_SUFFIX, {"samples": self.digest, "counts": self.counts, "left_out": self.left_out})
 
 
 def read_report(shard: str) -> dict:
-    """{"counts": …, "left_out": {id: reason}} of a finished shard."""
+    """{"samples": digest, "counts": …, "left_out": {id: reason}} of a finished shard."""
     with open(shard + REPORT_SUFFIX, encoding="utf-8") as file:
         return json.load(file)
 

@@ -23,12 +23,13 @@ def prepare(sample: Sample, settings: Mapping) -> records.Clip:
         raise ValueError(f"no caption is left ({sample.empty_captions} empty ones were dropped)")
     frames = video.read_frames(sample.video, settings["image_size"], settings["max_frames"])
     samples = audio.waveform(sample.audio or sample.video)
+    taught = sample.split == "train"  # only training reads teachers: a broken one must not cost a gallery its clip
     return _clip(
         sample,
         frames=frames,
         fbank=None if samples is None else audio.fbank(samples),
-        teacher_video=sample.teacher_video and teacher.read_vector(sample.teacher_video),
-        teacher_audio=sample.teacher_audio and teacher.read_vector(sample.teacher_audio),
+        teacher_video=teacher.read_vector(sample.teacher_video) if taught and sample.teacher_video else None,
+        teacher_audio=teacher.read_vector(sample.teacher_audio) if taught and sample.teacher_audio else None,
     )
 
 

@@ -72,8 +72,8 @@ class Checkpoints:
 
     def restore_params(self, step: int, like: dict) -> dict:
         """The parameters of a step."""
-        self._manager.wait_until_finished()
-        return load_params(str(self._manager.directory / str(step) / "params"), like)
+        items = ocp.args.Composite(params=ocp.args.StandardRestore(abstract(like)))
+        return self._manager.restore(step, args=items)["params"]
 
     def close(self) -> None:
         """Waits for what is being written."""

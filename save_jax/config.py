@@ -31,7 +31,7 @@ def base() -> ConfigDict:
     c.steps = 0  # more than 0: this many steps, whatever the epochs come to
 
     c.data = ConfigDict()
-    c.data.tokenizer = "openai/clip-vit-base-patch32"  # hub name or folder; "data": the one kept with the shards
+    c.data.tokenizer = "openai/clip-vit-base-patch32"  # hub name or folder; "data": the one learned with the shards
     c.data.max_words = 32
     c.data.max_frames = 12
     c.data.val_split = "val"  # checkpoints are picked here, never on test
@@ -120,6 +120,13 @@ def resolve(config: ConfigDict) -> ConfigDict:
             problems.append(f"config.model.{name}={m[name]} is not a multiple of config.model.head_dim={m.head_dim}")
     if m.image_size % m.patch_size:
         problems.append(f"config.model.image_size={m.image_size} is not a multiple of patch_size={m.patch_size}")
+    if m.ast_width % m.ast_heads:
+        problems.append(f"config.model.ast_width={m.ast_width} is not a multiple of ast_heads={m.ast_heads}")
+    for name, least in (("log_every", 1), ("epochs", 1), ("steps", 0), ("eval_every", 0), ("checkpoint_every", 0)):
+        if config[name] < least:
+            problems.append(f"config.{name}={config[name]} is less than {least}")
+    if m.temperature <= 0:
+        problems.append(f"config.model.temperature={m.temperature} is not positive")
     for name in ("max_words", "max_frames"):
         if not 0 < config.data[name] <= m.context_length:
             problems.append(

@@ -11,6 +11,9 @@ from save_jax import metrics, sharding, similarity
 from save_jax.data.pipeline import Data, eval_batches
 from save_jax.models.retrieval import Retrieval
 
+VIDEO_INPUTS = ("frames", "frame_mask", "fbank", "speech_ids")
+QUERY_BLOCK = 512  # texts scored at once
+
 
 @dataclasses.dataclass
 class Evaluation:
@@ -18,12 +21,20 @@ class Evaluation:
 
     results: dict  # metrics.retrieval, plus "gallery" and "gates"
     scores: np.ndarray  # float32 [captions, videos]
+    notes: "Notes"
+    gates: dict[str, dict[str, np.ndarray]]  # branch → "attention" | "mlp" → float32 [videos, layers]
+
+
+@dataclasses.dataclass
+class Notes:
+    """What is known of a split besides pictures and sound."""
+
+    ids: list[str]
     captions: list[str]
     owners: np.ndarray  # int [captions], the video of each
-    groups: list[str]
-    ids: list[str]
-    tags: list[list[str]]
-    gates: dict[str, dict[str, np.ndarray]]  # branch → "attention" | "mlp" → float32 [videos, layers]
+    groups: list[str]  # query group of each caption
+    tags: list[list[str]]  # of each video
+    gallery: dict  # counts, and the clips that failed
 
 
 class Evaluator:
@@ -57,11 +68,40 @@ class Evaluator:
         self._encode_video = jax.jit(encode_video, in_shardings=(whole, rows), out_shardings=rows)
         self._encode_text = jax.jit(encode_text, in_shardings=(whole, rows), out_shardings=rows)
         self._score = jax.jit(score, out_shardings=whole)
+        self._notes: dict[str, Notes] = {}
+
+    def notes(self, split: str) -> Notes:
+        """Texts and counts of a split, read once."""
+        if split not in self._notes:
+            source = self.data.sources[split]
+            captions, groups, tags, silent, speechless = [], [], [], 0, 0
+            for number in range(len(source)):
+                clip = source[number]
+                captions += clip.captions
+                groups += clip.groups
+                tags.append(clip.tags)
+                silent += clip.fbank is None
+                speechless += not clip.transcript
+            gallery = {
+                "videos": len(source),
+                "captions": len(captions),
+                "without_captions": int((source.caption_counts == 0).sum()),
+                "without_sound": silent,
+                "without_transcript": speechless,
+                "failed": source.failed,
+            }
+            owners = np.repeat(np.arange(len(source)), source.caption_counts)
+            self._notes[split] = Notes(source.ids, captions, owners, groups, tags, gallery)
+        return self._notes[split]
 
     def embed_videos(self, params: dict, split: str) -> tuple[similarity.VideoIndex, dict]:
         """Index and gates of every clip of a split, NumPy, in the split's order."""
         batches = [
-            jax.device_get(self._encode_video(params, sharding.to_devices(batch, self.mesh)))
+            jax.device_get(
+                self._encode_video(
+                    params, sharding.to_devices({k: batch[k] for k in VIDEO_INPUTS if k in batch}, self.mesh)
+                )
+            )
             for batch in eval_batches(self.data, self.config, split)
         ]
         count = len(self.data.sources[split])
@@ -80,37 +120,36 @@ class Evaluator:
         ]
         return np.concatenate(parts)[: len(texts)].astype(np.float32)
 
+    def score(self, params: dict, texts: np.ndarray, videos: similarity.VideoIndex) -> np.ndarray:
+        """float32 [texts, videos], in blocks of queries so that memory does not grow with their number."""
+        videos, scale = jax.device_put((videos, params["logit_scale"]), sharding.replicated(self.mesh))
+        size = min(QUERY_BLOCK, len(texts))
+        padded = np.concatenate([texts, np.zeros((-len(texts) % size, texts.shape[1]), texts.dtype)])
+        blocks = [np.asarray(self._score(padded[i : i + size], videos, scale)) for i in range(0, len(padded), size)]
+        return np.concatenate(blocks)[: len(texts)]
+
     def run(self, params: dict, split: str) -> Evaluation:
         """Evaluates parameters on a split.
 
         The gallery holds every clip of the split: one without sound or that failed to decode stays in it, is ranked
         last by every query where it has no frame, and is counted under "gallery".
         """
-        source = self.data.sources[split]
-        clips = [source[number] for number in range(len(source))]
-        captions = [caption for clip in clips for caption in clip.captions]
-        owners = np.repeat(np.arange(len(clips)), source.caption_counts)
-        groups = [group for clip in clips for group in clip.groups]
+        notes = self.notes(split)
         videos, gates = self.embed_videos(params, split)
-        texts = self.embed_texts(params, captions)
-        scores = np.asarray(self._score(texts, videos, params["logit_scale"]))
-        results = metrics.retrieval(scores, owners, groups)
-        results["gallery"] = {
-            "videos": len(clips),
-            "captions": len(captions),
-            "without_sound": sum(clip.fbank is None for clip in clips),
-            "without_transcript": sum(not clip.transcript for clip in clips),
-            "failed": source.failed,
-        }
-        tags = [clip.tags for clip in clips]
-        results["gates"] = gate_table(gates, tags)
-        return Evaluation(results, scores, captions, owners, groups, source.ids, tags, gates)
+        texts = self.embed_texts(params, notes.captions)
+        scores = self.score(params, texts, videos)
+        results = metrics.retrieval(scores, notes.owners, notes.groups)
+        results |= {"gallery": notes.gallery, "gates": gate_table(gates, notes.tags)}
+        return Evaluation(results, scores, notes, gates)
 
 
 def gate_table(gates: dict[str, dict[str, np.ndarray]], tags: list[list[str]]) -> dict:
-    """Mean absolute gate (gates are signed) by branch and tag: {branch: {tag: {"attention", "mlp", "clips"}}}."""
+    """Mean absolute gate (gates are signed) by branch and tag: {branch: {tag: {"attention", "mlp", "clips"}}}.
+
+    The tag "all" stands for every clip.
+    """
     names = sorted({tag for clip in tags for tag in clip})
-    members = {name: np.array([name in clip for clip in tags]) for name in names}
+    members = {"all": np.ones(len(tags), bool)} | {name: np.array([name in clip for clip in tags]) for name in names}
     return {
         branch: {
             name: {kind: float(np.abs(values[member]).mean()) for kind, values in kinds.items()}

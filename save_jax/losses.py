@@ -8,10 +8,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from save_jax.similarity import masked_mean, unit
+from save_jax.similarity import EXACT, masked_mean, unit
 
 TEACHER_SCALE = 5.0  # the reference's factor on student and teacher similarities
 ALBEF_KINDS = ("none", "pearson", "hard", "mse", "huber")
+
+
+def cosines(a: Float[Array, "i d"], b: Float[Array, "j d"]) -> Float[Array, "i j"]:
+    """Cosine of every row of `a` with every row of `b`."""
+    return jnp.einsum("id,jd->ij", unit(a), unit(b), precision=EXACT)
 
 
 def adaptive_margin(
@@ -31,8 +36,8 @@ def adaptive_margin(
         mask: real frames.
         beta, delta: slope and upper limit.
     """
-    texts, videos = unit(texts), unit(masked_mean(unit(visual), mask))
-    alike = 0.5 * (texts @ texts.T + videos @ videos.T)
+    videos = masked_mean(unit(visual), mask)
+    alike = 0.5 * (cosines(texts, texts) + cosines(videos, videos))
     margin = jnp.minimum(delta, beta * (1 - alike)) * (1 - jnp.eye(texts.shape[0]))
     return jax.lax.stop_gradient(margin)
 
@@ -46,7 +51,7 @@ def contrastive(logits: Float[Array, "b b"]) -> Float[Array, ""]:
 
 def audio_visual_similarity(visual: Float[Array, "b t d"], audio: Float[Array, "b q d"]) -> Float[Array, "b b"]:
     """Cosine of every video (row) with every sound (column): unit tokens, plain mean, unit again."""
-    return unit(unit(visual).mean(axis=1)) @ unit(unit(audio).mean(axis=1)).T
+    return cosines(unit(visual).mean(axis=1), unit(audio).mean(axis=1))
 
 
 def _distributions(logits: Float[Array, "b b"], valid: Bool[Array, " b"]) -> Float[Array, "b b"]:

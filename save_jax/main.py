@@ -1,5 +1,6 @@
 """The command line: `python -m save_jax.main --config configs/demo.py --workdir runs/demo [--mode=eval]`."""
 
+import os
 import sys
 
 import jax
@@ -8,7 +9,7 @@ from ml_collections import ConfigDict, config_flags
 
 from save_jax import config as config_lib
 from save_jax import report, sharding, state, train
-from save_jax.checkpoint import Checkpoints
+from save_jax.checkpoint import FOLDER, Checkpoints
 from save_jax.data import pipeline
 from save_jax.evaluate import Evaluator
 from save_jax.models.retrieval import Retrieval
@@ -22,24 +23,27 @@ MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, then evalua
 
 def evaluate(config: ConfigDict, workdir: str) -> dict:
     """Evaluates a run's picked checkpoint on config.data.test_split and writes results.json and figures."""
+    if not os.path.isdir(os.path.join(workdir, FOLDER)):
+        raise ValueError(f"no checkpoint in {workdir}; train first, or give the --workdir of a run")
+    train.check_workdir(config, workdir, free=(*train.FREE_SETTINGS, "batch_size", "data.test_split"))
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     data = pipeline.Data(config, (config.data.test_split,))
     model = Retrieval(config_lib.model_sizes(config))
-    like = jax.jit(
-        lambda: state.init_params(model, config, jax.random.key(0)), out_shardings=sharding.replicated(mesh)
-    )()
+    shapes = jax.eval_shape(lambda: state.init_params(model, config, jax.random.key(0)))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.replicated(mesh)), shapes)
     checkpoints = Checkpoints(workdir)
     best, latest = checkpoints.best(), checkpoints.latest()
     if best is None:
-        raise ValueError(f"no checkpoint in {workdir}; train first, or give the --workdir of a run")
+        raise ValueError(f"no checkpoint in {workdir} is complete; train first")
     digest = state.digest(checkpoints.restore_params(latest, like))
     evaluation = Evaluator(model, data, config, mesh).run(
         checkpoints.restore_params(best, like), config.data.test_split
     )
     checkpoints.close()
     results = report.results(config, evaluation, picked_step=best, params_sha256=digest, data=data)
-    report.write(results, evaluation, data, workdir)
+    split = config.data.test_split
+    report.write(results, evaluation, data, workdir, f"results-{split}.json" if split != "test" else report.RESULTS)
     return results
 
 

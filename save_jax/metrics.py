@@ -40,11 +40,6 @@ def ranks(scores: np.ndarray, targets: np.ndarray, ties: str = "against") -> np.
     return {"against": last, "for": first}[ties]
 
 
-def text_to_video_ranks(scores: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Every caption ranks all videos. `scores` [captions, videos], `owners` [captions]: the video of each."""
-    return ranks(scores, owners)
-
-
 def best_captions(scores: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """`scores` [captions, videos] → [videos, videos]: each video (row) against the best caption of each (column).
 
@@ -97,15 +92,16 @@ def retrieval(scores: np.ndarray, owners: Sequence[int], groups: Sequence[str] =
 
     Args:
         scores: float [captions, videos].
-        owners: the video of each caption.
+        owners: the video of each caption. A video without one is a candidate all the same, but asks nothing.
         groups: name of each caption's group, "" for none. A group's videos (video→text) are those of its captions.
     Returns:
         {"t2v": summary, "v2t": summary, "groups": {name: {"t2v": …, "v2t": …}}}
     """
     owners, names = np.asarray(owners), np.asarray(groups or [""] * len(owners))
-    t2v, v2t = text_to_video_ranks(scores, owners), video_to_text_ranks(scores, owners)
+    captioned, own = np.unique(owners, return_inverse=True)
+    t2v, v2t = ranks(scores, owners), video_to_text_ranks(scores[:, captioned], own)
     by_group = {
-        str(name): {"t2v": summary(t2v[names == name]), "v2t": summary(v2t[np.unique(owners[names == name])])}
+        str(name): {"t2v": summary(t2v[names == name]), "v2t": summary(v2t[np.unique(own[names == name])])}
         for name in np.unique(names[names != ""])
     }
     return {"t2v": summary(t2v), "v2t": summary(v2t), "groups": by_group}

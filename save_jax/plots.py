@@ -76,9 +76,9 @@ def gates(table: dict) -> plt.Figure:
 def _example_queries(evaluation: Evaluation, count: int) -> list[int]:
     """Evenly spaced captions of every group, so that the choice flatters nobody."""
     chosen = []
-    names = sorted(set(evaluation.groups))
+    names = sorted(set(evaluation.notes.groups))
     for name in names:
-        members = [i for i, group in enumerate(evaluation.groups) if group == name]
+        members = [i for i, group in enumerate(evaluation.notes.groups) if group == name]
         positions = np.linspace(0, len(members) - 1, max(count // len(names), 1)).astype(int)
         chosen += [members[position] for position in positions]
     return chosen[:count]
@@ -92,7 +92,7 @@ def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> 
         len(queries), 5, figsize=(9, 1.6 * len(queries)), squeeze=False, gridspec_kw={"hspace": 0.25, "wspace": 0.05}
     )
     for row, query in zip(panels, queries, strict=True):
-        owner = evaluation.owners[query]
+        owner = evaluation.notes.owners[query]
         order = np.argsort(-evaluation.scores[query], kind="stable")
         rank = int((evaluation.scores[query] >= evaluation.scores[query, owner]).sum())
         for axes, video in zip(row, order[:5], strict=False):
@@ -100,15 +100,18 @@ def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> 
             if frames:
                 axes.imshow(simplejpeg.decode_jpeg(frames[len(frames) // 2], "RGB"))
             right = video == owner
-            axes.set_title(evaluation.ids[video], fontsize=7, color="green" if right else "black")
+            axes.set_title(
+                evaluation.notes.ids[video], parse_math=False, fontsize=7, color="green" if right else "black"
+            )
             axes.spines[:].set(color="limegreen" if right else "lightgrey", linewidth=4 if right else 1)
         for axes in row:
             axes.set(xticks=[], yticks=[])
         label = (
-            textwrap.fill(f"{evaluation.groups[query]}: “{evaluation.captions[query]}”", 28)
+            textwrap.fill(f"{evaluation.notes.groups[query]}: “{evaluation.notes.captions[query]}”", 28)
             + f"\nright one: rank {rank}"
         )
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        # A caption may hold dollar signs, which would start a formula.
+        row[0].set_ylabel(label, parse_math=False, rotation=0, ha="right", va="center", fontsize=8)
     panels[0][2].set_title(f"the five videos ranked first\n{panels[0][2].get_title()}", fontsize=7)
     return figure
 

@@ -29,7 +29,6 @@ def one_line(summary: dict) -> str:
 
 def results(config: ConfigDict, evaluation: Evaluation, *, picked_step: int, params_sha256: str, data: Data) -> dict:
     """The content of results.json."""
-    manifest = data.manifest()
     return {
         "test": evaluation.results,
         "split": config.data.test_split,
@@ -37,7 +36,7 @@ def results(config: ConfigDict, evaluation: Evaluation, *, picked_step: int, par
         "params_sha256": params_sha256,
         "config": config.to_dict(),
         "versions": writers.versions(),
-        "data": {name: manifest[name] for name in ("corpus", "settings", "shards")},
+        "data": {name: data.manifest[name] for name in ("corpus", "settings", "shards")},
     }
 
 
@@ -65,9 +64,9 @@ def gate_lines(gates: dict) -> str:
     return "\n".join(lines)
 
 
-def write(results: dict, evaluation: Evaluation, data: Data, workdir: str) -> None:
-    """Writes results.json and the figures into a workdir, and prints the table."""
-    writers.write_json(os.path.join(workdir, RESULTS), results)
+def write(results: dict, evaluation: Evaluation, data: Data, workdir: str, name: str = RESULTS) -> None:
+    """Writes the results and the figures into a workdir, and prints the table."""
+    writers.write_json(os.path.join(workdir, name), results)
     test = results["test"]
     print(f"\n{results['split']}, checkpoint of step {results['picked_step']} (picked on validation)\n{table(test)}")
     if test["gates"]:
@@ -76,4 +75,4 @@ def write(results: dict, evaluation: Evaluation, data: Data, workdir: str) -> No
         print(f"\n{len(test['gallery']['failed'])} videos of the gallery failed to decode and rank last")
     rows = writers.read_rows(os.path.join(workdir, "metrics.jsonl"))
     figures = plots.write_all(rows, results, evaluation, data, os.path.join(workdir, "figures"))
-    print(f"\n{os.path.join(workdir, RESULTS)} and {len(figures)} figures in {os.path.join(workdir, 'figures')}")
+    print(f"\n{os.path.join(workdir, name)} and {len(figures)} figures in {os.path.join(workdir, 'figures')}")

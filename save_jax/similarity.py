@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float
 # last instead of turning sums and gradients into NaN.
 ABSENT = -1e30
 AnyArray = jax.Array | np.ndarray
+# These products are small and multiplied by up to 100: GPUs' and TPUs' default of fewer digits would show in ranks.
+EXACT = jax.lax.Precision.HIGHEST
 
 
 @flax.struct.dataclass
@@ -58,7 +60,7 @@ def score(
         temperature: λ of the soft maximum over frames.
     """
     texts, scale = unit(texts), jnp.exp(logit_scale)
-    whole = scale * jnp.einsum("qd,vd->qv", texts, videos.mean)
-    by_frame = temperature * scale * jnp.einsum("qd,vtd->qvt", texts, videos.frames)
+    whole = scale * jnp.einsum("qd,vd->qv", texts, videos.mean, precision=EXACT)
+    by_frame = temperature * scale * jnp.einsum("qd,vtd->qvt", texts, videos.frames, precision=EXACT)
     by_frame = jnp.where(videos.mask[None], by_frame, ABSENT)
     return 0.5 * (whole + jax.nn.logsumexp(by_frame, axis=-1) / temperature)

@@ -36,8 +36,10 @@ def init_params(model: Retrieval, config: ConfigDict, key: jax.Array) -> dict:
     return start_from_text_tower(model.init(key, batch)["params"])
 
 
-def create(model: Retrieval, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh) -> TrainState:
-    """A new state: parameters from `config.init_from` where it names checkpoints, else random from `config.seed`.
+def create(
+    model: Retrieval, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh, init_from: str = ""
+) -> TrainState:
+    """A new state: parameters from the checkpoints that `init_from` names, else random from `config.seed`.
 
     What those do not hold is new; of it, fusion, resampler and frame positions start from the text tower loaded.
     """
@@ -48,9 +50,11 @@ def create(model: Retrieval, optimizer: optax.GradientTransformation, config: Co
         return TrainState(step=jnp.zeros([], jnp.int32), params=params, opt_state=optimizer.init(trained))
 
     state = jax.jit(init, out_shardings=sharding.replicated(mesh))(jax.random.key(config.seed))
-    if config.init_from:
-        loaded = checkpoint.load_modules(config.init_from, like=state.params)
-        state = state.replace(params=start_from_text_tower(state.params | loaded, keep=loaded.keys()))
+    if init_from:
+        loaded = checkpoint.load_modules(init_from, like=state.params)
+        params = start_from_text_tower(state.params | loaded, keep=loaded.keys())
+        # The text tower now stands in several places; a donated state must not hold one buffer twice.
+        state = state.replace(params=jax.tree.map(jnp.copy, params))
     return state
 
 

@@ -16,15 +16,11 @@ from save_jax import config as config_lib
 from save_jax import plots, report, sharding, train, writers
 
 # Variants by name: what each changes in the config. The order is the table's.
-METHODS = {
-    "vision": {"model.branches": "vision"},
-    "avigate": {"model.branches": "vision,audio"},
-    "save": {"model.branches": "vision,audio,speech"},
-}
+METHODS = {name: {"model.branches": branches} for branches, name in config_lib.METHODS.items()}
 
 
 def run_all(config: ConfigDict, workdir: str, seeds: list[int]) -> dict[str, list[dict]]:
-    """Trains and evaluates what is not finished; variant → results of every seed. Stops with {} on a signal."""
+    """Trains and evaluates what is not finished; variant → results of every seed."""
     found = {name: [] for name in METHODS}
     for seed in seeds:
         for name, changes in METHODS.items():
@@ -39,8 +35,6 @@ def run_all(config: ConfigDict, workdir: str, seeds: list[int]) -> dict[str, lis
             else:
                 print(f"\n{folder}", flush=True)
                 results = train.train(variant, folder)
-            if not results:
-                return {}
             found[name].append(results)
     return found
 
@@ -110,8 +104,6 @@ def main(argv: list[str]) -> None:
         found = run_all(CONFIG.value, WORKDIR.value, seeds)
     except (ValueError, train.TrainingError) as error:
         sys.exit(f"error: {error}")
-    if not found:
-        return
     table = summarize(found)
     text = markdown(table, seeds)
     writers.write_json(os.path.join(WORKDIR.value, "sweep.json"), table)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from save_jax import losses, optim, report, sharding, similarity, state, writers
-from save_jax.checkpoint import METRIC, Checkpoints
+from save_jax.checkpoint import FOLDER, METRIC, Checkpoints
 from save_jax.config import differences, method, model_sizes
 from save_jax.data import pipeline
 from save_jax.evaluate import Evaluator
@@ -38,8 +38,8 @@ def loss_and_parts(model: Retrieval, config: ConfigDict, params: dict, batch: di
     albef = config.loss.albef[method(config)]
     if albef != "none":
         student = losses.audio_visual_similarity(video.visual, video.audio)
-        teacher = similarity.unit(batch["teacher_video"]) @ similarity.unit(batch["teacher_audio"]).T
-        valid = batch["has_audio"] & batch["has_teacher"]
+        teacher = losses.cosines(batch["teacher_video"], batch["teacher_audio"])
+        valid = batch["has_audio"] & (batch["has_teacher"] | (albef == "hard"))  # "hard" asks no teacher
         parts["albef"] = losses.soft_albef(student, teacher, valid, albef)
         total = total + config.loss.albef_weight * parts["albef"]
     return total, parts | {"loss": total}
@@ -64,19 +64,40 @@ def make_train_step(model: Retrieval, optimizer: optax.GradientTransformation, c
     return jax.jit(train_step, in_shardings=(whole, rows), out_shardings=(whole, whole), donate_argnums=0)
 
 
-def claim_workdir(config: ConfigDict, workdir: str) -> None:
-    """Writes config.json, or checks that the one in the workdir is this run's. Raises ValueError naming both sides."""
-    os.makedirs(workdir, exist_ok=True)
-    path, ours = os.path.join(workdir, "config.json"), config.to_dict()
-    if os.path.exists(path):
-        lines = [line for line in differences(ours, writers.read_json(path)) if line.split(":")[0] not in FREE_SETTINGS]
+def check_workdir(config: ConfigDict, workdir: str, free: tuple[str, ...] = FREE_SETTINGS) -> None:
+    """Raises ValueError naming both sides where the workdir holds checkpoints of another configuration."""
+    path = os.path.join(workdir, "config.json")
+    if os.path.exists(path) and os.path.isdir(os.path.join(workdir, FOLDER)):
+        theirs = writers.read_json(path)
+        lines = [line for line in differences(config.to_dict(), theirs) if line.split(":")[0] not in free]
         if lines:
             raise ValueError(
                 f"{workdir} belongs to a run of another configuration:\n  "
                 + "\n  ".join(lines)
                 + "\nchoose another --workdir, delete that one, or go back to its settings"
             )
-    writers.write_json(path, ours)
+
+
+def claim_workdir(config: ConfigDict, workdir: str) -> None:
+    """Writes config.json, after `check_workdir`."""
+    check_workdir(config, workdir)
+    os.makedirs(workdir, exist_ok=True)
+    writers.write_json(os.path.join(workdir, "config.json"), config.to_dict())
+
+
+def check_same_data(data: pipeline.Data, shards: dict, workdir: str) -> None:
+    """Raises ValueError where a run was begun on other shards: its input position would point at other pairs."""
+    now = data.manifest["shards"]
+    changed = [name for name in sorted(now.keys() | shards.keys()) if now.get(name) != shards.get(name)]
+    if changed:
+        raise ValueError(
+            f"{workdir} was begun on other shards: {changed[0]} was {shards.get(changed[0])}, is "
+            f"{now.get(changed[0])}; set config.data_dir to those it was begun on, or start in another --workdir"
+        )
+
+
+class Stopped(SystemExit):
+    """A signal ended the run after it was saved; the exit code is the shell's, 128 + signal."""
 
 
 class Progress:
@@ -105,6 +126,11 @@ class Progress:
         self._last, self._last_step, self.waited = now, step, 0.0
         return rates
 
+    def leave_out(self) -> None:
+        """What was done since the last line (validating, saving) counts neither as training nor in the time left."""
+        now = time.monotonic()
+        self._begin, self._last = self._begin + now - self._last, now
+
 
 def _mean_of(rows: list[dict], steps: range, clips: list[np.ndarray], ids: list[str]) -> dict[str, float]:
     """Means of the fetched metrics of some steps. A loss that is not finite ends the run, naming step and clips."""
@@ -114,7 +140,8 @@ def _mean_of(rows: list[dict], steps: range, clips: list[np.ndarray], ids: list[
             names = ", ".join(ids[number] for number in numbers[:8])
             raise TrainingError(
                 f"step {step}: loss {row['loss']}, gradient norm {row['grad_norm']}; it began with clips {names}. "
-                "Nothing after the last checkpoint was saved. Lower config.optim.learning_rate, or look at these clips."
+                "Nothing after the last checkpoint was saved. Look at these clips, or lower "
+                "config.optim.learning_rate in another --workdir."
             )
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
@@ -126,14 +153,16 @@ def train(config: ConfigDict, workdir: str) -> dict:
         config: a resolved config.
         workdir: gets config.json, metrics.jsonl, checkpoints/ and, at the end, results.json.
     Returns:
-        What results.json holds; {} if a signal stopped the run, which the same command continues.
+        What results.json holds.
     Raises:
-        ValueError, ShardError at start-up for what cannot work; TrainingError for a loss that is not finite.
+        ValueError, ShardError at start-up for what cannot work; TrainingError for a loss that is not finite; Stopped
+        when SIGTERM or SIGINT asked for it: the run is saved, and the same command goes on.
     """
+    if jax.process_count() > 1:
+        raise ValueError(f"training runs in one process, here are {jax.process_count()}; start it on one host")
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     data = pipeline.Data(config, ("train", config.data.val_split, config.data.test_split))
-    claim_workdir(config, workdir)
     steps_per_epoch = pipeline.steps_per_epoch(data, config)
     total = config.steps or config.epochs * steps_per_epoch
     eval_every = config.eval_every or max(steps_per_epoch, 1)
@@ -141,23 +170,35 @@ def train(config: ConfigDict, workdir: str) -> dict:
 
     model = Retrieval(model_sizes(config))
     optimizer = optim.make_optimizer(config.optim, total)
-    train_state = state.create(model, optimizer, config, mesh)
-    train_step = make_train_step(model, optimizer, config, mesh)
-    evaluator = Evaluator(model, data, config, mesh)
-
+    claim_workdir(config, workdir)
     checkpoints = Checkpoints(workdir, config.keep_last)
     start = checkpoints.latest() or 0
+    train_state = state.create(model, optimizer, config, mesh, init_from="" if start else config.init_from)
     if start:
         params, optimizer_state, meta = checkpoints.restore(start, train_state.params, train_state.opt_state)
+        check_same_data(data, meta["shards"], workdir)
         train_state = TrainState(jnp.asarray(meta["step"], jnp.int32), params, optimizer_state)
         print(f"continuing {workdir} at step {start} of {total}")
     train_state = jax.device_put(train_state, sharding.replicated(mesh))
-    writer = writers.MetricsWriter(os.path.join(workdir, "metrics.jsonl"), start)
+    train_step = make_train_step(model, optimizer, config, mesh)
+    evaluator = Evaluator(model, data, config, mesh)
     batches = pipeline.train_iterator(data, config, start=start)
+    if config.loss.albef[method(config)] not in ("none", "hard") and not data.has_teachers("train"):
+        print("no training clip has teacher vectors: the early-alignment loss is 0 throughout")
+    writer = writers.MetricsWriter(os.path.join(workdir, "metrics.jsonl"), start)
     progress = Progress(config, start, total)
 
-    stopped = []
-    handlers = {sig: signal.signal(sig, lambda sig, _: stopped.append(sig)) for sig in (signal.SIGTERM, signal.SIGINT)}
+    stopped, handlers = [], {}
+
+    def restore_handlers() -> None:
+        for sig, handler in handlers.items():
+            signal.signal(sig, handler)
+
+    def stop(sig: int, _) -> None:
+        stopped.append(sig)
+        restore_handlers()  # a second signal ends the process at once
+
+    handlers.update({sig: signal.signal(sig, stop) for sig in (signal.SIGTERM, signal.SIGINT)})
     pending, clips, logged = [], [], start
     try:
         for step in range(start + 1, total + 1):
@@ -166,39 +207,42 @@ def train(config: ConfigDict, workdir: str) -> dict:
             progress.waited += time.monotonic() - waiting
             clips.append(batch.pop("clip"))
             train_state, parts = train_step(train_state, sharding.to_devices(batch, mesh))
+            if pending:
+                # One step runs while the next is sent, no more: the host neither piles up batches nor mistakes
+                # waiting for the device's next turn for waiting for input.
+                jax.block_until_ready(pending[-1])
             pending.append(parts)
-            if (
-                step % config.log_every
-                and step % eval_every
-                and step % checkpoint_every
-                and step < total
-                and not stopped
-            ):
+            validates = step % eval_every == 0 or step == total
+            saves = validates or step % checkpoint_every == 0 or bool(stopped)
+            if not saves and step % config.log_every:
                 continue
             means = _mean_of(pending, range(logged + 1, step + 1), clips, data.sources["train"].ids)
             writer.write(step=step, split="train", **means, **progress.line(step, means))
             pending, clips, logged = [], [], step
-            val = None
-            if step % eval_every == 0 or step == total:
-                evaluation = evaluator.run(train_state.params, config.data.val_split)
-                val = evaluation.results["t2v"]
-                writer.write(step=step, split=config.data.val_split, **evaluation.results)
-                print(f"step {step}/{total}  {config.data.val_split} text→video {report.one_line(val)}", flush=True)
-            if val or step % checkpoint_every == 0 or stopped:
-                metric = val and {METRIC: val[METRIC]}
-                checkpoints.save(step, train_state.params, train_state.opt_state, {"step": step}, metric)
+            metric = None
+            if validates:
+                results = evaluator.run(train_state.params, config.data.val_split).results
+                metric = {METRIC: results["t2v"][METRIC]}
+                writer.write(step=step, split=config.data.val_split, **results)
+                print(
+                    f"step {step}/{total}  {config.data.val_split} text→video {report.one_line(results['t2v'])}",
+                    flush=True,
+                )
+            if saves:
+                meta = {"step": step, "shards": data.manifest["shards"]}
+                checkpoints.save(step, train_state.params, train_state.opt_state, meta, metric)
+                progress.leave_out()
             if stopped:
                 print(
                     f"stopped by {signal.Signals(stopped[0]).name} at step {step}; the same command goes on from here"
                 )
-                return {}
+                raise Stopped(128 + stopped[0])
+        restore_handlers()  # all is saved: from here on a signal may end the process at once
         best = checkpoints.best()
         params_sha256 = state.digest(train_state.params)
-        params = checkpoints.restore_params(best, train_state.params)
-        evaluation = evaluator.run(params, config.data.test_split)
+        evaluation = evaluator.run(checkpoints.restore_params(best, train_state.params), config.data.test_split)
     finally:
-        for sig, handler in handlers.items():
-            signal.signal(sig, handler)
+        restore_handlers()
         batches.close()
         writer.close()
         checkpoints.close()

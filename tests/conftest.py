@@ -73,7 +73,9 @@ def write_corpus(directory: Path, sizes: dict[str, int], settings: dict | None =
             clips = (make_clip(int(n), split, 1 if split == "test" else 2) for n in numbers)
             index = records.write_shard(str(directory / name), clips, settings)
             shards[name] = {"bytes": index["bytes"], "crc32c": index["crc32c"]}
-    manifest = {"schema": records.SCHEMA_VERSION, "corpus": "made", "settings": settings, "shards": shards}
+    counts = {split: {"with_teacher": 1} for split in sizes}
+    manifest = {"schema": records.SCHEMA_VERSION, "corpus": "made", "settings": settings}
+    manifest |= {"shards": shards, "counts": counts}
     (directory / records.MANIFEST).write_text(json.dumps(manifest))
     tokenizer.learn([" ".join(WORDS)] * 3, str(directory / "tokenizer"), 512)
     return directory

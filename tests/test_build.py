@@ -149,9 +149,13 @@ def test_shards_of_something_else_are_refused(root, built, tmp_path):
         run(root, built, settings={"image_size": 64})
     with pytest.raises(records.ShardError, match=r"holds .*-of-0000\d .*give the --corpus and --clips-per-shard"):
         build.build(corpora.CORPORA["msrvtt-9k"], str(root), str(built), SETTINGS, 3, jobs=1)
-    changed = SPLITS | {"val": ["video6", "videoX"]}
+    changed = SPLITS | {"train": [*SPLITS["train"][1:], "videoX"]}
     other = media.write_corpus(tmp_path / "c", changed, missing=[i for ids in changed.values() for i in ids])
-    with pytest.raises(records.ShardError, match="'video7' is in one only; the corpus has changed"):
+    with pytest.raises(records.ShardError, match="is in one only; the corpus has changed"):
+        run(other, built)
+    # The same ids, but other files: no sound and no teacher beside these videos.
+    other = media.write_corpus(tmp_path / "d", SPLITS, missing=[i for ids in SPLITS.values() for i in ids])
+    with pytest.raises(records.ShardError, match="was built from other captions, transcripts, tags or files"):
         run(other, built)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import IMAGE_SIZE, make_clip, write_corpus
 
-from save_jax import main, sharding, state, train
+from save_jax import evaluate, main, sharding, state, train
 from save_jax.config import model_sizes, resolve
 from save_jax.data import pipeline, records
 from save_jax.evaluate import Evaluator, gate_table
@@ -84,6 +84,41 @@ def test_eval_mode_repeats_what_training_found(config, tmp_path):
     (tmp_path / "results.json").unlink()
     assert main.evaluate(config, str(tmp_path)) == trained
     assert json.loads((tmp_path / "results.json").read_text())["params_sha256"] == trained["params_sha256"]
+
+
+def test_eval_with_other_settings_than_the_run_is_refused(config, tmp_path):
+    train.claim_workdir(config, str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    other = config.copy_and_resolve_references()
+    other.seed = 3
+    with pytest.raises(ValueError, match="seed: 3 here, 0 there"):
+        main.evaluate(other, str(tmp_path))
+
+
+def test_queries_are_scored_in_blocks(config, monkeypatch):
+    evaluator, params = evaluator_and_params(config)
+    expected = evaluator.run(params, "test").scores
+    monkeypatch.setattr(evaluate, "QUERY_BLOCK", 5)
+    np.testing.assert_allclose(evaluator.run(params, "test").scores, expected, atol=1e-5)
+
+
+def test_a_corpus_without_tags_and_groups_and_with_dollar_signs(config, tmp_path):
+    """Real corpora have neither, and a price in a caption is not a formula."""
+    data = tmp_path / "shards"
+    write_corpus(data, {"test": 6, "train": 8, "val": 8})
+    for path in data.glob("clips-test*"):
+        path.unlink()
+    plain = [make_clip(n, "test", 1, tags=[], groups=[""], captions=["from $5 to 10% of $20_"]) for n in range(6)]
+    path = data / records.shard_name("test", 0, 1)
+    index = records.write_shard(str(path), iter(plain), {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12})
+    manifest = json.loads((data / records.MANIFEST).read_text())
+    manifest["shards"][path.name] = {"bytes": index["bytes"], "crc32c": index["crc32c"]}
+    (data / records.MANIFEST).write_text(json.dumps(manifest))
+    config = config.copy_and_resolve_references().unlock()
+    config.data_dir, config.steps, config.model.branches = str(data), 2, "vision,audio"
+    results = train.train(resolve(config), str(tmp_path / "run"))
+    assert results["test"]["groups"] == {} and list(results["test"]["gates"]["audio"]) == ["all"]
+    assert (tmp_path / "run" / "figures" / "examples.png").exists()
 
 
 def test_eval_of_an_empty_folder_says_what_to_do(config, tmp_path: Path):

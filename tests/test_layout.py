@@ -44,6 +44,10 @@ FILES = {
 }
 
 
+def test_every_file_has_its_floor():
+    assert FILES.keys() == FLOOR.keys()
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_imports_go_down(name):
     ours = {module.removeprefix("save_jax.") for module in imports(FILES[name])} & FLOOR.keys()

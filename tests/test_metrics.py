@@ -24,7 +24,7 @@ def test_summary_by_hand():
 def test_several_captions_per_video_count_by_their_best():
     # Captions 0 and 2 belong to video 1, caption 1 to video 0.
     scores, owners = np.array([[0.1, 0.2], [0.6, 0.5], [0.3, 0.9]]), np.array([1, 0, 1])
-    np.testing.assert_array_equal(metrics.text_to_video_ranks(scores, owners), [1, 1, 1])
+    np.testing.assert_array_equal(metrics.ranks(scores, owners), [1, 1, 1])
     # Video 0: its caption 0.6 against video 1's best, 0.3. Video 1: its best 0.9 against 0.5.
     np.testing.assert_array_equal(metrics.video_to_text_ranks(scores, owners), [1, 1])
     scores[2, 1], scores[0, 1] = 0.4, 0.2
@@ -36,6 +36,14 @@ def test_groups_keep_the_whole_gallery():
     assert found["groups"].keys() == {"vision", "sound"}
     assert found["groups"]["sound"]["t2v"]["MedR"] == 2  # video 0 still stands above it
     assert found["groups"]["vision"]["t2v"]["queries"] == found["groups"]["vision"]["v2t"]["queries"] == 1
+
+
+def test_a_video_without_a_caption_stays_a_candidate_and_asks_nothing():
+    scores = np.array([[0.2, 0.9, 0.1], [0.3, 0.9, 0.8]])  # nothing describes video 1, which every text likes best
+    found = metrics.retrieval(scores, [0, 2], ["vision", "sound"])
+    assert found["t2v"]["MedR"] == 2 and found["t2v"]["queries"] == 2
+    assert found["v2t"]["queries"] == 2 and found["v2t"]["MedR"] == 1.5  # video 0 prefers the other's caption
+    assert found["groups"]["sound"]["v2t"]["MedR"] == 1
 
 
 def test_nan_is_refused():

@@ -106,12 +106,13 @@ def test_odd_queries_keep_their_end(learned, text):
     assert (ids[1] != learned.end) == bool(text)
 
 
-def test_learning_is_deterministic(learned, tmp_path):
+def test_learning_is_deterministic(tmp_path):
     texts = ["a red car sings on the beach", "the red bird talks about bread, it's good"] * 2
-    learn(texts, str(tmp_path), 600)
-    again = Tokenizer(str(tmp_path))
-    assert again.vocab_size == learned.vocab_size
-    assert len(again.bpe("red bird")) == 2  # whole words were learned
+    for name in ("one", "other"):
+        learn(texts, str(tmp_path / name), 600)
+    for file in ("vocab.json", "merges.txt"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+    assert len(Tokenizer(str(tmp_path / "one")).bpe("red bird")) == 2  # whole words were learned
 
 
 def test_clip_ids(tmp_path):

@@ -1,4 +1,4 @@
-"""From shards to numpy batches: `train_iterator` for training pairs, `Split` for evaluation.
+"""From shards to numpy batches: `train_iterator` for training pairs, `eval_batches` for whole splits.
 
 Reading by index gives a true global shuffle and an exact resume: the input position is the number of the next batch.
 """
@@ -47,6 +47,7 @@ class Data:
         for path in tqdm([p for shards in paths.values() for p in shards], "verify shards", unit="shard", leave=False):
             records.verify_shard(path)
         self.sources = {split: ShardSource(shards) for split, shards in paths.items()}
+        self.manifest = _read_manifest(directory, [path for shards in paths.values() for path in shards])
         self.tokenizer = Tokenizer(
             os.path.join(directory, "tokenizer") if config.data.tokenizer == "data" else config.data.tokenizer
         )
@@ -75,16 +76,25 @@ class Data:
             config.model.image_size,
         )
 
-    def manifest(self) -> dict:
-        """The manifest that preparation wrote beside the shards."""
-        directory = os.path.dirname(next(iter(self.sources.values())).paths[0])
-        try:
-            with open(os.path.join(directory, records.MANIFEST)) as file:
-                return json.load(file)
-        except (OSError, ValueError) as error:
-            raise ShardError(
-                f"{directory}: no readable {records.MANIFEST} ({error}); run data_prep.build again"
-            ) from error
+    def has_teachers(self, split: str) -> bool:
+        """Whether any clip of a split has teacher vectors."""
+        return bool(self.manifest["counts"][split]["with_teacher"])
+
+
+def _read_manifest(directory: str, paths: list[str]) -> dict:
+    """The manifest that preparation wrote, if it tells of these very shards; else ShardError."""
+    try:
+        with open(os.path.join(directory, records.MANIFEST)) as file:
+            manifest = json.load(file)
+    except (OSError, ValueError) as error:
+        raise ShardError(
+            f"{directory}: no readable {records.MANIFEST} ({error}); run data_prep.build to its end"
+        ) from error
+    for path in paths:
+        told = manifest["shards"].get(os.path.basename(path), {}).get("crc32c")
+        if told != (found := records.read_index(path)["crc32c"]):
+            raise ShardError(f"{path} has checksum {found}, {records.MANIFEST} says {told}; run data_prep.build again")
+    return manifest
 
 
 def train_iterator(

@@ -196,6 +196,8 @@ def write_shard(path: str, clips: Iterator[Clip], settings: Mapping) -> dict:
         index |= {"bytes": size, "crc32c": crc.hexdigest().decode()}
         with open(temporary + INDEX_SUFFIX, "w") as file:
             json.dump(index, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
         os.replace(temporary + INDEX_SUFFIX, path + INDEX_SUFFIX)
     except BaseException as error:
@@ -220,7 +222,9 @@ def read_index(path: str) -> dict:
         with open(path + INDEX_SUFFIX) as file:
             index = json.load(file)
     except (OSError, ValueError) as error:
-        raise ShardError(f"{path}: no readable index beside the shard ({error}); run data_prep.build again") from error
+        raise ShardError(
+            f"{path}: no readable index beside the shard ({error}); delete it and run data_prep.build again"
+        ) from error
     if index.get("schema") != SCHEMA_VERSION:
         raise ShardError(
             f"{path} has schema version {index.get('schema')}, this code reads version {SCHEMA_VERSION}; "
@@ -304,11 +308,14 @@ class ShardSource:
         number = int(number)
         shard = int(self._shard[number])
         if shard not in self._files:
-            self._files[shard] = os.open(self.paths[shard], os.O_RDONLY)
+            opened = os.open(self.paths[shard], os.O_RDONLY)
+            if self._files.setdefault(shard, opened) != opened:  # another thread was faster
+                os.close(opened)
         framed = os.pread(self._files[shard], int(self._length[number]), int(self._offset[number]))
         header, data = framed[:_LENGTH_BYTES], framed[_HEADER_BYTES:-_CRC_BYTES]
         if (
-            struct.unpack("<Q", header)[0] != len(data)
+            len(framed) != self._length[number]
+            or struct.unpack("<Q", header)[0] != len(data)
             or framed[_LENGTH_BYTES:_HEADER_BYTES] != _masked_crc(header)
             or framed[-_CRC_BYTES:] != _masked_crc(data)
         ):

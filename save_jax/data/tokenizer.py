@@ -96,17 +96,19 @@ def learn(texts: list[str], directory: str, vocab_size: int) -> None:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters += [letter + "</w>" for letter in letters]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 258, min_frequency=2, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=vocab_size - 2,
+        min_frequency=2,
+        end_of_word_suffix="</w>",
+        # Given first and in order: otherwise ids, and with them ties between merges, change from call to call.
+        special_tokens=letters,
+        show_progress=False,
     )
     tokenizer.train_from_iterator([clean(text) for text in texts], trainer)
     merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = dict.fromkeys([*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)])
-    room = vocab_size - 2
-    kept = list(tokens)[:room]
-    known = set(kept)
-    merges = [pair for pair in merges if "".join(pair) in known]
+    kept = list(dict.fromkeys([*letters, *("".join(pair) for pair in merges)]))
     vocab = {token: number for number, token in enumerate([*kept, START, END])}
     os.makedirs(directory, exist_ok=True)
     for name, text in (
