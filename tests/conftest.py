@@ -77,7 +77,7 @@ def write_corpus(directory: Path, sizes: dict[str, int], settings: dict | None =
     manifest = {"schema": records.SCHEMA_VERSION, "corpus": "made", "settings": settings}
     manifest |= {"shards": shards, "counts": counts}
     (directory / records.MANIFEST).write_text(json.dumps(manifest))
-    tokenizer.learn([" ".join(WORDS)] * 3, str(directory / "tokenizer"), 512)
+    tokenizer.learn([" ".join(WORDS)] * 3, str(directory / "tokenizer"), 600)
     return directory
 
 
@@ -94,7 +94,7 @@ def config(shards: Path):
     config.data_dir = str(shards)
     config.data.tokenizer = "data"
     config.model.image_size = IMAGE_SIZE
-    config.model.vocab_size = 512
+    config.model.vocab_size = 600
     config = smoke(config)
     config.optim.frozen = ()
     config.optim.multipliers = ()

@@ -48,7 +48,7 @@ def test_one_device_equals_eight(config):
             np.testing.assert_allclose(one[name], eight[name], rtol=tolerance, atol=1e-6, err_msg=name)
 
 
-PINNED = {"contrastive": 3.594569, "albef": 2.547380}
+PINNED = {"contrastive": 3.283730, "albef": 2.547380}
 
 
 def test_first_loss_is_pinned(config):
@@ -80,7 +80,7 @@ def command(config_path: str, workdir: Path, shards: Path) -> list[str]:
     return [
         sys.executable, "-m", "save_jax.main", f"--config={config_path}:smoke", f"--workdir={workdir}",
         f"--config.data_dir={shards}", "--config.steps=40", "--config.eval_every=20", "--config.model.image_size=32",
-        "--config.model.patch_size=16", "--config.data.tokenizer=data", "--config.model.vocab_size=512",
+        "--config.model.patch_size=16", "--config.data.tokenizer=data", "--config.model.vocab_size=600",
     ]  # fmt: skip
 
 

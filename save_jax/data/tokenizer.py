@@ -84,11 +84,14 @@ def learn(texts: list[str], directory: str, vocab_size: int) -> None:
     """Learns a CLIP-shaped vocabulary of at most `vocab_size` tokens and writes vocab.json and merges.txt.
 
     The order is CLIP's: 256 byte tokens, the same with end-of-word mark, merges, start, end; so the end has the largest
-    id. Deterministic in the texts' words and their frequencies.
+    id. Deterministic in the texts' words and their frequencies. Raises ValueError for a size below 514.
     """
     import tokenizers
     from tokenizers import models, pre_tokenizers, trainers
 
+    least = 2 * len(pre_tokenizers.ByteLevel.alphabet()) + 2
+    if vocab_size < least:
+        raise ValueError(f"a vocabulary of {vocab_size} cannot hold all letters; give at least {least}")
     tokenizer = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
