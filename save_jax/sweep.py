@@ -90,6 +90,20 @@ def markdown(table: dict, seeds: list[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def gates_markdown(runs: list[dict]) -> str:
+    """Median over seeds of the mean absolute gates, by kind of clip, of one variant."""
+    gates = [run["test"]["gates"] for run in runs]
+    columns = [(branch, kind) for branch in gates[0] for kind in ("attention", "mlp")]
+    lines = [
+        "| clips | number | " + " | ".join(f"{branch}, {kind} gate" for branch, kind in columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for tag, row in gates[0][columns[0][0]].items():
+        medians = [np.median([g[branch][tag][kind] for g in gates]) for branch, kind in columns]
+        lines.append(f"| {tag} | {row['clips']} | " + " | ".join(f"{value:.2f}" for value in medians) + " |")
+    return "\n".join(lines) + "\n"
+
+
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file that all variants start from.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder that holds one folder for every run.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of every variant.")
@@ -106,6 +120,11 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     table = summarize(found)
     text = markdown(table, seeds)
+    for name, runs in found.items():
+        if runs[0]["test"]["gates"]:
+            text += (
+                f"\nMean absolute gates of {name} by kind of clip, median of the same seeds.\n\n{gates_markdown(runs)}"
+            )
     writers.write_json(os.path.join(WORKDIR.value, "sweep.json"), table)
     with open(os.path.join(WORKDIR.value, "sweep.md"), "w") as file:
         file.write(text)

@@ -38,6 +38,13 @@ def test_medians_spreads_and_gains_by_hand(tmp_path):
     assert (tmp_path / "sweep.png").stat().st_size > 5_000
 
 
+def test_gates_are_medians_over_seeds():
+    runs = [
+        {"test": {"gates": {"audio": {"music": {"attention": a, "mlp": 0.5, "clips": 7}}}}} for a in (0.1, 0.9, 0.2)
+    ]
+    assert sweep.gates_markdown(runs).splitlines()[2] == "| music | 7 | 0.20 | 0.50 |"
+
+
 def test_a_finished_run_is_kept_and_one_of_another_config_refused(config, tmp_path, monkeypatch):
     config = config.copy_and_resolve_references().unlock()
     config.steps = 2
