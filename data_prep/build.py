@@ -152,12 +152,13 @@ def summary(result: Mapping, out: str) -> str:
         lines += [f"  {clip_id}: {reason}" for clip_id, reason in failures[:_SHOWN]]
         if len(failures) > _SHOWN:
             lines.append(f"  … all of them in {os.path.join(out, records.MANIFEST)}")
-        lines.append("To try them again, mend the files, delete the shards that hold them and run the same command.")
+        holding = [name for name, shard in result["shards"].items() if shard["failed"]]
+        lines.append(f"To try them again, mend the files, delete {', '.join(holding)} and run the same command.")
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="data_prep.build", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m data_prep.build", description=__doc__.split("\n")[0])
     parser.add_argument("--corpus", required=True, choices=sorted(CORPORA))
     parser.add_argument("--root", required=True, help="folder of the official layout")
     parser.add_argument("--out", required=True, help="folder for the shards")

@@ -91,8 +91,13 @@ def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequen
             index, report = records.read_index(path), read_report(path)
             total.update(report["counts"])
             ids += index["ids"]
-            failed |= report["left_out"] | index["failed"]
-            files[os.path.relpath(path, directory)] = {"bytes": index["bytes"], "crc32c": index["crc32c"]}
+            broken = report["left_out"] | index["failed"]
+            failed |= broken
+            files[os.path.relpath(path, directory)] = {
+                "bytes": index["bytes"],
+                "crc32c": index["crc32c"],
+                "failed": len(broken),
+            }
         counts[split], written[split] = dict(total), ids
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {

@@ -151,7 +151,9 @@ def convert(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Prints what was filled, ignored and is new; 1 with all problems where something does not fit."""
-    parser = argparse.ArgumentParser(prog="save_jax.convert", description="Convert weights between PyTorch and here.")
+    parser = argparse.ArgumentParser(
+        prog="python -m save_jax.convert", description="Convert weights between PyTorch and here."
+    )
     parser.add_argument("--from", dest="source", required=True, help="weight file, workdir or folder of parameters")
     parser.add_argument("--kind", required=True, choices=sorted(RULES), help="whose names the file has or shall have")
     parser.add_argument("--to", required=True, help="folder for an Orbax checkpoint, or FILE.safetensors")

@@ -7,8 +7,8 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from save_jax import cli, report, sharding, state, train
 from save_jax import config as config_lib
-from save_jax import report, sharding, state, train
 from save_jax.checkpoint import FOLDER, Checkpoints
 from save_jax.data import pipeline
 from save_jax.evaluate import Evaluator
@@ -62,10 +62,10 @@ def run(config: ConfigDict, workdir: str, mode: str) -> None:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    sharding.set_up_process()
+    cli.set_up_process()
     run(CONFIG.value, WORKDIR.value, MODE.value)
 
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=cli.parse_flags)

@@ -228,7 +228,9 @@ class Checker:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: 0 if everything holds, 1 if something does not, 2 for files that cannot be used."""
-    parser = argparse.ArgumentParser(prog="save_jax.parity", description="Compare this model with golden numbers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m save_jax.parity", description="Compare this model with golden numbers."
+    )
     parser.add_argument("files", nargs="+", metavar="FILE.npz")
     parser.add_argument("--precision", choices=sorted(TOLERANCES), default="float32")
     options = parser.parse_args(arguments)

@@ -22,7 +22,7 @@ def loss(rows: list[dict]) -> plt.Figure:
     figure, axes = plt.subplots(figsize=(7, 4))
     for name in ("loss", "contrastive", "albef"):
         if rows and name in rows[0]:
-            axes.plot([row["step"] for row in rows], [row[name] for row in rows], label=name)
+            axes.plot([row["step"] for row in rows], [row[name] for row in rows], marker=".", label=name)
     axes.set(xlabel="step", ylabel="loss", title="training loss", ylim=(0, None))
     axes.legend()
     return figure
@@ -36,7 +36,7 @@ def recalls_over_time(rows: list[dict], picked_step: int) -> plt.Figure:
         axes.plot([row["step"] for row in rows], [row["t2v"][name] for row in rows], marker=".", label=name)
     axes.axvline(picked_step, color="grey", linestyle=":", label=f"picked: step {picked_step}")
     split = rows[0]["split"] if rows else "no"
-    axes.set(xlabel="step", ylabel="percent", title=f"text→video recall, {split} split", ylim=(0, 100))
+    axes.set(xlabel="step", ylabel="percent", title=f"text→video recall, {split} split", ylim=(-2, 104))
     axes.legend()
     return figure
 
@@ -80,7 +80,7 @@ def _example_queries(evaluation: Evaluation, count: int) -> list[int]:
     for name in names:
         members = [i for i, group in enumerate(evaluation.notes.groups) if group == name]
         positions = np.linspace(0, len(members) - 1, max(count // len(names), 1)).astype(int)
-        chosen += [members[position] for position in positions]
+        chosen += [members[position] for position in dict.fromkeys(positions.tolist())]
     return chosen[:count]
 
 
@@ -112,7 +112,7 @@ def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> 
         )
         # A caption may hold dollar signs, which would start a formula.
         row[0].set_ylabel(label, parse_math=False, rotation=0, ha="right", va="center", fontsize=8)
-    panels[0][2].set_title(f"the five videos ranked first\n{panels[0][2].get_title()}", fontsize=7)
+    figure.suptitle("queries and the five videos ranked first", y=0.91, fontsize=9)
     return figure
 
 

@@ -68,11 +68,12 @@ def write(results: dict, evaluation: Evaluation, data: Data, workdir: str, name:
     """Writes the results and the figures into a workdir, and prints the table."""
     writers.write_json(os.path.join(workdir, name), results)
     test = results["test"]
-    print(f"\n{results['split']}, checkpoint of step {results['picked_step']} (picked on validation)\n{table(test)}")
+    rows = writers.read_rows(os.path.join(workdir, "metrics.jsonl"))
+    picked = "picked on validation" if any("t2v" in row for row in rows) else "the last; nothing was validated yet"
+    print(f"\n{results['split']}, checkpoint of step {results['picked_step']} ({picked})\n{table(test)}")
     if test["gates"]:
         print(f"\nmean absolute gates by kind of clip\n{gate_lines(test['gates'])}")
     if test["gallery"]["failed"]:
         print(f"\n{len(test['gallery']['failed'])} videos of the gallery failed to decode and rank last")
-    rows = writers.read_rows(os.path.join(workdir, "metrics.jsonl"))
     figures = plots.write_all(rows, results, evaluation, data, os.path.join(workdir, "figures"))
     print(f"\n{os.path.join(workdir, name)} and {len(figures)} figures in {os.path.join(workdir, 'figures')}")

@@ -1,25 +1,15 @@
-"""Process set-up, and the only file that names mesh axes: the mesh, and how batches and parameters lie on it.
+"""The only file that names mesh axes: the mesh, how batches and parameters lie on it, and moving batches there.
 
 Data parallelism is `jax.jit` with these shardings; losses and models are written over the global batch.
 """
 
-import os
 from collections.abc import Mapping
 
 import jax
 import numpy as np
-from absl import logging
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA = "data"
-
-
-def set_up_process() -> None:
-    """Quiet libraries, and compiled programs kept for the next run (JAX_COMPILATION_CACHE_DIR says where)."""
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it says that PyTorch is absent; it is meant to be
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/save_jax/xla"))
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:

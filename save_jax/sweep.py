@@ -12,8 +12,8 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from save_jax import cli, plots, report, train, writers
 from save_jax import config as config_lib
-from save_jax import plots, report, sharding, train, writers
 
 # Variants by name: what each changes in the config. The order is the table's.
 METHODS = {name: {"model.branches": branches} for branches, name in config_lib.METHODS.items()}
@@ -112,7 +112,7 @@ SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of every variant.")
 def main(argv: list[str]) -> None:
     """The command line."""
     del argv
-    sharding.set_up_process()
+    cli.set_up_process()
     seeds = [int(seed) for seed in SEEDS.value]
     try:
         found = run_all(CONFIG.value, WORKDIR.value, seeds)
@@ -134,4 +134,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=cli.parse_flags)

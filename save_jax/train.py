@@ -129,7 +129,7 @@ class Progress:
     def leave_out(self) -> None:
         """What was done since the last line (validating, saving) counts neither as training nor in the time left."""
         now = time.monotonic()
-        self._begin, self._last = self._begin + now - self._last, now
+        self._begin, self._last, self.waited = self._begin + now - self._last, now, 0.0
 
 
 def _mean_of(rows: list[dict], steps: range, clips: list[np.ndarray], ids: list[str]) -> dict[str, float]:
@@ -178,7 +178,9 @@ def train(config: ConfigDict, workdir: str) -> dict:
         params, optimizer_state, meta = checkpoints.restore(start, train_state.params, train_state.opt_state)
         check_same_data(data, meta["shards"], workdir)
         train_state = TrainState(jnp.asarray(meta["step"], jnp.int32), params, optimizer_state)
-        print(f"continuing {workdir} at step {start} of {total}")
+        print(
+            f"continuing {workdir} at step {start} of {total}" if start < total else f"{workdir} is trained: evaluating"
+        )
     train_state = jax.device_put(train_state, sharding.replicated(mesh))
     train_step = make_train_step(model, optimizer, config, mesh)
     evaluator = Evaluator(model, data, config, mesh)
@@ -212,6 +214,9 @@ def train(config: ConfigDict, workdir: str) -> dict:
                 # waiting for the device's next turn for waiting for input.
                 jax.block_until_ready(pending[-1])
             pending.append(parts)
+            if step == start + 1:
+                jax.block_until_ready(parts)
+                progress.leave_out()  # compiling
             validates = step % eval_every == 0 or step == total
             saves = validates or step % checkpoint_every == 0 or bool(stopped)
             if not saves and step % config.log_every:

@@ -44,7 +44,9 @@ class Data:
         """Raises ShardError or ValueError that says what does not fit and what to do."""
         directory = config.data_dir
         paths = {split: records.split_shards(directory, split) for split in splits}
-        for path in tqdm([p for shards in paths.values() for p in shards], "verify shards", unit="shard", leave=False):
+        for path in tqdm(
+            [p for shards in paths.values() for p in shards], "verify shards", unit="shard", leave=False, disable=None
+        ):
             records.verify_shard(path)
         self.sources = {split: ShardSource(shards) for split, shards in paths.items()}
         self.manifest = _read_manifest(directory, [path for shards in paths.values() for path in shards])

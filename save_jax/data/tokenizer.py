@@ -24,6 +24,29 @@ def clean(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip().lower()
 
 
+def _find(source: str, name: str) -> str:
+    """Path of one of the tokenizer's files: in a local folder, in the hub's cache, or from the hub."""
+    if os.path.isdir(source):
+        path = os.path.join(source, name)
+        if not os.path.exists(path):
+            raise ValueError(f"tokenizer {source!r} lacks {name}; see config.data.tokenizer")
+        return path
+    import huggingface_hub
+
+    try:
+        return huggingface_hub.hf_hub_download(source, name, local_files_only=True)
+    except Exception:  # not in the cache; the hub's errors have no common base
+        try:
+            # Asked for once before the download, which would try a dead network again and again.
+            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(source, name), timeout=10)
+            return huggingface_hub.hf_hub_download(source, name)
+        except Exception as error:
+            raise ValueError(
+                f"tokenizer {source!r} is neither a folder, nor in the Hugging Face cache, nor to be had from its hub "
+                f"({type(error).__name__}); set config.data.tokenizer to a folder with vocab.json and merges.txt"
+            ) from error
+
+
 class Tokenizer:
     """CLIP byte-pair encoding. `source`: a folder with vocab.json and merges.txt, or a name on the Hugging Face hub."""
 
@@ -31,26 +54,14 @@ class Tokenizer:
         # Imported here: it takes half a second, and whoever reads shards without texts need not pay for it.
         from transformers import CLIPTokenizer
 
-        if os.path.isdir(source):
-            paths = [os.path.join(source, name) for name in ("vocab.json", "merges.txt")]
-            missing = [path for path in paths if not os.path.exists(path)]
-            if missing:
-                raise ValueError(f"tokenizer {source!r} lacks {', '.join(missing)}; see config.data.tokenizer")
-            with open(paths[0], encoding="utf-8") as file:
-                vocab = json.load(file)
-            with open(paths[1], encoding="utf-8") as file:
-                lines = [line.split() for line in file if not line.startswith("#version")]
-            merges = [tuple(line) for line in lines if len(line) == 2]
-            # `vocab_file=`, `merges_file=` are accepted by transformers 5 and silently give wrong ids.
-            self._tokenizer = CLIPTokenizer(vocab=vocab, merges=merges)
-        else:
-            try:
-                self._tokenizer = CLIPTokenizer.from_pretrained(source)
-            except Exception as error:  # the hub's errors have no common base
-                raise ValueError(
-                    f"no tokenizer at {source!r}: neither a local folder nor loadable from the hub ({error}); "
-                    "set config.data.tokenizer to a folder with vocab.json and merges.txt"
-                ) from error
+        paths = [_find(source, name) for name in ("vocab.json", "merges.txt")]
+        with open(paths[0], encoding="utf-8") as file:
+            vocab = json.load(file)
+        with open(paths[1], encoding="utf-8") as file:
+            lines = [line.split() for line in file if not line.startswith("#version")]
+        merges = [tuple(line) for line in lines if len(line) == 2]
+        # `vocab_file=`, `merges_file=` are accepted by transformers 5 and silently give wrong ids.
+        self._tokenizer = CLIPTokenizer(vocab=vocab, merges=merges)
         self.start, self.end = self._tokenizer.convert_tokens_to_ids([START, END])
         self.vocab_size = len(self._tokenizer)
         if self.end != self.vocab_size - 1:
