@@ -1,11 +1,22 @@
-"""What the command lines share: a quiet process that a signal can end, and flags whose errors are one line."""
+"""What the command lines share: their flags, errors of flags in one line, a quiet process that a signal can end."""
 
 import os
 import signal
 import sys
 
 import jax
-from absl import app, logging
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Configuration file, such as configs/demo.py or configs/demo.py:smoke; --config.NAME=VALUE sets one value.",
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, or of a sweep's runs; what is unfinished in it goes on."
+)
+flags.mark_flags_as_required(["config", "workdir"])
 
 
 def set_up_process() -> None:

@@ -5,7 +5,7 @@ import sys
 
 import jax
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from save_jax import cli, report, sharding, state, train
 from save_jax import config as config_lib
@@ -14,10 +14,6 @@ from save_jax.data import pipeline
 from save_jax.evaluate import Evaluator
 from save_jax.models.retrieval import Retrieval
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file, such as configs/demo.py or configs/demo.py:smoke."
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an unfinished run in it goes on.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, then evaluate; or evaluate the picked checkpoint.")
 
 
@@ -63,9 +59,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     cli.set_up_process()
-    run(CONFIG.value, WORKDIR.value, MODE.value)
+    run(cli.CONFIG.value, cli.WORKDIR.value, MODE.value)
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
     app.run(main, flags_parser=cli.parse_flags)

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from save_jax import cli, plots, report, train, writers
 from save_jax import config as config_lib
@@ -104,8 +104,6 @@ def gates_markdown(runs: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file that all variants start from.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder that holds one folder for every run.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of every variant.")
 
 
@@ -115,7 +113,7 @@ def main(argv: list[str]) -> None:
     cli.set_up_process()
     seeds = [int(seed) for seed in SEEDS.value]
     try:
-        found = run_all(CONFIG.value, WORKDIR.value, seeds)
+        found = run_all(cli.CONFIG.value, cli.WORKDIR.value, seeds)
     except (ValueError, train.TrainingError) as error:
         sys.exit(f"error: {error}")
     table = summarize(found)
@@ -125,13 +123,12 @@ def main(argv: list[str]) -> None:
             text += (
                 f"\nMean absolute gates of {name} by kind of clip, median of the same seeds.\n\n{gates_markdown(runs)}"
             )
-    writers.write_json(os.path.join(WORKDIR.value, "sweep.json"), table)
-    with open(os.path.join(WORKDIR.value, "sweep.md"), "w") as file:
+    writers.write_json(os.path.join(cli.WORKDIR.value, "sweep.json"), table)
+    with open(os.path.join(cli.WORKDIR.value, "sweep.md"), "w") as file:
         file.write(text)
-    plots.save(plots.sweep(table), os.path.join(WORKDIR.value, "sweep.png"))
+    plots.save(plots.sweep(table), os.path.join(cli.WORKDIR.value, "sweep.png"))
     print("\n" + text)
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
     app.run(main, flags_parser=cli.parse_flags)

@@ -108,7 +108,8 @@ def test_a_corpus_without_tags_and_groups_and_with_dollar_signs(config, tmp_path
     write_corpus(data, {"test": 6, "train": 8, "val": 8})
     for path in data.glob("clips-test*"):
         path.unlink()
-    plain = [make_clip(n, "test", 1, tags=[], groups=[""], captions=["from $5 to 10% of $20_"]) for n in range(6)]
+    texts = {"tags": [], "groups": [""], "captions": ["from $5 to 10% of $20_"]}
+    plain = [dataclasses.replace(make_clip(number, "test", 1), **texts) for number in range(6)]
     path = data / records.shard_name("test", 0, 1)
     index = records.write_shard(str(path), iter(plain), {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12})
     manifest = json.loads((data / records.MANIFEST).read_text())

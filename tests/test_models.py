@@ -91,5 +91,6 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(config, vide
     half, half_params = build(config, dtype="bfloat16")
     assert {x.dtype for x in jax.tree.leaves(half_params)} == {jnp.dtype("float32")}
     found, expected = encode(half, params, video).fused, encode(net, params, video).fused
-    assert found.dtype == jnp.bfloat16
-    np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.1 * float(jnp.abs(expected).max()))
+    assert found.dtype == jnp.float32  # from the joint space on, residual sums stay exact
+    error = float(jnp.abs(found - expected).max() / jnp.abs(expected).max())
+    assert 1e-5 < error < 0.05

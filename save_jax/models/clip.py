@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, quick_gelu
+from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, project, quick_gelu
 
 EPSILON = 1e-5
 
@@ -52,7 +52,7 @@ class VisionTower(nn.Module):
             x = block(x)
         x = LayerNorm(EPSILON, self.dtype, name="ln_post")(x[:, 0])
         projection = self.param("projection", init, (s.vision_width, s.embed_dim))
-        return x @ projection.astype(self.dtype)
+        return project(x, projection)
 
 
 class TextTower(nn.Module):
@@ -75,7 +75,7 @@ class TextTower(nn.Module):
             x = block(x)
         x = LayerNorm(EPSILON, self.dtype, name="ln_final")(x)
         init = nn.initializers.normal(s.text_width**-0.5)
-        return x @ self.param("projection", init, (s.text_width, s.embed_dim)).astype(self.dtype)
+        return project(x, self.param("projection", init, (s.text_width, s.embed_dim)))
 
 
 def at_end_of_text(tokens: Float[Array, "b w d"], ids: Int[Array, "b w"]) -> Float[Array, "b d"]:

@@ -71,7 +71,7 @@ class Resampler(nn.Module):
         shape = (self.sizes.queries, self.sizes.width)
         queries = self.param("query_tokens", nn.initializers.orthogonal(), shape)
         queries = queries + self.param("query_position_embedding", self.sizes.init, shape)
-        x = jnp.broadcast_to(queries.astype(self.dtype), (audio.shape[0], *shape))
+        x = jnp.broadcast_to(queries, (audio.shape[0], *shape))
         for layer in range(self.sizes.resampler_layers):
             x = ResamplerLayer(self.sizes, self.dtype, name=f"block_{layer}")(x, audio)
         return x

@@ -28,6 +28,11 @@ def LayerNorm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
 
+def project(x: Float[Array, "*b n"], weight: Float[Array, "n d"]) -> Float[Array, "*b d"]:
+    """Into the joint space: multiplied in x's dtype, summed and kept in float32, as all from there to the score."""
+    return jnp.matmul(x, weight.astype(x.dtype), preferred_element_type=jnp.float32)
+
+
 class PatchEmbedding(nn.Module):
     """A picture [b, h, w, c] → one vector for every patch, row by row: a convolution without padding.
 

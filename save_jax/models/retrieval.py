@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from save_jax.models.ast import AstSizes, AudioTower
 from save_jax.models.clip import ClipSizes, TextTower, VisionTower, at_end_of_text, normalize_pixels
 from save_jax.models.fusion import Fused, FusionSizes, GatedFusion, Resampler
-from save_jax.models.layers import normal_02
+from save_jax.models.layers import normal_02, project
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Retrieval(nn.Module):
 
     def encode_audio(self, fbank: Float[Array, "b time mel"]) -> Float[Array, "b m d"]:
         """Log-mel pictures → audio tokens in the joint space."""
-        return self.ast(fbank) @ self.audio_projection.astype(self.sizes.dtype)
+        return project(self.ast(fbank), self.audio_projection)
 
     def encode_video(
         self,
@@ -85,7 +85,7 @@ class Retrieval(nn.Module):
         sizes = self.sizes
         pixels = normalize_pixels(frames, sizes.dtype)
         visual = self.vision(pixels.reshape(-1, *pixels.shape[2:])).reshape(*frames.shape[:2], -1)
-        visual = visual + self.frame_position_embedding[: frames.shape[1]].astype(sizes.dtype)
+        visual = visual + self.frame_position_embedding[: frames.shape[1]]
         weights = dict(zip(sizes.branches, sizes.weights, strict=True))
         fused = weights["vision"] * visual
         audio = audio_fused = speech_fused = None

@@ -7,8 +7,7 @@ Parameters, norms, softmax, score and loss stay float32 in both.
 
 import jax
 import numpy as np
-from absl import app, flags
-from ml_collections import config_flags
+from absl import app
 
 from save_jax import checkpoint, cli, report, sharding, state, train
 from save_jax.config import model_sizes, resolve
@@ -16,8 +15,6 @@ from save_jax.data import pipeline
 from save_jax.evaluate import Evaluator
 from save_jax.models.retrieval import Retrieval
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The run's configuration.")
-WORKDIR = flags.DEFINE_string("workdir", None, "The run whose picked checkpoint is evaluated.")
 BATCHES = 8
 
 
@@ -27,7 +24,7 @@ def main(argv: list[str]) -> None:
     cli.set_up_process()
     losses = {}
     for dtype in ("float32", "bfloat16"):
-        config = CONFIG.value.copy_and_resolve_references()
+        config = cli.CONFIG.value.copy_and_resolve_references()
         config.model.dtype = dtype
         config = resolve(config)
         mesh = sharding.make_mesh()
@@ -37,7 +34,7 @@ def main(argv: list[str]) -> None:
             lambda model=model, config=config: state.init_params(model, config, jax.random.key(0)),
             out_shardings=sharding.replicated(mesh),
         )()
-        params = checkpoint.load_params(WORKDIR.value, like)
+        params = checkpoint.load_params(cli.WORKDIR.value, like)
         loss = jax.jit(lambda p, b, model=model, config=config: train.loss_and_parts(model, config, p, b)[0])
         batches = pipeline.train_iterator(data, config)
         losses[dtype] = []
@@ -55,5 +52,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
     app.run(main, flags_parser=cli.parse_flags)
