@@ -220,8 +220,8 @@ def save_config(config):
     config = config.copy_and_resolve_references().unlock()
     config.model.update({
         "embed_dim": 128, "head_dim": 64, "patch_size": 16, "vision_width": 128, "vision_layers": 2, "text_width": 128,
-        "text_layers": 2, "context_length": 77, "ast_width": 64, "ast_layers": 2, "ast_patch": (16, 16),
-        "ast_stride": (10, 10), "fusion_layers": 3,
+        "text_layers": 2, "vocab_size": 512, "context_length": 77, "ast_width": 64, "ast_layers": 2,
+        "ast_patch": (16, 16), "ast_stride": (10, 10), "fusion_layers": 3,
     })  # fmt: skip
     return resolve(config)
 
