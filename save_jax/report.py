@@ -2,9 +2,9 @@
 
 results.json:
   test: {t2v, v2t: {R@1, R@5, R@10 in percent, MedR, MeanR, SumR, queries}, groups: {name: {t2v, v2t}},
-         gallery: {videos, captions, without_sound, without_transcript, failed: {id: reason}},
+         gallery: {videos, captions, without_captions, without_sound, without_transcript, failed: {id: reason}},
          gates: {branch: {tag: {attention, mlp: mean absolute gate, clips}}}}
-  split, picked_step: what was evaluated, and the step that validation picked (not the last one)
+  split, picked_step: what was evaluated, and the step that validation picked
   params_sha256: of the parameters after the last step
   config, versions: all settings; packages, Python and devices
   data: corpus, settings and checksums of the shards

@@ -30,7 +30,7 @@ def run_all(config: ConfigDict, workdir: str, seeds: list[int]) -> dict[str, lis
             folder = os.path.join(workdir, f"{name}-seed{seed}")
             path = os.path.join(folder, report.RESULTS)
             if os.path.exists(path):
-                train.claim_workdir(variant, folder)  # refuses results of another configuration
+                train.check_workdir(variant, folder)  # refuses results of another configuration
                 results = writers.read_json(path)
             else:
                 print(f"\n{folder}", flush=True)

@@ -28,7 +28,7 @@ class TrainingError(RuntimeError):
 
 
 def loss_and_parts(model: Retrieval, config: ConfigDict, params: dict, batch: dict) -> tuple[jax.Array, dict]:
-    """Total loss of a global batch and its parts (METHODS: contrastive with margin, plus early alignment)."""
+    """Total loss of a global batch and its parts (contrastive with margin, and the early alignment of the method)."""
     texts, video, logit_scale = model.apply({"params": params}, batch)
     index = similarity.index(video.fused, batch["frame_mask"])
     scores = similarity.score(texts, index, logit_scale, config.model.temperature)

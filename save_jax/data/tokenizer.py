@@ -1,7 +1,7 @@
 """CLIP's tokens: text → ids, with CLIP's own cleaning, and a way to learn a small vocabulary of the same shape.
 
 Real runs load CLIP's tokenizer from the hub or from a local folder (`vocab.json`, `merges.txt`). The demo learns one
-from its training captions and keeps it with the shards.
+from its training captions and transcripts and keeps it with the shards.
 """
 
 import html
