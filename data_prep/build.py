@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import loky
 from tqdm import tqdm
 
-from data_prep import manifest, prepare, teacher
+from data_prep import manifest, prepare
 from data_prep.corpora import CORPORA, Corpus, Sample
+from data_prep.teachers import vectors
 from save_jax.data import records, tokenizer
 
 _SHOWN = 10  # failures in the printed summary
@@ -35,15 +36,15 @@ def build(
 ) -> dict:
     """Writes what is missing in `out` and returns the manifest.
 
-    `settings`: corpus, image_size, max_frames. Clips that fail are left out of train; in val and test they stay,
-    without frames, because a gallery must be complete. Raises ValueError (ShardError) for wrong annotations and for
-    shards in `out` that another corpus or other settings made.
+    `settings`: corpus, image_size, max_frames, frames. Clips that fail are left out of train; in val and test they
+    stay, without frames, because a gallery must be complete. Raises ValueError (ShardError) for wrong annotations
+    and for shards in `out` that another corpus or other settings made.
     """
     if clips_per_shard < 1 or jobs < 1 or settings["image_size"] < 1 or settings["max_frames"] < 1:
         raise ValueError("--clips-per-shard, --jobs, --image-size and --max-frames must be at least 1")
     splits = {split: samples for split, samples in corpus.read(root).items() if samples}
     samples = list(itertools.chain(*splits.values()))
-    teacher.require_reader([p for s in samples for p in (s.teacher_video, s.teacher_audio) if p])
+    vectors.require_reader([p for s in samples for p in (s.teacher_video, s.teacher_audio) if p])
     os.makedirs(out, exist_ok=True)
     shards = _plan(splits, out, clips_per_shard)
     missing = [(path, part) for path, part in shards.items() if not _finished(path, part, settings)]
@@ -62,7 +63,7 @@ def build(
             records.write_shard(path, _kept(path, part, clips, bar), settings)
 
     by_split = {split: [path for path, part in shards.items() if part[0].split == split] for split in splits}
-    manifest.write_tfds_metadata(out, settings["image_size"], by_split)
+    manifest.write_tfds_metadata(out, settings, by_split)
     result = manifest.make_manifest(out, settings, by_split)
     manifest.write_json(manifest_path, result)
     return result
@@ -165,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=loky.cpu_count(), help="worker processes (default: %(default)s)")
     parser.add_argument("--image-size", type=int, help="side of the frames in pixels (default: the corpus's)")
     parser.add_argument("--max-frames", type=int, help="frames per clip (default: the corpus's)")
+    parser.add_argument("--frames", choices=("jpeg", "raw"), default="jpeg", help="how shards store frames")
     parser.add_argument("--clips-per-shard", type=int, default=128)
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip failed")
     args = parser.parse_args(argv)
@@ -173,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "corpus": corpus.name,
         "image_size": corpus.image_size if args.image_size is None else args.image_size,
         "max_frames": corpus.max_frames if args.max_frames is None else args.max_frames,
+        "frames": args.frames,
     }
     try:
         result = build(corpus, args.root, args.out, settings, args.clips_per_shard, args.jobs)

@@ -112,17 +112,22 @@ def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequen
     }
 
 
-def write_tfds_metadata(directory: str, image_size: int, shards: Mapping[str, Sequence[str]]) -> None:
+def write_tfds_metadata(directory: str, settings: Mapping, shards: Mapping[str, Sequence[str]]) -> None:
     """`dataset_info.json` and `features.json`: `tensorflow_datasets.builder_from_directory` opens the folder."""
     import tensorflow_datasets as tfds  # takes a second, and only this needs it
 
     feature = tfds.features
+    shape = (settings["image_size"], settings["image_size"], 3)
+    if settings["frames"] == "raw":
+        picture = feature.Tensor(shape=shape, dtype=np.uint8, encoding="bytes")
+    else:
+        picture = feature.Image(shape=shape, encoding_format="jpeg")
     arrays = {"fbank": (records.FBANK_SHAPE, np.float16)}
     arrays |= {f"teacher_{kind}": ((records.TEACHER_DIM,), np.float32) for kind in ("video", "audio")}
     features = feature.FeaturesDict(
-        {name: feature.Text() for name in ("id", "transcript", "failed")}
-        | {name: feature.Sequence(feature.Text()) for name in ("captions", "groups", "tags")}
-        | {"frames": feature.Sequence(feature.Image(shape=(image_size, image_size, 3), encoding_format="jpeg"))}
+        {name: feature.Text() for name in ("id", "transcript", "speech", "failed")}
+        | {name: feature.Sequence(feature.Text()) for name in ("captions", "groups", "tags", "notes")}
+        | {"frames": feature.Sequence(picture), "frame_times": feature.Sequence(feature.Scalar(np.float32))}
         | {name: feature.Tensor(shape=s, dtype=d, encoding="bytes") for name, (s, d) in arrays.items()}
         | {f"has_{name}": feature.Scalar(np.int64) for name in arrays}
     )

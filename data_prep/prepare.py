@@ -7,10 +7,12 @@ from concurrent.futures import Future
 from typing import Any
 
 import loky
+import numpy as np
 from loky.process_executor import BrokenProcessPool
 
-from data_prep import audio, teacher, video
+from data_prep import audio, video
 from data_prep.corpora import Sample
+from data_prep.teachers import vectors
 from save_jax.data import records
 
 Prepare = Callable[[Sample, Mapping], records.Clip]
@@ -18,24 +20,38 @@ _IN_FLIGHT = 4  # tasks per worker: enough that none waits, and few clips in mem
 
 
 def prepare(sample: Sample, settings: Mapping) -> records.Clip:
-    """Decodes everything of a sample. `settings`: image_size, max_frames. Raises ValueError for media it cannot use."""
+    """Decodes everything of a sample. Raises ValueError for media it cannot use.
+
+    `settings`: image_size, max_frames, frames ("jpeg" or "raw").
+    """
     if not sample.captions:
         raise ValueError(f"no caption is left ({sample.empty_captions} empty ones were dropped)")
-    frames = video.read_frames(sample.video, settings["image_size"], settings["max_frames"])
+    frames, times = video.read_frames(
+        sample.video, settings["image_size"], settings["max_frames"], raw=settings["frames"] == "raw"
+    )
     samples = audio.waveform(sample.audio or sample.video)
     taught = sample.split == "train"  # only training reads teachers: a broken one must not cost a gallery its clip
     return _clip(
         sample,
         frames=frames,
+        frame_times=times,
         fbank=None if samples is None else audio.fbank(samples),
-        teacher_video=teacher.read_vector(sample.teacher_video) if taught and sample.teacher_video else None,
-        teacher_audio=teacher.read_vector(sample.teacher_audio) if taught and sample.teacher_audio else None,
+        teacher_video=vectors.read_vector(sample.teacher_video) if taught and sample.teacher_video else None,
+        teacher_audio=vectors.read_vector(sample.teacher_audio) if taught and sample.teacher_audio else None,
     )
 
 
 def failed(sample: Sample, reason: str) -> records.Clip:
     """The record of a clip that could not be prepared: its texts, and why."""
-    return _clip(sample, frames=[], fbank=None, teacher_video=None, teacher_audio=None, failed=reason)
+    return _clip(
+        sample,
+        frames=[],
+        frame_times=np.zeros(0, np.float32),
+        fbank=None,
+        teacher_video=None,
+        teacher_audio=None,
+        failed=reason,
+    )
 
 
 def _clip(sample: Sample, **media) -> records.Clip:
@@ -45,6 +61,7 @@ def _clip(sample: Sample, **media) -> records.Clip:
         groups=sample.groups,
         transcript=sample.transcript,
         tags=sample.tags,
+        speech=sample.speech,
         **media,
     )
 

@@ -148,8 +148,10 @@ def _decoded(path: str, times: list[float]) -> Iterator[tuple[int, float | None,
             )
 
 
-def read_frames(path: str, image_size: int, max_frames: int) -> list[bytes]:
-    """JPEGs (4:4:4) of `image_size` squares, one a second, at most `max_frames`, in time order.
+def read_frames(path: str, image_size: int, max_frames: int, raw: bool = False) -> tuple[list[bytes], np.ndarray]:
+    """JPEGs (4:4:4), or raw RGB, of `image_size` squares, one a second, at most `max_frames`, in time order.
+
+    Returns them and float32 [frames], their seconds from the first frame.
 
     Candidates are compressed as they come, so that memory does not grow with the picture size and hardly with length.
     Raises MediaError for a missing, empty, foreign, damaged or truncated file and for one without pictures.
@@ -170,5 +172,7 @@ def read_frames(path: str, image_size: int, max_frames: int) -> list[bytes]:
                 wanted.add(number)
         if number in wanted:
             square = np.ascontiguousarray(crop_square(_upright(frame), image_size))
-            candidates.append(simplejpeg.encode_jpeg(square, JPEG_QUALITY, "RGB", "444"))
-    return [candidates[position] for position in choose(len(candidates), max_frames)]
+            data = square.tobytes() if raw else simplejpeg.encode_jpeg(square, JPEG_QUALITY, "RGB", "444")
+            candidates.append((data, number / float(fps) if constant else time - start))
+    chosen = [candidates[position] for position in choose(len(candidates), max_frames)]
+    return [data for data, _ in chosen], np.array([time for _, time in chosen], np.float32)

@@ -35,6 +35,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 GOLDEN = Path(__file__).parent / "golden"
 IMAGE_SIZE = 32
+SETTINGS = {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12, "frames": "jpeg"}
 WORDS = ["red", "blue", "green", "car", "bird", "drum", "beach", "left", "rings", "sings", "talks", "about", "bread"]
 
 
@@ -50,6 +51,7 @@ def make_clip(number: int, split: str, captions: int = 2, **changes: object) -> 
         captions=texts,
         groups=[("vision", "sound", "speech")[number % 3]] * captions,
         frames=[simplejpeg.encode_jpeg(np.ascontiguousarray(frame), 95) for frame in frames],
+        frame_times=np.arange(count, dtype=np.float32),
         fbank=rng.normal(size=records.FBANK_SHAPE).astype(np.float16) if sound else None,
         transcript="" if number % 4 == 0 else " ".join(rng.choice(WORDS, 6)),
         tags=["related" if sound else "no-track"],
@@ -63,7 +65,7 @@ def make_clip(number: int, split: str, captions: int = 2, **changes: object) -> 
 
 def write_corpus(directory: Path, sizes: dict[str, int], settings: dict | None = None) -> Path:
     """Shards, tokenizer and manifest of a made corpus."""
-    settings = settings or {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12}
+    settings = settings or SETTINGS
     directory.mkdir(parents=True, exist_ok=True)
     shards = {}
     for split, size in sizes.items():

@@ -23,7 +23,7 @@ SPLITS = {
     "test": ["video8", "video9", "video10"],
 }
 BROKEN = ["video1", "video7", "video9"]  # one in each split
-SETTINGS = {"corpus": "msrvtt-9k", "image_size": 32, "max_frames": 12}
+SETTINGS = {"corpus": "msrvtt-9k", "image_size": 32, "max_frames": 12, "frames": "jpeg"}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import IMAGE_SIZE, make_clip, write_corpus
+from conftest import SETTINGS, make_clip, write_corpus
 
 from save_jax import evaluate, main, sharding, state, train
 from save_jax.config import model_sizes, resolve
@@ -49,7 +49,7 @@ def test_captions_leave_no_trace_in_videos(config, tmp_path):
         for path in directory.glob("clips-*"):
             path.unlink()
         path = directory / records.shard_name("test", 0, 1)
-        records.write_shard(str(path), iter(moved), {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12})
+        records.write_shard(str(path), iter(moved), SETTINGS)
         evaluator.data.sources["test"] = records.ShardSource([str(path)])
         embedded.append(evaluator.embed_videos(params, "test")[0])
     np.testing.assert_array_equal(embedded[0].frames, embedded[1].frames)
@@ -58,12 +58,12 @@ def test_captions_leave_no_trace_in_videos(config, tmp_path):
 
 def test_a_failed_clip_stays_in_the_gallery_and_ranks_last(config, tmp_path):
     clips = [make_clip(number, "test", 1) for number in range(6)]
-    clips[2] = make_clip(2, "test", 1, frames=[], fbank=None, failed="test2.mp4: cut short")
+    clips[2] = make_clip(2, "test", 1, frames=[], frame_times=[], fbank=None, failed="test2.mp4: cut short")
     write_corpus(tmp_path, {"test": 6})
     for path in tmp_path.glob("clips-*"):
         path.unlink()
     path = tmp_path / records.shard_name("test", 0, 1)
-    records.write_shard(str(path), iter(clips), {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12})
+    records.write_shard(str(path), iter(clips), SETTINGS)
     evaluator, params = evaluator_and_params(config)
     evaluator.data.sources["test"] = records.ShardSource([str(path)])
     found = evaluator.run(params, "test")
@@ -111,7 +111,7 @@ def test_a_corpus_without_tags_and_groups_and_with_dollar_signs(config, tmp_path
     texts = {"tags": [], "groups": [""], "captions": ["from $5 to 10% of $20_"]}
     plain = [dataclasses.replace(make_clip(number, "test", 1), **texts) for number in range(6)]
     path = data / records.shard_name("test", 0, 1)
-    index = records.write_shard(str(path), iter(plain), {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12})
+    index = records.write_shard(str(path), iter(plain), SETTINGS)
     manifest = json.loads((data / records.MANIFEST).read_text())
     manifest["shards"][path.name] = {"bytes": index["bytes"], "crc32c": index["crc32c"]}
     (data / records.MANIFEST).write_text(json.dumps(manifest))

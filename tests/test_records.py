@@ -10,7 +10,7 @@ import pytest
 
 from save_jax.data import records
 
-SETTINGS = {"corpus": "test", "image_size": 4, "max_frames": 2}
+SETTINGS = {"corpus": "test", "image_size": 4, "max_frames": 2, "frames": "jpeg"}
 
 
 def clip(number: int, **changes) -> records.Clip:
@@ -20,9 +20,12 @@ def clip(number: int, **changes) -> records.Clip:
         captions=["a dog 🐕", " ".join(["word"] * 500)],
         groups=["sound", ""],
         frames=[random.bytes(50), random.bytes(70)],
+        frame_times=np.array([0, 1.04], np.float32),
         fbank=random.normal(size=records.FBANK_SHAPE).astype(np.float16),
         transcript="¿Qué dijo?",
         tags=["music"],
+        speech={"source": "whisper", "language": "es", "segments": [{"start": 0.0, "end": 1.5, "text": "¿Qué dijo?"}]},
+        notes=["no teacher vector for the sound"],
         teacher_video=random.normal(size=1024).astype(np.float32),
         teacher_audio=None,
     )
@@ -36,6 +39,7 @@ def bare(number: int) -> records.Clip:
         captions=[],
         groups=[],
         frames=[],
+        frame_times=np.zeros(0, np.float32),
         fbank=None,
         transcript="",
         tags=[],
@@ -119,7 +123,7 @@ def test_other_schema_version(tmp_path):
     with open(path + records.INDEX_SUFFIX, "w") as file:
         json.dump(index | {"schema": 99}, file)
     with pytest.raises(
-        records.ShardError, match=r"has schema version 99, this code reads version 1; run data_prep.build"
+        records.ShardError, match=r"has schema version 99, this code reads version 2; run data_prep.build"
     ):
         records.ShardSource([path])
 

@@ -5,13 +5,13 @@ import importlib.util
 import numpy as np
 import pytest
 
-from data_prep import teacher
+from data_prep.teachers import vectors
 
 
 def test_npy(tmp_path):
     vector = np.arange(1024, dtype=np.float64)
     np.save(tmp_path / "a.npy", vector[None])  # one row of a matrix, as some exports are
-    loaded = teacher.read_vector(str(tmp_path / "a.npy"))
+    loaded = vectors.read_vector(str(tmp_path / "a.npy"))
     assert loaded.dtype == np.float32
     np.testing.assert_array_equal(loaded, vector)
 
@@ -25,22 +25,22 @@ def test_bad_vectors(tmp_path):
     ):
         np.save(path, values, allow_pickle=True)
         with pytest.raises(ValueError, match=match):
-            teacher.read_vector(str(path))
+            vectors.read_vector(str(path))
     path.write_bytes(b"text")
     with pytest.raises(ValueError, match=r"not a \.npy array"):
-        teacher.read_vector(str(path))
+        vectors.read_vector(str(path))
 
 
 def test_pt(tmp_path):
     path = tmp_path / "a.pt"
     if importlib.util.find_spec("torch") is None:
         with pytest.raises(ValueError, match=r"1 teacher files are \.pt .*pip install 'save_jax\[torch\]'"):
-            teacher.read_vector(str(path))
+            vectors.read_vector(str(path))
         return
     import torch
 
     torch.save(torch.arange(1024).half(), path)
-    np.testing.assert_array_equal(teacher.read_vector(str(path)), np.arange(1024))
+    np.testing.assert_array_equal(vectors.read_vector(str(path)), np.arange(1024))
     path.write_bytes(b"text")
     with pytest.raises(ValueError, match="not a saved tensor"):
-        teacher.read_vector(str(path))
+        vectors.read_vector(str(path))

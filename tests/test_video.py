@@ -14,7 +14,7 @@ GOLDEN = pathlib.Path(__file__).parent / "golden" / "frames.npz"
 
 
 def numbers(path: str, max_frames: int = 12) -> list[int]:
-    jpegs = video.read_frames(path, media.SIDE, max_frames)
+    jpegs, _ = video.read_frames(path, media.SIDE, max_frames)
     return [media.number_of(simplejpeg.decode_jpeg(jpeg)) for jpeg in jpegs]
 
 
@@ -65,7 +65,7 @@ def test_rotation_in_the_container_is_undone(tmp_path):
     upright[:32, :48] = 255  # white top left
     stored = np.ascontiguousarray(np.rot90(upright, k=-1))  # as a phone stores it; the file says: turn back by 90
     path = media.write_media(tmp_path / "a.mp4", [stored] * 3, rotation=90)
-    image = simplejpeg.decode_jpeg(video.read_frames(path, 32, 12)[0])
+    image = simplejpeg.decode_jpeg(video.read_frames(path, 32, 12)[0][0])
     expected = video.crop_square(upright, 32)
     assert np.abs(image.astype(int) - expected).mean() < 12
 
@@ -79,7 +79,7 @@ def noise_video(tmp_path: pathlib.Path) -> bytes:
     random = np.random.default_rng(0)
     frames = random.integers(0, 255, (100, 64, 64, 3), np.uint8)
     path = media.write_media(tmp_path / "whole.mp4", frames, options={"movflags": "faststart"})
-    assert len(video.read_frames(path, 32, 12)) == 4
+    assert len(video.read_frames(path, 32, 12)[0]) == 4
     return pathlib.Path(path).read_bytes()
 
 

@@ -76,6 +76,7 @@ class Data:
             config.data.max_words,
             config.data.max_frames,
             config.model.image_size,
+            raw=next(iter(self.sources.values())).settings["frames"] == "raw",
         )
 
     def has_teachers(self, split: str) -> bool:

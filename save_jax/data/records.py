@@ -17,7 +17,7 @@ import google_crc32c
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FBANK_SHAPE = (1024, 128)  # 1,024 time steps × 128 mel bins
 TEACHER_DIM = 1024
 INDEX_SUFFIX = ".index.json"
@@ -37,12 +37,17 @@ class Clip:
     id: str
     captions: list[str]
     groups: list[str]  # query group of each caption, "" where unknown
-    frames: list[bytes]  # JPEG, square, one a second, in time order; empty if the clip failed to decode
+    frames: list[bytes]  # square, one a second, in time order: JPEG, or raw RGB where the settings say so; [] if failed
+    frame_times: np.ndarray  # float32 [frames], seconds from the video's first frame
     fbank: np.ndarray | None  # float16 [1024, 128], normalised log-mel
     transcript: str  # "" where nothing was said or recognised
     tags: list[str]  # free labels for breakdowns, such as "music"
     teacher_video: np.ndarray | None  # float32 [1024]
     teacher_audio: np.ndarray | None  # float32 [1024]
+    # Where the transcript comes from, with time stamps: {"source": str, "language": str, "segments": [{"start": s,
+    # "end": s, "text": str}], "dropped": [{"start", "end", "text", "reason"}]}; keys without a value are left out.
+    speech: dict = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)  # what the clip lost without failing, such as its sound
     failed: str = ""  # why the clip could not be prepared; such a clip stays in the gallery of val and test
 
 
@@ -95,6 +100,8 @@ def encode(clip: Clip) -> bytes:
         "groups": clip.groups,
         "transcript": [clip.transcript],
         "tags": clip.tags,
+        "speech": [json.dumps(clip.speech, ensure_ascii=False, sort_keys=True)],
+        "notes": clip.notes,
         "failed": [clip.failed],
     }
     if len(clip.groups) != len(clip.captions):
@@ -108,7 +115,10 @@ def encode(clip: Clip) -> bytes:
     feature = example.features.feature
     for name, values in texts.items():
         feature[name].bytes_list.value.extend(value.encode() for value in values)
+    if len(clip.frame_times) != len(clip.frames):
+        raise ValueError(f"clip {clip.id}: {len(clip.frames)} frames but {len(clip.frame_times)} times")
     feature["frames"].bytes_list.value.extend(clip.frames)
+    feature["frame_times"].float_list.value.extend(map(float, clip.frame_times))
     for name, (array, dtype, shape) in arrays.items():
         # An absent array is stored as zeros beside a flag of 0, so that every record has the same fixed shapes.
         feature[f"has_{name}"].int64_list.value.append(int(array is not None))
@@ -138,11 +148,14 @@ def decode(data: bytes) -> Clip:
         captions=texts("captions"),
         groups=texts("groups"),
         frames=list(feature["frames"].bytes_list.value),
+        frame_times=np.array(feature["frame_times"].float_list.value, np.float32),
         fbank=array("fbank", np.float16, FBANK_SHAPE),
         transcript=texts("transcript")[0],
         tags=texts("tags"),
         teacher_video=array("teacher_video", np.float32, (TEACHER_DIM,)),
         teacher_audio=array("teacher_audio", np.float32, (TEACHER_DIM,)),
+        speech=json.loads(texts("speech")[0]),
+        notes=texts("notes"),
         failed=texts("failed")[0],
     )
 

@@ -25,6 +25,7 @@ class ClipToArrays:
     max_words: int
     max_frames: int
     image_size: int
+    raw: bool = False  # frames are stored as RGB values instead of JPEG
 
     def __call__(self, clip: Clip) -> Example:
         # More frames than wanted: evenly spaced, positions truncated, as the reference chooses them.
@@ -33,7 +34,12 @@ class ClipToArrays:
             positions = np.linspace(0, len(clip.frames) - 1, self.max_frames).astype(int)
         frames = np.zeros((self.max_frames, self.image_size, self.image_size, 3), np.uint8)
         for slot, position in enumerate(positions):
-            frames[slot] = simplejpeg.decode_jpeg(clip.frames[position], "RGB")
+            data = clip.frames[position]
+            frames[slot] = (
+                np.frombuffer(data, np.uint8).reshape(frames.shape[1:])
+                if self.raw
+                else simplejpeg.decode_jpeg(data, "RGB")
+            )
         example = {"frames": frames, "frame_mask": np.arange(self.max_frames) < len(positions)}
         if "audio" in self.branches:
             teacher = clip.teacher_video is not None and clip.teacher_audio is not None

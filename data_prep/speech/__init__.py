@@ -1,0 +1,1 @@
+"""What is said in a clip: transcripts that exist, and Whisper where there are none."""
