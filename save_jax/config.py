@@ -16,7 +16,8 @@ from save_jax.models.fusion import FusionSizes
 from save_jax.models.retrieval import ModelSizes
 
 # The branches of a video make the method. "vision" is CLIP4Clip's mean pooling with this project's score and loss.
-METHODS = {"vision": "vision", "vision,audio": "avigate", "vision,audio,speech": "save"}
+# "vision,speech" is SAVE without its audio branch, one of the paper's ablations.
+METHODS = {"vision": "vision", "vision,audio": "avigate", "vision,speech": "speech", "vision,audio,speech": "save"}
 
 
 def base() -> ConfigDict:
@@ -41,8 +42,8 @@ def base() -> ConfigDict:
 
     c.model = m = ConfigDict()
     m.branches = "vision,audio,speech"
-    # Weights of the branches in the fused tokens, by method: the last two papers' own.
-    m.weights = ConfigDict({"vision": (1.0,), "avigate": (0.95, 0.05), "save": (1.0, 0.5, 0.5)})
+    # Weights of the branches in the fused tokens, by method: avigate's and save's are their papers'.
+    m.weights = ConfigDict({"vision": (1.0,), "avigate": (0.95, 0.05), "speech": (1.0, 0.5), "save": (1.0, 0.5, 0.5)})
     m.dtype = "float32"  # of the computation; parameters stay float32
     m.embed_dim = 512
     m.head_dim = 64
@@ -64,11 +65,14 @@ def base() -> ConfigDict:
     m.fusion_layers = 4
     m.fusion_init_std = 0.02  # of what no pretrained weight fills
     m.temperature = 1.0  # λ of the score
+    m.score = "both"  # grains of the score: "both", or "global" for one vector per video
 
     c.loss = ConfigDict()
     c.loss.beta = 0.2
     c.loss.delta = 0.1
-    c.loss.albef = ConfigDict({"vision": "none", "avigate": "none", "save": "pearson"})  # early alignment, by method
+    c.loss.albef = ConfigDict(  # early alignment, by method
+        {"vision": "none", "avigate": "none", "speech": "none", "save": "pearson"}
+    )
     c.loss.albef_weight = 1.0
 
     c.optim = o = ConfigDict()
@@ -88,6 +92,10 @@ def base() -> ConfigDict:
         "^ast/(?!norm/)",
     )
     o.multipliers = (("query_tokens$", 100.0), ("^(vision|text|ast)/|^logit_scale$", 1e-3))
+
+    c.evaluation = ConfigDict()  # of the final evaluation
+    c.evaluation.without_modalities = True  # also with sound or speech taken away or exchanged: five more passes
+    c.evaluation.peak_on_test = False  # also test at every validation, and report the peak as what it is
 
     c.log_every = 50  # steps between lines of metrics.jsonl
     c.eval_every = 0  # steps between validations; 0: once an epoch
@@ -125,6 +133,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     for name, least in (("log_every", 1), ("epochs", 1), ("steps", 0), ("eval_every", 0), ("checkpoint_every", 0)):
         if config[name] < least:
             problems.append(f"config.{name}={config[name]} is less than {least}")
+    if m.score not in ("both", "global"):
+        problems.append(f"config.model.score is {m.score!r}; choose both or global")
     if m.temperature <= 0:
         problems.append(f"config.model.temperature={m.temperature} is not positive")
     for name in ("max_words", "max_frames"):

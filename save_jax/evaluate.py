@@ -1,6 +1,7 @@
 """Evaluation: embed a split once, score every text against every video, rank both ways, look at the gates."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 
 from save_jax import metrics, sharding, similarity
 from save_jax.data.pipeline import Data, eval_batches
+from save_jax.data.records import Clip
 from save_jax.models.retrieval import Retrieval
 
 VIDEO_INPUTS = ("frames", "frame_mask", "fbank", "speech_ids")
@@ -21,6 +23,8 @@ class Evaluation:
 
     results: dict  # metrics.retrieval, plus "gallery" and "gates"
     scores: np.ndarray  # float32 [captions, videos]
+    texts: np.ndarray  # float32 [captions, d]
+    videos: similarity.VideoIndex  # NumPy
     notes: "Notes"
     gates: dict[str, dict[str, np.ndarray]]  # branch → "attention" | "mlp" → float32 [videos, layers]
 
@@ -34,6 +38,8 @@ class Notes:
     owners: np.ndarray  # int [captions], the video of each
     groups: list[str]  # query group of each caption
     tags: list[list[str]]  # of each video
+    sound: np.ndarray  # bool [videos], whether there is any
+    transcripts: list[str]  # of each video
     gallery: dict  # counts, and the clips that failed
 
 
@@ -63,7 +69,7 @@ class Evaluator:
             return model.apply({"params": params}, ids, method=Retrieval.encode_text)
 
         def score(texts: jax.Array, videos: similarity.VideoIndex, logit_scale: jax.Array) -> jax.Array:
-            return similarity.score(texts, videos, logit_scale, config.model.temperature)
+            return similarity.score(texts, videos, logit_scale, config.model.temperature, config.model.score)
 
         self._encode_video = jax.jit(encode_video, in_shardings=(whole, rows), out_shardings=rows)
         self._encode_text = jax.jit(encode_text, in_shardings=(whole, rows), out_shardings=rows)
@@ -74,37 +80,45 @@ class Evaluator:
         """Texts and counts of a split, read once."""
         if split not in self._notes:
             source = self.data.sources[split]
-            captions, groups, tags, silent, speechless = [], [], [], 0, 0
+            captions, groups, tags, sound, transcripts = [], [], [], [], []
             for number in range(len(source)):
                 clip = source[number]
                 captions += clip.captions
                 groups += clip.groups
                 tags.append(clip.tags)
-                silent += clip.fbank is None
-                speechless += not clip.transcript
+                sound.append(clip.fbank is not None)
+                transcripts.append(clip.transcript)
             gallery = {
                 "videos": len(source),
                 "captions": len(captions),
                 "without_captions": int((source.caption_counts == 0).sum()),
-                "without_sound": silent,
-                "without_transcript": speechless,
+                "without_sound": sound.count(False),
+                "without_transcript": transcripts.count(""),
                 "failed": source.failed,
             }
             owners = np.repeat(np.arange(len(source)), source.caption_counts)
-            self._notes[split] = Notes(source.ids, captions, owners, groups, tags, gallery)
+            self._notes[split] = Notes(
+                source.ids, captions, owners, groups, tags, np.array(sound), transcripts, gallery
+            )
         return self._notes[split]
 
-    def embed_videos(self, params: dict, split: str) -> tuple[similarity.VideoIndex, dict]:
-        """Index and gates of every clip of a split, NumPy, in the split's order."""
+    def embed_videos(
+        self,
+        params: dict,
+        split: str,
+        numbers: Sequence[int] | None = None,
+        change: Callable[[Clip, int], Clip] | None = None,
+    ) -> tuple[similarity.VideoIndex, dict]:
+        """Index and gates of the clips of a split, NumPy, in the split's order; `numbers`, `change` as eval_batches."""
         batches = [
             jax.device_get(
                 self._encode_video(
                     params, sharding.to_devices({k: batch[k] for k in VIDEO_INPUTS if k in batch}, self.mesh)
                 )
             )
-            for batch in eval_batches(self.data, self.config, split)
+            for batch in eval_batches(self.data, self.config, split, numbers, change)
         ]
-        count = len(self.data.sources[split])
+        count = len(self.data.sources[split] if numbers is None else numbers)
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *batches)
 
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:
@@ -140,7 +154,7 @@ class Evaluator:
         scores = self.score(params, texts, videos)
         results = metrics.retrieval(scores, notes.owners, notes.groups)
         results |= {"gallery": notes.gallery, "gates": gate_table(gates, notes.tags)}
-        return Evaluation(results, scores, notes, gates)
+        return Evaluation(results, scores, texts, videos, notes, gates)
 
 
 def gate_table(gates: dict[str, dict[str, np.ndarray]], tags: list[list[str]]) -> dict:

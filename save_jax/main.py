@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from save_jax import cli, report, sharding, state, train
 from save_jax import config as config_lib
+from save_jax.assess import assess
 from save_jax.checkpoint import FOLDER, Checkpoints
 from save_jax.data import pipeline
 from save_jax.evaluate import Evaluator
@@ -24,7 +25,8 @@ def evaluate(config: ConfigDict, workdir: str) -> dict:
     train.check_workdir(config, workdir, free=(*train.FREE_SETTINGS, "batch_size", "data.test_split"))
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
-    data = pipeline.Data(config, (config.data.test_split,))
+    split = config.data.test_split
+    data = pipeline.Data(config, (config.data.val_split, split) if split != config.data.val_split else (split,))
     model = Retrieval(config_lib.model_sizes(config))
     shapes = jax.eval_shape(lambda: state.init_params(model, config, jax.random.key(0)))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.replicated(mesh)), shapes)
@@ -32,13 +34,18 @@ def evaluate(config: ConfigDict, workdir: str) -> dict:
     best, latest = checkpoints.best(), checkpoints.latest()
     if best is None:
         raise ValueError(f"no checkpoint in {workdir} is complete; train first")
-    digest = state.digest(checkpoints.restore_params(latest, like))
-    evaluation = Evaluator(model, data, config, mesh).run(
-        checkpoints.restore_params(best, like), config.data.test_split
-    )
+    evaluator = Evaluator(model, data, config, mesh)
+    last_params = checkpoints.restore_params(latest, like)
+    last = evaluator.run(last_params, split).results
+    evaluation = assess(evaluator, checkpoints.restore_params(best, like), split, bank_split=config.data.val_split)
     checkpoints.close()
-    results = report.results(config, evaluation, picked_step=best, params_sha256=digest, data=data)
-    split = config.data.test_split
+    results = report.results(
+        config,
+        evaluation,
+        data=data,
+        checkpoints=report.compare_checkpoints((best, evaluation.results), (latest, last), workdir, config),
+        params_sha256=state.digest(last_params),
+    )
     report.write(results, evaluation, data, workdir, f"results-{split}.json" if split != "test" else report.RESULTS)
     return results
 

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-CUTOFFS = (1, 5, 10)
+CUTOFFS = (1, 5, 10, 50)
+SUMMED = (1, 5, 10)  # SumR, as the papers count it
+RESAMPLES = 2000  # of the bootstrap
+_NOWHERE = -1e20  # scores below stand for videos without any frame, which stay last whatever is normalised
 
 
 def _check(scores: np.ndarray) -> None:
@@ -76,15 +79,64 @@ def dual_softmax(scores: np.ndarray, prior: np.ndarray | None = None, temperatur
     return scores * weights / weights.sum(axis=0, keepdims=True)
 
 
+def querybank(scores: np.ndarray, bank: np.ndarray, temperature: float = 5.0) -> np.ndarray:
+    """Optional post-processing: querybank normalisation with the dynamic inverted softmax (QB-Norm, CVPR 2022).
+
+    A candidate that many queries of a bank like counts less. Only queries whose best candidate is some bank query's
+    best are changed.
+
+    Args:
+        scores: float [queries, candidates].
+        bank: float [bank queries, candidates], scores of texts that are not the test's queries.
+        temperature: scores are divided by it; 5 for scores of scale 100 is QB-Norm's β = 20 for cosines.
+    Returns:
+        float [queries, candidates]. A changed row holds logarithms: it ranks candidates, and compares with no other
+        row, so this is for text→video alone.
+    """
+    _check(scores)
+    _check(bank)
+    hubs = np.zeros(scores.shape[1], bool)
+    hubs[bank.argmax(axis=1)] = True
+    changed = hubs[scores.argmax(axis=1)]
+    shift = bank.max(axis=0)
+    likes = np.log(np.exp((bank - shift) / temperature).sum(axis=0)) + shift / temperature
+    normalised = np.where(shift < _NOWHERE, scores, scores / temperature - likes)
+    return np.where(changed[:, None], normalised, scores)
+
+
 def summary(found: np.ndarray) -> dict[str, float]:
-    """R@1, R@5, R@10 in percent, median and mean rank, SumR = R@1 + R@5 + R@10, and the number of queries."""
+    """What ranks (int [queries], from 1) come to.
+
+    R@1, R@5, R@10, R@50 in percent, median and mean rank, mean reciprocal rank, SumR = R@1 + R@5 + R@10, and the number
+    of queries.
+    """
     recalls = {f"R@{k}": 100 * float((found <= k).mean()) for k in CUTOFFS}
     return recalls | {
         "MedR": float(np.median(found)),
         "MeanR": float(found.mean()),
-        "SumR": sum(recalls.values()),
+        "MRR": float((1 / found).mean()),
+        "SumR": sum(recalls[f"R@{k}"] for k in SUMMED),
         "queries": len(found),
     }
+
+
+def intervals(found: np.ndarray, confidence: float = 0.95, seed: int = 0) -> dict[str, list[float]]:
+    """Bootstrap percentile intervals of every metric of `summary`, over queries: {metric: [low, high]}.
+
+    Drawing n queries with replacement is a multinomial draw of how often each rank occurs, which is what happens here.
+    """
+    values, counts = np.unique(found, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(found), counts / len(found), RESAMPLES)
+    upto = draws.cumsum(axis=1)
+    middle = [values[(upto > position).argmax(axis=1)] for position in ((len(found) - 1) // 2, len(found) // 2)]
+    of_draw = {f"R@{k}": 100 * draws @ (values <= k) / len(found) for k in CUTOFFS} | {
+        "MedR": np.mean(middle, axis=0),
+        "MeanR": draws @ values / len(found),
+        "MRR": draws @ (1 / values) / len(found),
+    }
+    of_draw["SumR"] = sum(of_draw[f"R@{k}"] for k in SUMMED)
+    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    return {name: [float(edge) for edge in np.percentile(drawn, tails)] for name, drawn in of_draw.items()}
 
 
 def retrieval(scores: np.ndarray, owners: Sequence[int], groups: Sequence[str] = ()) -> dict:
@@ -100,8 +152,8 @@ def retrieval(scores: np.ndarray, owners: Sequence[int], groups: Sequence[str] =
     owners, names = np.asarray(owners), np.asarray(groups or [""] * len(owners))
     captioned, own = np.unique(owners, return_inverse=True)
     t2v, v2t = ranks(scores, owners), video_to_text_ranks(scores[:, captioned], own)
-    by_group = {
+    groups = {
         str(name): {"t2v": summary(t2v[names == name]), "v2t": summary(v2t[np.unique(own[names == name])])}
         for name in np.unique(names[names != ""])
     }
-    return {"t2v": summary(t2v), "v2t": summary(v2t), "groups": by_group}
+    return {"t2v": summary(t2v), "v2t": summary(v2t), "groups": groups}

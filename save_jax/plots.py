@@ -28,14 +28,13 @@ def loss(rows: list[dict]) -> plt.Figure:
     return figure
 
 
-def recalls_over_time(rows: list[dict], picked_step: int) -> plt.Figure:
+def recalls_over_time(rows: list[dict], picked_step: int, split: str) -> plt.Figure:
     """Text→video recalls of every validation, and the step that was picked."""
-    rows = [row for row in rows if "t2v" in row]
+    rows = [row for row in rows if "t2v" in row and row["split"] == split]
     figure, axes = plt.subplots(figsize=(7, 4))
     for name in RECALLS:
         axes.plot([row["step"] for row in rows], [row["t2v"][name] for row in rows], marker=".", label=name)
     axes.axvline(picked_step, color="grey", linestyle=":", label=f"picked: step {picked_step}")
-    split = rows[0]["split"] if rows else "no"
     axes.set(xlabel="step", ylabel="percent", title=f"text→video recall, {split} split", ylim=(-2, 104))
     axes.legend()
     return figure
@@ -145,7 +144,7 @@ def write_all(rows: list[dict], results: dict, evaluation: Evaluation, data: Dat
     os.makedirs(directory, exist_ok=True)
     figures = {
         "loss": loss(rows),
-        "recalls": recalls_over_time(rows, results["picked_step"]),
+        "recalls": recalls_over_time(rows, results["picked_step"], results["config"]["data"]["val_split"]),
         "groups": recalls_by_group(results["test"]),
         "examples": examples(evaluation, data, results["split"]),
     }

@@ -1,10 +1,14 @@
-"""What a finished run tells: results.json, a printed table, and the figures.
+"""What a finished run tells: results.json, printed tables, and the figures.
 
 results.json:
-  test: {t2v, v2t: {R@1, R@5, R@10 in percent, MedR, MeanR, SumR, queries}, groups: {name: {t2v, v2t}},
+  test: {t2v, v2t: {R@1, R@5, R@10, R@50 in percent, MedR, MeanR, MRR, SumR, queries},
+         groups: {name: {t2v, v2t}}, groups_are: where the groups come from,
          gallery: {videos, captions, without_captions, without_sound, without_transcript, failed: {id: reason}},
-         gates: {branch: {tag: {attention, mlp: mean absolute gate, clips}}}}
+         gates: {branch: {tag: {attention, mlp: mean absolute gate, clips}}},
+         protocol, audit, intervals, by_video, without_modalities, post_processed: as assess.assess describes them}
   split, picked_step: what was evaluated, and the step that validation picked
+  checkpoints: {"picked on validation", "last", with config.evaluation.peak_on_test also "peak on test":
+                {step, t2v, v2t}}
   params_sha256: of the parameters after the last step
   config, versions: all settings; packages, Python and devices
   data: corpus, settings and checksums of the shards
@@ -19,20 +23,39 @@ from save_jax.data.pipeline import Data
 from save_jax.evaluate import Evaluation
 
 RESULTS = "results.json"
-METRICS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "SumR")
+METRICS = ("R@1", "R@5", "R@10", "R@50", "MedR", "MeanR", "MRR", "SumR")
+PEAK = "peak on test"
 
 
 def one_line(summary: dict) -> str:
     """A summary of one direction in one line."""
-    return "  ".join(f"{name} {summary[name]:.1f}" for name in METRICS)
+    return "  ".join(f"{name} {summary[name]:.1f}" for name in ("R@1", "R@5", "R@10", "MedR", "SumR"))
 
 
-def results(config: ConfigDict, evaluation: Evaluation, *, picked_step: int, params_sha256: str, data: Data) -> dict:
-    """The content of results.json."""
+def compare_checkpoints(
+    picked: tuple[int, dict], last: tuple[int, dict], workdir: str, config: ConfigDict
+) -> dict[str, dict]:
+    """The same test under different ways to choose a checkpoint, each labelled; (step, results) of two of them.
+
+    The peak on test is what several published numbers are. It is there only if the run tested at every validation, and
+    stands beside the others, never in their place.
+    """
+    found = {"picked on validation": picked, "last": last}
+    rows = writers.read_rows(os.path.join(workdir, "metrics.jsonl"))
+    tested = [row for row in rows if row["split"] == config.data.test_split and "t2v" in row]
+    if tested and config.evaluation.peak_on_test:
+        peak = max(tested, key=lambda row: row["t2v"]["SumR"])
+        found[PEAK] = (peak["step"], peak)
+    return {name: {"step": step, "t2v": test["t2v"], "v2t": test["v2t"]} for name, (step, test) in found.items()}
+
+
+def results(config: ConfigDict, evaluation: Evaluation, *, data: Data, checkpoints: dict, params_sha256: str) -> dict:
+    """The content of results.json; `checkpoints` from `compare_checkpoints`."""
     return {
         "test": evaluation.results,
         "split": config.data.test_split,
-        "picked_step": picked_step,
+        "picked_step": checkpoints["picked on validation"]["step"],
+        "checkpoints": checkpoints,
         "params_sha256": params_sha256,
         "config": config.to_dict(),
         "versions": writers.versions(),
@@ -40,17 +63,45 @@ def results(config: ConfigDict, evaluation: Evaluation, *, picked_step: int, par
     }
 
 
+def _cell(metric: str, value: float) -> str:
+    return f"{value:9.3f}" if metric == "MRR" else f"{value:9.1f}"
+
+
+def rows_as_text(rows: list[tuple[str, dict]]) -> str:
+    """Named summaries as a table."""
+    width = max(len(name) for name, _ in rows)
+    lines = [" " * width + "".join(f"{name:>9}" for name in METRICS) + "  queries"]
+    lines += [
+        name.ljust(width) + "".join(_cell(m, summary[m]) for m in METRICS) + f"{summary['queries']:9d}"
+        for name, summary in rows
+    ]
+    return "\n".join(lines)
+
+
 def table(test: dict) -> str:
     """Both directions and all groups as text."""
     rows = [("text → video", test["t2v"]), ("video → text", test["v2t"])]
     rows += [(f"text → video, {name}", group["t2v"]) for name, group in test["groups"].items()]
-    width = max(len(name) for name, _ in rows)
-    lines = [" " * width + "".join(f"{name:>9}" for name in METRICS) + "  queries"]
-    lines += [
-        name.ljust(width) + "".join(f"{summary[m]:9.1f}" for m in METRICS) + f"{summary['queries']:9d}"
-        for name, summary in rows
+    return rows_as_text(rows)
+
+
+def more_tables(results: dict) -> str:
+    """What surrounds the headline: checkpoints, by what videos have, with inputs taken away, post-processing."""
+    test = results["test"]
+    taken = [("as it is", test["t2v"])] + [(name, found["t2v"]) for name, found in test["without_modalities"].items()]
+    low, high = test["intervals"]["t2v"]["SumR"]
+    parts = [
+        f"protocol: {test['protocol']['name']}; "
+        + ("; ".join(test["protocol"]["departures"]) or "as published: complete gallery, every query ranked"),
+        f"95 % interval of text → video SumR over queries: {low:.1f} to {high:.1f}",
+        "by choice of checkpoint\n"
+        + rows_as_text([(f"{name} (step {c['step']})", c["t2v"]) for name, c in results["checkpoints"].items()]),
+        "by what the right video has\n" + rows_as_text(list(test["by_video"].items())),
+        "with inputs taken away or exchanged\n" + rows_as_text(taken) if len(taken) > 1 else "",
+        "post-processed: looks at more than the one query, so not comparable with the above\n"
+        + rows_as_text([(f"{n} ({p['uses']})", p["t2v"]) for n, p in test["post_processed"].items()]),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(part for part in parts if part)
 
 
 def gate_lines(gates: dict) -> str:
@@ -69,8 +120,12 @@ def write(results: dict, evaluation: Evaluation, data: Data, workdir: str, name:
     writers.write_json(os.path.join(workdir, name), results)
     test = results["test"]
     rows = writers.read_rows(os.path.join(workdir, "metrics.jsonl"))
-    picked = "picked on validation" if any("t2v" in row for row in rows) else "the last; nothing was validated yet"
+    validated = any("t2v" in row and row["split"] != results["split"] for row in rows)
+    picked = "picked on validation" if validated else "the last; nothing was validated yet"
     print(f"\n{results['split']}, checkpoint of step {results['picked_step']} ({picked})\n{table(test)}")
+    if test["groups"]:
+        print(f"groups: {test['groups_are']}")
+    print(f"\n{more_tables(results)}")
     if test["gates"]:
         print(f"\nmean absolute gates by kind of clip\n{gate_lines(test['gates'])}")
     if test["gallery"]["failed"]:

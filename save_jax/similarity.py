@@ -50,6 +50,7 @@ def score(
     videos: VideoIndex,
     logit_scale: Float[Array, ""],
     temperature: float = 1.0,
+    grains: str = "both",
 ) -> Float[Array, "q v"]:
     """Scores every text against every video, in float32.
 
@@ -58,9 +59,12 @@ def score(
         videos: from `index`.
         logit_scale: log of the scale τ.
         temperature: λ of the soft maximum over frames.
+        grains: "both", or "global" for τ·⟨t̂, ḡ⟩ alone: one vector per video, the papers' ablation.
     """
     texts, scale = unit(texts), jnp.exp(logit_scale)
     whole = scale * jnp.einsum("qd,vd->qv", texts, videos.mean, precision=EXACT)
+    if grains == "global":
+        return whole
     by_frame = temperature * scale * jnp.einsum("qd,vtd->qvt", texts, videos.frames, precision=EXACT)
     by_frame = jnp.where(videos.mask[None], by_frame, ABSENT)
     return 0.5 * (whole + jax.nn.logsumexp(by_frame, axis=-1) / temperature)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from save_jax import losses, optim, report, sharding, similarity, state, writers
+from save_jax.assess import assess
 from save_jax.checkpoint import FOLDER, METRIC, Checkpoints
 from save_jax.config import differences, method, model_sizes
 from save_jax.data import pipeline
@@ -20,7 +21,15 @@ from save_jax.models.retrieval import Retrieval
 from save_jax.state import TrainState
 
 # What may differ when a run goes on: where the data lie, and how fast they are read and reported.
-FREE_SETTINGS = ("data_dir", "data.threads", "data.prefetch", "log_every", "keep_last")
+FREE_SETTINGS = (
+    "data_dir",
+    "data.threads",
+    "data.prefetch",
+    "evaluation.without_modalities",
+    "evaluation.peak_on_test",
+    "log_every",
+    "keep_last",
+)
 
 
 class TrainingError(RuntimeError):
@@ -31,7 +40,7 @@ def loss_and_parts(model: Retrieval, config: ConfigDict, params: dict, batch: di
     """Total loss of a global batch and its parts (contrastive with margin, and the early alignment of the method)."""
     texts, video, logit_scale = model.apply({"params": params}, batch)
     index = similarity.index(video.fused, batch["frame_mask"])
-    scores = similarity.score(texts, index, logit_scale, config.model.temperature)
+    scores = similarity.score(texts, index, logit_scale, config.model.temperature, config.model.score)
     margin = losses.adaptive_margin(texts, video.visual, batch["frame_mask"], config.loss.beta, config.loss.delta)
     parts = {"contrastive": losses.contrastive(scores + jnp.exp(logit_scale) * margin)}
     total = parts["contrastive"]
@@ -233,6 +242,9 @@ def train(config: ConfigDict, workdir: str) -> dict:
                     f"step {step}/{total}  {config.data.val_split} text→video {report.one_line(results['t2v'])}",
                     flush=True,
                 )
+                if config.evaluation.peak_on_test:
+                    tested = evaluator.run(train_state.params, config.data.test_split).results
+                    writer.write(step=step, split=config.data.test_split, t2v=tested["t2v"], v2t=tested["v2t"])
             if saves:
                 meta = {"step": step, "shards": data.manifest["shards"]}
                 checkpoints.save(step, train_state.params, train_state.opt_state, meta, metric)
@@ -245,12 +257,24 @@ def train(config: ConfigDict, workdir: str) -> dict:
         restore_handlers()  # all is saved: from here on a signal may end the process at once
         best = checkpoints.best()
         params_sha256 = state.digest(train_state.params)
-        evaluation = evaluator.run(checkpoints.restore_params(best, train_state.params), config.data.test_split)
+        last = evaluator.run(train_state.params, config.data.test_split).results
+        evaluation = assess(
+            evaluator,
+            checkpoints.restore_params(best, train_state.params),
+            config.data.test_split,
+            bank_split=config.data.val_split,
+        )
     finally:
         restore_handlers()
         batches.close()
         writer.close()
         checkpoints.close()
-    results = report.results(config, evaluation, picked_step=best, params_sha256=params_sha256, data=data)
+    results = report.results(
+        config,
+        evaluation,
+        data=data,
+        checkpoints=report.compare_checkpoints((best, evaluation.results), (total, last), workdir, config),
+        params_sha256=params_sha256,
+    )
     report.write(results, evaluation, data, workdir)
     return results

@@ -35,6 +35,7 @@ def test_branches_choose_the_method(branches):
         == {
             "vision": {"vision": 1.0},
             "vision,audio": {"vision": 0.95, "audio": 0.05},
+            "vision,speech": {"vision": 1.0, "speech": 0.5},
             "vision,audio,speech": {"vision": 1.0, "audio": 0.5, "speech": 0.5},
         }[branches]
     )
@@ -52,7 +53,7 @@ def test_all_that_is_wrong_is_said_at_once():
 def test_unknown_branches_name_the_known_ones():
     config = base()
     config.model.branches = "audio,vision"
-    with pytest.raises(ValueError, match=r"choose vision \| vision,audio \| vision,audio,speech"):
+    with pytest.raises(ValueError, match=r"choose vision \| vision,audio \| vision,speech \| vision,audio,speech"):
         resolve(config)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from save_jax import metrics
 
@@ -17,8 +18,39 @@ def test_ranks_by_hand_and_ties_count_against_the_query():
 def test_summary_by_hand():
     found = metrics.summary(np.array([1, 2, 6, 11]))
     assert found == {
-        "R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "MedR": 4.0, "MeanR": 5.0, "SumR": 150.0, "queries": 4,
+        "R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "R@50": 100.0, "MedR": 4.0, "MeanR": 5.0,
+        "MRR": (1 + 1 / 2 + 1 / 6 + 1 / 11) / 4, "SumR": 150.0, "queries": 4,
     }  # fmt: skip
+
+
+def test_intervals_are_those_of_resampled_queries():
+    """Against SciPy's bootstrap of the same statistic, and the textbook's formula for a share."""
+    found = np.random.default_rng(0).geometric(0.1, 400)
+    ours = metrics.intervals(found)
+    assert ours.keys() == metrics.summary(found).keys() - {"queries"}
+    for name in ("R@5", "MedR", "MeanR", "MRR", "SumR"):
+        peer = scipy.stats.bootstrap(
+            (found,), lambda x, name=name: metrics.summary(x)[name], n_resamples=2000, vectorized=False, rng=1,
+            method="percentile",
+        ).confidence_interval  # fmt: skip
+        width = peer.high - peer.low
+        np.testing.assert_allclose(ours[name], [peer.low, peer.high], atol=0.12 * width)
+    share = (found <= 5).mean()
+    np.testing.assert_allclose(np.diff(ours["R@5"]), 2 * 1.96 * 100 * np.sqrt(share * (1 - share) / 400), rtol=0.08)
+
+
+def test_intervals_of_equal_ranks_have_no_width():
+    assert metrics.intervals(np.array([3, 3, 3]))["MedR"] == [3.0, 3.0]
+
+
+def test_querybank_pushes_down_a_candidate_that_the_bank_likes():
+    # Candidate 0 is a hub: every bank query likes it. The query prefers candidate 1 by a little less.
+    scores, bank = np.array([[10.0, 9.0], [1.0, 8.0]]), np.array([[9.0, 2.0], [9.0, 1.0], [9.0, 3.0]])
+    found = metrics.querybank(scores, bank)
+    assert found[0].argmax() == 1
+    np.testing.assert_array_equal(found[1], scores[1])  # its best is no hub: unchanged
+    log_likes = np.log(np.exp(bank / 5).sum(axis=0))
+    np.testing.assert_allclose(found[0], scores[0] / 5 - log_likes)
 
 
 def test_several_captions_per_video_count_by_their_best():

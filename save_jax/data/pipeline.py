@@ -5,7 +5,7 @@ Reading by index gives a true global shuffle and an exact resume: the input posi
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
@@ -133,15 +133,30 @@ def steps_per_epoch(data: Data, config: ConfigDict, split: str = "train") -> int
     return int(data.sources[split].caption_counts.sum()) // config.batch_size
 
 
-def eval_batches(data: Data, config: ConfigDict, split: str) -> Iterator[Batch]:
-    """Every clip of a split once, in order; the last batch is padded to full size with its first clip.
+def eval_batches(
+    data: Data,
+    config: ConfigDict,
+    split: str,
+    numbers: Sequence[int] | None = None,
+    change: Callable[[Clip, int], Clip] | None = None,
+) -> Iterator[Batch]:
+    """Clips of a split, every one once and in order; the last batch is padded to full size with its first clip.
 
     The caller knows the number of clips and cuts the padding off.
+
+    Args:
+        numbers: of the clips to give, in this order, instead of all.
+        change: what is done to a clip (given its number) before it becomes arrays, for evaluation of other inputs.
     """
     source, size = data.sources[split], config.batch_size
-    padded = np.arange(-(-len(source) // size) * size)
-    padded[len(source) :] = 0
-    dataset = grain.MapDataset.source(padded).map(lambda number: data.clip_to_arrays(source[number])).batch(size)
+    numbers = np.arange(len(source)) if numbers is None else np.asarray(numbers)
+    padded = np.concatenate([numbers, np.repeat(numbers[:1], -len(numbers) % size)])
+
+    def arrays(number: int) -> Batch:
+        clip = source[number]
+        return data.clip_to_arrays(clip if change is None else change(clip, int(number)))
+
+    dataset = grain.MapDataset.source(padded).map(arrays).batch(size)
     return iter(
         dataset.to_iter_dataset(
             grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
