@@ -8,13 +8,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from save_jax import metrics, sharding, similarity
+from save_jax import metrics, ranking, sharding, similarity
 from save_jax.data.pipeline import Data, eval_batches
 from save_jax.data.records import Clip
 from save_jax.models.retrieval import Retrieval
 
 VIDEO_INPUTS = ("frames", "frame_mask", "fbank", "speech_ids")
-QUERY_BLOCK = 512  # texts scored at once
 
 
 @dataclasses.dataclass
@@ -68,12 +67,8 @@ class Evaluator:
         def encode_text(params: dict, ids: jax.Array) -> jax.Array:
             return model.apply({"params": params}, ids, method=Retrieval.encode_text)
 
-        def score(texts: jax.Array, videos: similarity.VideoIndex, logit_scale: jax.Array) -> jax.Array:
-            return similarity.score(texts, videos, logit_scale, config.model.temperature, config.model.score)
-
         self._encode_video = jax.jit(encode_video, in_shardings=(whole, rows), out_shardings=rows)
         self._encode_text = jax.jit(encode_text, in_shardings=(whole, rows), out_shardings=rows)
-        self._score = jax.jit(score, out_shardings=whole)
         self._notes: dict[str, Notes] = {}
 
     def notes(self, split: str) -> Notes:
@@ -135,12 +130,9 @@ class Evaluator:
         return np.concatenate(parts)[: len(texts)].astype(np.float32)
 
     def score(self, params: dict, texts: np.ndarray, videos: similarity.VideoIndex) -> np.ndarray:
-        """float32 [texts, videos], in blocks of queries so that memory does not grow with their number."""
-        videos, scale = jax.device_put((videos, params["logit_scale"]), sharding.replicated(self.mesh))
-        size = min(QUERY_BLOCK, len(texts))
-        padded = np.concatenate([texts, np.zeros((-len(texts) % size, texts.shape[1]), texts.dtype)])
-        blocks = [np.asarray(self._score(padded[i : i + size], videos, scale)) for i in range(0, len(padded), size)]
-        return np.concatenate(blocks)[: len(texts)]
+        """float32 [texts, videos], tile by tile."""
+        model = self.config.model
+        return ranking.all_pairs(texts, videos, params["logit_scale"], self.mesh, model.temperature, model.score)
 
     def run(self, params: dict, split: str) -> Evaluation:
         """Evaluates parameters on a split.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import SETTINGS, make_clip, write_corpus
 
-from save_jax import evaluate, main, sharding, state, train
+from save_jax import main, sharding, state, train
 from save_jax.config import model_sizes, resolve
 from save_jax.data import pipeline, records
 from save_jax.evaluate import Evaluator, gate_table
@@ -93,13 +93,6 @@ def test_eval_with_other_settings_than_the_run_is_refused(config, tmp_path):
     other.seed = 3
     with pytest.raises(ValueError, match="seed: 3 here, 0 there"):
         main.evaluate(other, str(tmp_path))
-
-
-def test_queries_are_scored_in_blocks(config, monkeypatch):
-    evaluator, params = evaluator_and_params(config)
-    expected = evaluator.run(params, "test").scores
-    monkeypatch.setattr(evaluate, "QUERY_BLOCK", 5)
-    np.testing.assert_allclose(evaluator.run(params, "test").scores, expected, atol=1e-5)
 
 
 def test_a_corpus_without_tags_and_groups_and_with_dollar_signs(config, tmp_path):

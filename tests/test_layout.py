@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).parent.parent
 FLOORS = [
     {"data.records", "data.tokenizer", "models.layers", "similarity", "sharding", "cli", "metrics", "writers", "optim",
      "checkpoint", "weight_files", "convert_rules", "comparison", "protocols"},
-    {"data.transforms", "models.clip", "models.ast", "models.fusion", "losses", "parity_metrics"},
+    {"data.transforms", "models.clip", "models.ast", "models.fusion", "losses", "parity_metrics", "ranking"},
     {"models.retrieval"},
     {"config"},
     {"convert_sizes"},
