@@ -1,32 +1,71 @@
-"""Sound of one media file: mono 16 kHz waveform, and the log-mel picture that AST reads.
+"""Sound of one media file: mono 16 kHz samples, and the log-mel picture that AST reads.
 
 In: a path; out: float16 [1024, 128], or None where there is no sound. The spectrogram is what AVIGATE's loader gets
 from torchaudio's Kaldi fbank, with the frame shift stretched so that the whole track spans 1,024 frames;
-kaldi-native-fbank computes it here.
+kaldi-native-fbank computes it here. The whole track counts, also where it lasts longer than the picture. Of several
+tracks the one marked as default is heard, else the first.
 """
+
+import tempfile
+from collections.abc import Iterator
 
 import av
 import kaldi_native_fbank as knf
 import numpy as np
+from av.stream import Disposition
 
-from data_prep.video import MediaError, open_media
+from data_prep.decode import MediaError, open_media
 from save_jax.data.records import FBANK_SHAPE
 
 SAMPLE_RATE = 16000
 _WINDOW_MS = 25
+_WINDOW = SAMPLE_RATE * _WINDOW_MS // 1000
 _MEAN, _STD = -5.118, 3.2527153  # AST's AudioSet statistics; the reference divides by twice the deviation
+_IN_MEMORY = 2**26  # bytes of samples, 17 minutes; a longer track goes through a temporary file
+
+
+# ---------------------------------------------------------------- samples
+
+
+def blocks(path: str, seconds: float) -> Iterator[np.ndarray]:
+    """float32 [seconds · 16000], mono, in [-1, 1], one after the other; the last may be shorter, no sound gives none.
+
+    Holds one block in memory. Raises MediaError as `waveform` does.
+    """
+    size, held, count = round(seconds * SAMPLE_RATE), [], 0
+    for piece in _pieces(path):
+        held.append(piece)
+        count += len(piece)
+        while count >= size:
+            joined = np.concatenate(held)
+            yield joined[:size].copy()
+            held, count = [joined[size:]], count - size
+    if count:
+        yield np.concatenate(held)
 
 
 def waveform(path: str) -> np.ndarray | None:
     """float32 [samples], mono, 16 kHz, in [-1, 1]; None without a sound track or with an empty one.
 
-    Raises MediaError where the file cannot be opened or holds a sound track of which nothing decodes.
+    Holds the whole track: 230 MB an hour. Raises MediaError where the file cannot be opened or holds a sound track of
+    which nothing decodes.
     """
+    pieces = list(_pieces(path))
+    return np.concatenate(pieces) if pieces else None
+
+
+def _pieces(path: str) -> Iterator[np.ndarray]:
+    """float32 [≤ 16000] parts of the track."""
     with open_media(path) as container:
         if not container.streams.audio:
-            return None
-        resampler, made_for, pieces, packets, reason = None, None, [], 0, ""
-        for packet in container.demux(container.streams.audio[0]):
+            return
+        stream = next(
+            (s for s in container.streams.audio if s.disposition & Disposition.default), container.streams.audio[0]
+        )
+        if stream.codec_context is None:
+            raise MediaError(f"{path}: no decoder for its sound track")
+        resampler, made_for, packets, empty, reason = None, None, 0, True, ""
+        for packet in container.demux(stream):
             packets += bool(packet.size)
             try:
                 frames = packet.decode()
@@ -35,27 +74,56 @@ def waveform(path: str) -> np.ndarray | None:
                 continue
             for frame in frames:
                 source = (frame.format.name, frame.layout.name, frame.sample_rate)
+                parts = []
                 if source != made_for:  # AAC may turn from mono to stereo after its first frames
-                    pieces += _flush(resampler)
+                    if not 1_000 <= frame.sample_rate <= 768_000:  # a damaged header: resampling would take hours
+                        raise MediaError(f"{path}: its sound claims {frame.sample_rate} samples a second")
+                    parts = resampler.resample(None) if resampler else []
                     # FFmpeg weights channels by √½ between mono and stereo in either direction. One channel therefore
                     # stays one, more become two, and the mean is taken here: equal content gives equal loudness.
                     layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-                    resampler, made_for = av.AudioResampler("fltp", layout, SAMPLE_RATE), source
-                pieces += [_mono(part) for part in resampler.resample(frame)]
-        pieces += _flush(resampler)
-    samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    if not len(samples) and reason:
+                    # Frames of a second instead of the codec's 20 ms halve the time of everything after the decoder.
+                    resampler, made_for = av.AudioResampler("fltp", layout, SAMPLE_RATE, SAMPLE_RATE), source
+                for part in parts + resampler.resample(frame):
+                    empty = False
+                    yield _mono(part)
+        for part in resampler.resample(None) if resampler else ():
+            empty = False
+            yield _mono(part)
+    if empty and reason:
         raise MediaError(f"{path}: none of the sound track's {packets} packets can be decoded ({reason})")
-    return samples if len(samples) else None
-
-
-def _flush(resampler: av.AudioResampler | None) -> list[np.ndarray]:
-    return [_mono(part) for part in resampler.resample(None)] if resampler else []
 
 
 def _mono(frame: av.AudioFrame) -> np.ndarray:
     """Planar float32 [channels, samples] → [samples]."""
     return frame.to_ndarray().mean(axis=0)
+
+
+# ---------------------------------------------------------------- log-mel
+
+
+def read_fbank(path: str) -> np.ndarray | None:
+    """float16 [1024, 128] of the file's whole sound track, normalised; None without one or with an empty one.
+
+    Memory stays bounded for a track of any length. Beyond 17 minutes its samples (230 MB an hour) pass through a file
+    in the temporary directory: where windows begin depends on the length, which is known at the end only.
+    Raises MediaError as `waveform` does.
+    """
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
+        total = 0.0
+        for piece in _pieces(path):
+            total += piece.sum(dtype=np.float64)
+            spool.write(piece.data)
+        size = spool.tell()
+        if not size:
+            return None
+        if size > _IN_MEMORY:
+            spool.flush()
+            samples = np.memmap(spool, np.float32, "r")
+        else:
+            spool.seek(0)
+            samples = np.frombuffer(spool.read(), np.float32)
+        return log_mel(samples, np.float32(total / len(samples))).astype(np.float16)
 
 
 def fbank(samples: np.ndarray) -> np.ndarray:
@@ -82,14 +150,18 @@ def kaldi_options(shift: int) -> knf.FbankOptions:
     return options
 
 
-def log_mel(samples: np.ndarray) -> np.ndarray:
-    """As `fbank`, before rounding to float16."""
+def log_mel(samples: np.ndarray, mean: np.float32 | None = None) -> np.ndarray:
+    """As `fbank`, before rounding to float16. `mean`: of the samples, where the caller knows it."""
     rows = FBANK_SHAPE[0]
-    samples = samples - samples.mean()
-    # Under 1,024 samples the shift would be 0, where the reference stops with an assertion.
-    samples = np.pad(samples, (0, max(0, rows - len(samples))))
-    kaldi = knf.OnlineFbank(kaldi_options(window_shift(len(samples))))
-    kaldi.accept_waveform(SAMPLE_RATE, samples)
+    mean = samples.mean(dtype=np.float64).astype(np.float32) if mean is None else mean
+    shift = max(1, window_shift(len(samples)))  # 0 under 1,024 samples, where the reference stops with an assertion
+    padding = max(0, rows - len(samples))
+    if shift > _WINDOW:  # windows that do not touch: what lies between them is not even read
+        samples = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::shift][:rows].reshape(-1)
+        shift = _WINDOW
+    samples = np.pad(samples - mean, (0, padding))
+    kaldi = knf.OnlineFbank(kaldi_options(shift))
+    kaldi.accept_waveform(SAMPLE_RATE, samples.data)  # an array itself is converted twice as slowly
     kaldi.input_finished()
     mel = np.zeros(FBANK_SHAPE, np.float32)
     for row in range(min(rows, kaldi.num_frames_ready)):

@@ -1,4 +1,4 @@
-"""Pictures of one media file: decoded in order with PyAV, one a second, cropped square, as JPEG.
+"""Pictures of one clip: one a second out of a media file or a folder of pictures, cropped square, as JPEG.
 
 In: a path; out: at most `max_frames` JPEGs in time order. Frame choice and geometry follow the loader of
 CLIP4Clip and AVIGATE (OpenCV, index `second * int(fps)`; torchvision 0.14's Resize and CenterCrop over Pillow's bicubic
@@ -6,38 +6,25 @@ filter) with two differences: a variable frame rate goes by time stamps, and a r
 reference divides by zero.
 """
 
-import contextlib
+import os
+import re
 from collections.abc import Iterator
 
 import av
 import numpy as np
 import simplejpeg
-from PIL import Image
+from av.video.reformatter import VideoReformatter
+from PIL import Image, ImageOps
+
+from data_prep.decode import MediaError, Video, open_media, open_video
+
+__all__ = ["MediaError", "choose", "open_media", "read_frames"]
 
 JPEG_QUALITY = 95
-# A file counts as damaged when this share of it, and more than this many seconds, is missing: headers round durations,
-# and a frame or two lost at the end of a web video is usual.
-_LOSS_SHARE, _LOSS_SECONDS = 0.1, 1.0
 # Frames further than this from `index / fps` make the rate variable; jitter below it moves no choice noticeably.
 _JITTER_SECONDS = 0.25
 _TIME_ROUNDING = 1e-3  # webm rounds time stamps to milliseconds
-
-
-class MediaError(ValueError):
-    """A media file cannot be used; the message says why. It costs its clip, not the build."""
-
-
-@contextlib.contextmanager
-def open_media(path: str) -> Iterator[av.container.InputContainer]:
-    """An open container, or MediaError where the file is missing or is not a media file."""
-    try:
-        container = av.open(path, metadata_errors="replace")
-    except FileNotFoundError as error:
-        raise MediaError(f"{path}: no such file") from error
-    except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(f"{path}: not a readable media file, or cut short ({error.strerror})") from error
-    with container:
-        yield container
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 # ---------------------------------------------------------------- which frames
@@ -64,10 +51,23 @@ def choose(count: int, max_frames: int, keep: str = "spread") -> list[int]:
     return np.linspace(0, count - 1, max_frames).astype(int).tolist()
 
 
-def is_constant(times: list[float], fps: float) -> bool:
+def is_constant(times: np.ndarray, fps: float) -> bool:
     """Whether frames at these times (seconds, ascending) lie where a constant `fps` puts them."""
-    drift = np.array(times) - times[0] - np.arange(len(times)) / fps
+    drift = np.asarray(times) - times[0] - np.arange(len(times)) / fps
     return bool(np.abs(drift).max() <= _JITTER_SECONDS)
+
+
+def each_second(file: Video) -> tuple[list[int], np.ndarray]:
+    """Ranks of one frame a second, and their seconds from the first frame."""
+    if not len(file.times):
+        return [], np.zeros(0)
+    if file.fps and is_constant(file.times, file.fps):
+        ranks = frame_indices(file.fps, len(file.times))
+        return ranks, np.array(ranks) / file.fps
+    elapsed = file.times - file.times[0]
+    second = (elapsed + _TIME_ROUNDING).astype(int)
+    ranks = np.flatnonzero(np.diff(second, prepend=-1))  # the first frame of each second that has one
+    return ranks.tolist(), elapsed[ranks]
 
 
 # ---------------------------------------------------------------- geometry
@@ -85,94 +85,59 @@ def geometry(width: int, height: int, size: int) -> tuple[tuple[int, int], tuple
 def crop_square(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 [height, width, 3] → uint8 [size, size, 3]: shorter side to `size`, then the centre."""
     scaled, (left, top) = geometry(image.shape[1], image.shape[0], size)
-    picture = Image.fromarray(image)
+    picture = Image.fromarray(np.ascontiguousarray(image))
     if min(picture.size) != size:
         picture = picture.resize(scaled, Image.Resampling.BICUBIC)
     return np.asarray(picture.crop((left, top, left + size, top + size)))
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """uint8 [height, width, 3], turned as the container asks (phones film sideways and say so in metadata)."""
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4))
-
-
-# ---------------------------------------------------------------- the file
-
-
-def _packet_times(path: str) -> list[float]:
-    """Times of the picture packets, ascending, not decoded. MediaError: no video stream, or the file is cut short."""
-    with open_media(path) as container:
-        if not container.streams.video:
-            raise MediaError(f"{path}: no video stream")
-        picture, times, end = container.streams.video[0].index, [], 0.0
-        try:
-            for packet in container.demux():
-                stamp = packet.dts if packet.pts is None else packet.pts
-                if stamp is None or packet.is_discard:
-                    continue
-                end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
-                if packet.stream.index == picture:
-                    times.append(float(stamp * packet.time_base))
-        except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"{path}: reading stops at {end:.1f} s ({error.strerror})") from error
-        said = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
-        if said - end > max(_LOSS_SECONDS, _LOSS_SHARE * said):
-            raise MediaError(f"{path}: cut short: it should last {said:.1f} s, its data ends at {end:.1f} s")
-    return sorted(times)
-
-
-def _decoded(path: str, times: list[float]) -> Iterator[tuple[int, float | None, av.VideoFrame]]:
-    """Every frame with its number and time. MediaError at the end if too much of the stream did not decode."""
-    with open_media(path) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # one process per core decodes already
-        packets, errors, reason, number, last = 0, 0, "", 0, -np.inf
-        for packet in container.demux(stream):
-            packets += 1
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError as error:  # players skip a bad packet as well; the sum is judged below
-                errors, reason = errors + 1, str(error.strerror)
-                continue
-            for frame in frames:
-                yield number, frame.time, frame
-                number += 1
-                last = max(last, frame.time or 0.0)
-        if not number:
-            raise MediaError(f"{path}: no frame can be decoded ({reason or 'the video stream is empty'})")
-        lost = times[-1] - last if times else 0.0
-        if errors > _LOSS_SHARE * packets or lost > max(_LOSS_SECONDS, _LOSS_SHARE * (times[-1] - times[0])):
-            raise MediaError(
-                f"{path}: damaged: {errors} of {packets} packets fail to decode, "
-                f"the last frame is {max(lost, 0):.1f} s before the stream's end ({reason or 'no error reported'})"
-            )
+# ---------------------------------------------------------------- the clip
 
 
 def read_frames(path: str, image_size: int, max_frames: int, raw: bool = False) -> tuple[list[bytes], np.ndarray]:
     """JPEGs (4:4:4), or raw RGB, of `image_size` squares, one a second, at most `max_frames`, in time order.
 
-    Returns them and float32 [frames], their seconds from the first frame.
-
-    Candidates are compressed as they come, so that memory does not grow with the picture size and hardly with length.
+    Returns them and float32 [frames], their seconds from the first frame. A folder of pictures (.jpg, .jpeg, .png,
+    .webp, in natural order of names) counts as one picture a second. Frames are chosen before one is decoded: memory
+    grows with neither length nor picture size.
     Raises MediaError for a missing, empty, foreign, damaged or truncated file and for one without pictures.
     """
-    times = _packet_times(path)
-    with open_media(path) as container:
-        fps = container.streams.video[0].guessed_rate  # what OpenCV reports as CAP_PROP_FPS
-    constant = bool(fps and times) and is_constant(times, float(fps))
-    wanted = set(frame_indices(float(fps), len(times))) if constant else set()
-    candidates, start, second = [], None, -1
-    for number, time, frame in _decoded(path, times):
-        if not constant:
-            time = float(number) if time is None else time
-            start = time if start is None else start
-            now = int(time - start + _TIME_ROUNDING)
-            if now > second:  # the first frame of each second that has one
-                second = now
-                wanted.add(number)
-        if number in wanted:
-            square = np.ascontiguousarray(crop_square(_upright(frame), image_size))
-            data = square.tobytes() if raw else simplejpeg.encode_jpeg(square, JPEG_QUALITY, "RGB", "444")
-            candidates.append((data, number / float(fps) if constant else time - start))
-    chosen = [candidates[position] for position in choose(len(candidates), max_frames)]
-    return [data for data, _ in chosen], np.array([time for _, time in chosen], np.float32)
+    found = pictures_of_folder(path, max_frames) if os.path.isdir(path) else _from_file(path, max_frames)
+    pictures, times = [], []
+    for image, time in found:
+        square = np.ascontiguousarray(crop_square(image, image_size))
+        pictures.append(square.tobytes() if raw else simplejpeg.encode_jpeg(square, JPEG_QUALITY, "RGB", "444"))
+        times.append(time)
+    return pictures, np.array(times, np.float32)
+
+
+def _from_file(path: str, max_frames: int) -> Iterator[tuple[np.ndarray, float]]:
+    """uint8 [height, width, 3] and seconds of each chosen frame."""
+    with open_video(path) as file:
+        ranks, seconds = each_second(file)
+        seconds_of = dict(zip(ranks, seconds, strict=True))
+        convert = VideoReformatter()  # one for all frames: setting up a conversion takes longer than running it
+        for rank, frame in file.frames([ranks[k] for k in choose(len(ranks), max_frames)]):
+            yield upright(frame, convert), seconds_of.get(rank, file.times[rank] - file.times[0])
+
+
+def upright(frame: av.VideoFrame, convert: VideoReformatter) -> np.ndarray:
+    """uint8 [height, width, 3], turned as the file says: phones film sideways. One `convert` serves a whole video."""
+    image = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    return np.rot90(image, k=round(frame.rotation / 90) % 4)
+
+
+def pictures_of_folder(path: str, max_frames: int) -> Iterator[tuple[np.ndarray, float]]:
+    """The same of a folder."""
+    names = [entry for entry in os.listdir(path) if entry.lower().endswith(_PICTURES) and not entry.startswith(".")]
+    if not names:
+        raise MediaError(f"{path}: no picture in this folder ({', '.join(_PICTURES)})")
+    names.sort(key=lambda name: ([int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)], name))
+    for second in choose(len(names), max_frames):
+        file = os.path.join(path, names[second])
+        try:
+            with Image.open(file) as picture:
+                image = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise MediaError(f"{file}: not a readable picture ({error})") from error
+        yield image, float(second)

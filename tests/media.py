@@ -11,6 +11,15 @@ import numpy as np
 
 SIDE = 64
 _BITS = 8
+CODECS = {  # picture and sound by suffix
+    ".mp4": ("libx264", "aac"),
+    ".mkv": ("libx265", "libopus"),
+    ".mov": ("prores_ks", "pcm_s16le"),
+    ".ts": ("mpeg2video", "mp2"),
+    ".avi": ("mpeg4", "libmp3lame"),
+    ".webm": ("libvpx-vp9", "libopus"),
+    ".wav": ("", "pcm_s16le"),
+}
 
 
 def numbered(number: int, side: int = SIDE) -> np.ndarray:
@@ -25,6 +34,21 @@ def number_of(image: np.ndarray) -> int:
     middles = (np.arange(_BITS) + 0.5) * image.shape[1] / _BITS
     row = image[image.shape[0] // 2, middles.astype(int)].mean(axis=-1)
     return sum(int(value > 127) << bit for bit, value in enumerate(row))
+
+
+def moving(count: int, width: int, height: int) -> list[np.ndarray]:
+    """uint8 [height, width, 3] each: a patterned view that pans over noise, with a square that crosses it."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(40, 215, (height // 4 + 2, (width + 4 * count) // 4 + 2, 3), np.uint8)
+    scene = coarse.repeat(4, axis=0).repeat(4, axis=1)
+    side, pictures = max(2, min(width, height) // 4), []
+    for k in range(count):
+        picture = scene[k % 5 : k % 5 + height, 2 * k : 2 * k + width].astype(int)
+        picture += rng.integers(-6, 7, picture.shape)
+        top, left = k % max(1, height - side), 3 * k % max(1, width - side)
+        picture[top : top + side, left : left + side] = (250, 20, k % 256)
+        pictures.append(picture.clip(0, 255).astype(np.uint8))
+    return pictures
 
 
 def tone(rate: int, seconds: float, hertz: float = 440.0) -> np.ndarray:
@@ -42,18 +66,22 @@ def write_media(
     rate: int = 16000,
     channels: int = 1,
     options: Mapping[str, str] | None = None,
+    codec: str | None = None,
+    codec_options: Mapping[str, str] | None = None,
+    pix_fmt: str = "yuv420p",
 ) -> str:
-    """Writes .mp4 (H.264, AAC), .webm (VP9) or .wav. `times`: seconds of each frame, for a variable rate.
+    """Writes what the suffix says (`CODECS`), or `codec` in that container. `times`: seconds of each frame, for a
+    variable rate.
 
-    `rotation` is counter-clockwise degrees in the container; `sound` is float32 [samples], the same on every channel.
+    `rotation` is counter-clockwise degrees in the container; `sound` is float32 [samples], the same on every channel;
+    `options` are the container's.
     """
-    codecs = {".mp4": ("libx264", "aac"), ".webm": ("libvpx-vp9", "libopus"), ".wav": ("", "pcm_s16le")}
-    video_codec, audio_codec = codecs[path.suffix]
+    video_codec, audio_codec = CODECS[path.suffix]
     with av.open(str(path), "w", container_options=dict(options or {})) as container:
         if len(frames):
-            video = container.add_stream(video_codec, rate=fps)
+            video = container.add_stream(codec or video_codec, rate=fps, options=dict(codec_options or {}))
             video.height, video.width = frames[0].shape[:2]
-            video.pix_fmt = "yuv420p"
+            video.pix_fmt = pix_fmt
             video.codec_context.time_base = Fraction(1, 1000) if times else 1 / Fraction(fps)
             if rotation:
                 video.set_display_rotation(rotation)

@@ -3,6 +3,8 @@
 import pathlib
 import wave
 
+import av
+import kaldi_native_fbank as knf
 import media
 import numpy as np
 import pytest
@@ -59,6 +61,35 @@ def test_sound_of_a_video(tmp_path):
     assert abs(np.abs(samples[4000:12000]).max() - 0.5) < 0.05
 
 
+def test_windows_of_a_long_track_are_picked_before_kaldi_sees_it():
+    samples = np.random.default_rng(0).normal(0, 0.1, 30 * 16000 + 77).astype(np.float32) + np.float32(0.3)
+    assert audio.window_shift(len(samples)) > 400
+    kaldi = knf.OnlineFbank(audio.kaldi_options(audio.window_shift(len(samples))))
+    kaldi.accept_waveform(16000, samples - samples.mean(dtype=np.float64).astype(np.float32))
+    kaldi.input_finished()
+    whole = np.array([kaldi.get_frame(row) for row in range(1024)])
+    np.testing.assert_array_equal(audio.log_mel(samples), (whole + 5.118) / LOG_UNIT)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 3, 40])
+def test_a_file_gives_the_log_mel_of_its_samples(tmp_path, monkeypatch, seconds):
+    path = media.write_media(tmp_path / "a.wav", sound=media.tone(16000, seconds) + np.float32(0.2))
+    expected = audio.fbank(audio.waveform(path))
+    np.testing.assert_array_equal(audio.read_fbank(path), expected)
+    monkeypatch.setattr(audio, "_IN_MEMORY", 1000)  # as for hours of sound: through a temporary file
+    np.testing.assert_array_equal(audio.read_fbank(path), expected)
+
+
+def test_blocks_join_to_the_waveform(tmp_path):
+    path = media.write_media(tmp_path / "a.mp4", sound=media.tone(44100, 3.7), rate=44100, channels=2)
+    samples = audio.waveform(path)
+    for seconds in (0.25, 1, 1.5, 60):
+        blocks = list(audio.blocks(path, seconds))
+        size = round(16000 * seconds)
+        assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1) and 0 < len(blocks[-1]) <= size
+        np.testing.assert_array_equal(np.concatenate(blocks), samples)
+
+
 def test_a_twentieth_of_a_second(tmp_path):
     path = media.write_media(tmp_path / "a.wav", sound=media.tone(16000, 0.05))
     samples = audio.waveform(path)
@@ -74,5 +105,27 @@ def test_no_sound(tmp_path):
     with wave.open(str(tmp_path / "empty.wav"), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
     assert audio.waveform(str(tmp_path / "empty.wav")) is None
+    for name in ("silent.mp4", "empty_track.mp4", "empty.wav"):
+        assert audio.read_fbank(str(tmp_path / name)) is None
+        assert list(audio.blocks(str(tmp_path / name), 1)) == []
     with pytest.raises(MediaError, match="no such file"):
         audio.waveform(str(tmp_path / "missing.wav"))
+    with pytest.raises(MediaError, match="no such file"):
+        audio.read_fbank(str(tmp_path / "missing.wav"))
+
+
+def test_sound_that_does_not_decode(tmp_path):
+    path = pathlib.Path(media.write_media(tmp_path / "a.mp4", sound=media.tone(16000, 2)))
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    whole = bytearray(path.read_bytes())
+    for at, size in places[10:12]:
+        whole[at : at + size] = b"\xff" * size
+    path.write_bytes(whole)
+    assert 28000 < len(audio.waveform(str(path))) <= 33000  # a short gap costs the gap
+    for at, size in places:
+        whole[at : at + size] = b"\xff" * size
+    path.write_bytes(whole)
+    for read in (audio.waveform, audio.read_fbank):
+        with pytest.raises(MediaError, match=r"a\.mp4: none of the sound track's \d+ packets can be decoded"):
+            read(str(path))

@@ -1,0 +1,256 @@
+"""Frames of one media file, decoded with PyAV: what its packets promise, and any of those frames, decoding few others.
+
+In: a path; out: the times of all frames without decoding one, then the chosen ones, which are bit for bit those of
+decoding the whole file in order. Time goes into decoding, so that is what is left out, where the codec makes it exact:
+stretches between a wanted frame and the next key frame needed, frames that no other frame refers to, and what follows
+the last wanted frame.
+
+    with open_video(path) as file:
+        for rank, frame in file.frames([0, 25, 50]): ...  # of file.times
+"""
+
+import array
+import contextlib
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+# A file counts as damaged when this share of it, and more than this many seconds, is missing: headers round durations,
+# and a frame or two lost at the end of a web video is usual.
+_LOSS_SHARE, _LOSS_SECONDS = 0.1, 1.0
+# Codecs in which a key frame makes everything shown after it independent of everything decoded before it. H.264 is one
+# at IDR pictures only (`_is_idr`): decoders that begin at its other key frames have other lists of references.
+_JUMPS = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "av1", "prores", "mjpeg", "dnxhd", "ffv1"}
+# Codecs whose decoder can leave out a frame that no other frame refers to, and says so in its header. Not HEVC, where
+# such frames may serve a higher temporal layer, nor VP8 and VP9, where they pass segmentation maps on.
+_SKIPS = {"h264", "mpeg1video", "mpeg2video", "mpeg4"}
+_PROGRESSIVE = 1  # AVFieldOrder
+_KEY, _SHOWN = 1, 2
+_HELD = 2**25  # bytes of packets kept between finding their times and decoding; a larger file is read twice
+_PACKET = 1000  # bytes that a packet takes beside its data
+
+
+class MediaError(ValueError):
+    """A media file cannot be used; the message says why. It costs its clip, not the build."""
+
+
+@contextlib.contextmanager
+def open_media(path: str) -> Iterator[av.container.InputContainer]:
+    """An open container; MediaError where the file is missing, is not a media file, or cannot be read on."""
+    try:
+        container = av.open(path, metadata_errors="replace")
+    except FileNotFoundError as error:
+        raise MediaError(f"{path}: no such file") from error
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(f"{path}: not a readable media file, or cut short ({error.strerror})") from error
+    with container:
+        try:
+            yield container
+        except av.error.FFmpegError as error:
+            raise MediaError(f"{path}: reading stops ({error.strerror})") from error
+
+
+def _picture(container: av.container.InputContainer, path: str) -> av.VideoStream:
+    """The first video stream that is not a cover image."""
+    stream = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
+    if stream is None:
+        raise MediaError(f"{path}: no video stream")
+    if stream.codec_context is None:
+        raise MediaError(f"{path}: no decoder for its video stream")
+    stream.codec_context.thread_count = 1  # one process per core decodes already
+    return stream
+
+
+# ---------------------------------------------------------------- what packets promise
+
+
+@dataclasses.dataclass
+class Video:
+    """An open file: its frames in the order in which they are shown ("ranks"), and where their packets are."""
+
+    path: str
+    codec: av.VideoCodecContext
+    fps: float | None  # what OpenCV reports as CAP_PROP_FPS
+    times: np.ndarray  # float64 [frames] seconds, ascending
+    _stamps: np.ndarray | None  # int64 [frames], times in the stream's unit; None where they do not identify a frame
+    _packets: np.ndarray  # int64 [frames], number of each frame's packet in the stream
+    _keys: np.ndarray  # int64, ranks of the frames at which decoding may begin, ascending
+    _held: list[av.Packet] | None  # all packets of the stream, unless they are too large
+
+    def frames(self, ranks: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """(rank, frame) for ascending ranks. In place of a frame that is lost comes the next one that decodes, once.
+
+        Raises MediaError where nothing decodes, and where frames are lost and too much of the stream does not decode.
+        """
+        delivered = 0
+        for rank, frame in self._hurried(ranks):
+            yield rank, frame
+            delivered += 1
+        if delivered < len(ranks) or not len(ranks):
+            yield from self._in_order(ranks[delivered:])
+
+    def _hurried(self, ranks: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames up to the first surprise (a packet fails, a frame does not come), decoding little else."""
+        if self._stamps is None or not len(ranks):
+            return
+        stamps, wanted = self._stamps[ranks].tolist(), self._packets[ranks].tolist()
+        starts = np.minimum.accumulate([self._start(rank) for rank in ranks][::-1])[::-1].tolist()
+        if self.codec.field_order != _PROGRESSIVE:  # a second field may have the packet after the first one's
+            wanted += [number + 1 for number in wanted]
+        whole, done, begin, last = set(wanted), 0, starts[0], -np.inf
+        with self._again() as (codec, packets):
+            skips = codec.name in _SKIPS
+            for number, packet in enumerate(packets):
+                if begin > number and packet is not None:
+                    continue
+                if skips:
+                    codec.skip_frame = "DEFAULT" if number in whole else "NONREF"
+                try:
+                    decoded = codec.decode(packet)
+                except av.error.FFmpegError:
+                    return
+                for frame in decoded:
+                    if frame.pts is None or not last < frame.pts <= stamps[done]:
+                        return
+                    last = frame.pts
+                    if frame.pts == stamps[done]:
+                        yield ranks[done], frame
+                        done += 1
+                        if done == len(ranks):
+                            return
+                if starts[done] > number + 1:  # then nothing wanted is still inside the decoder
+                    begin = starts[done]
+                    codec.flush_buffers()
+
+    def _in_order(self, ranks: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The same from decoding everything: what a damaged file or an unusual stream needs."""
+        left, given, frame = list(ranks), -1, None
+        count, errors, reason, number, last = 0, 0, "", 0, -np.inf
+        with self._again() as (codec, packets):
+            for packet in packets:
+                count += 1
+                try:
+                    decoded = codec.decode(packet)
+                except av.error.FFmpegError as error:  # players skip a bad packet as well; the sum is judged below
+                    errors, reason = errors + 1, str(error.strerror)
+                    continue
+                for frame in decoded:
+                    stamped = self._stamps is not None and frame.pts is not None
+                    rank = int(np.searchsorted(self._stamps, frame.pts)) if stamped else number
+                    rank = min(rank, max(len(self.times) - 1, 0))
+                    if left and rank >= left[0]:
+                        given = rank
+                        yield rank, frame
+                        left = [later for later in left if later > rank]
+                    number += 1
+                    last = max(last, frame.time or 0.0)
+        if not number:
+            raise MediaError(f"{self.path}: no frame can be decoded ({reason or 'the video stream is empty'})")
+        lost, length = (self.times[-1] - last, np.ptp(self.times)) if len(self.times) else (0.0, 0.0)
+        if errors > _LOSS_SHARE * count or lost > max(_LOSS_SECONDS, _LOSS_SHARE * length):
+            raise MediaError(
+                f"{self.path}: damaged: {errors} of {count} packets fail to decode, "
+                f"the last frame is {max(lost, 0):.1f} s before the stream's end ({reason or 'no error reported'})"
+            )
+        if left and rank > given:  # the end is lost: the last frame there is stands for it
+            yield rank, frame
+
+    def _start(self, rank: int) -> int:
+        """Number of the packet from which decoding must run to give frame `rank`."""
+        packet = self._packets[rank]
+        before = self._packets[self._keys[: np.searchsorted(self._keys, rank, "right")]]  # shown no later …
+        return int(before[before <= packet].max(initial=0))  # … and decoded no later
+
+    @contextlib.contextmanager
+    def _again(self) -> Iterator[tuple[av.VideoCodecContext, Iterator[av.Packet | None]]]:
+        """A decoder at its beginning, and the stream's packets with the None that ends them."""
+        if self._held is not None:
+            if self.codec.is_open:
+                self.codec.flush_buffers()
+            self.codec.skip_frame = "DEFAULT"
+            yield self.codec, itertools.chain(self._held, [None])
+            return
+        with open_media(self.path) as container:
+            stream = _picture(container, self.path)
+            packets = (packet for packet in container.demux(stream) if packet.size)
+            yield stream.codec_context, itertools.chain(packets, [None])
+
+
+@contextlib.contextmanager
+def open_video(path: str) -> Iterator[Video]:
+    """Opens a file and reads all its packets without decoding them; beyond 32 MiB, 9 bytes of each stay in memory.
+
+    Raises MediaError where there is no video stream, or the file is cut short.
+    """
+    with open_media(path) as container:
+        stream = _picture(container, path)
+        codec, extra = stream.codec_context, stream.codec_context.extradata
+        kind = {"libdav1d": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}.get(codec.name, codec.name)
+        prefix = (extra[4] & 3) + 1 if extra and extra[0] == 1 else 0  # avcC; else H.264 comes as a byte stream
+        picture, held, room = stream.index, [], _HELD
+        stamps, flags = array.array("q"), array.array("b")
+        timed = (
+            container.format.name != "avi"
+        )  # it has no presentation times; what FFmpeg makes up is in decoding order
+        ends = [0] * len(container.streams)  # in each stream's own unit
+        try:
+            for packet in container.demux():
+                stamp, here, size = packet.pts, packet.stream_index, packet.size
+                timed = timed and (stamp is not None or here != picture or not size)
+                stamp = packet.dts if stamp is None else stamp
+                if stamp is not None and not packet.is_discard:
+                    ends[here] = max(ends[here], stamp + (packet.duration or 0))
+                if here != picture or not size:  # AVI has empty packets, which a decoder would take for the end
+                    continue
+                key = packet.is_keyframe and kind in _JUMPS and (kind != "h264" or _is_idr(packet, prefix))
+                hidden = packet.is_discard or (kind == "vp8" and not memoryview(packet)[0] & 16)
+                stamps.append(len(stamps) if stamp is None else stamp)
+                flags.append(_KEY * key | _SHOWN * (not hidden))
+                if room > 0:
+                    held.append(packet)
+                    room -= size + _PACKET
+                elif held:
+                    held = []
+        except (av.error.FFmpegError, OSError) as error:
+            end = _seconds(container, ends)
+            raise MediaError(f"{path}: reading stops at {end:.1f} s ({error.strerror})") from error
+        # Matroska's duration runs from 0, that of others from the first time stamp.
+        begins = 0 if "matroska" in container.format.name else container.start_time or 0
+        said, end = (begins + (container.duration or 0)) / av.time_base, _seconds(container, ends)
+        if said - end > max(_LOSS_SECONDS, _LOSS_SHARE * said):
+            raise MediaError(f"{path}: cut short: it should last {said:.1f} s, its data ends at {end:.1f} s")
+        stamps, flags = np.frombuffer(stamps, np.int64), np.frombuffer(flags, np.int8)
+        shown = np.flatnonzero(flags & _SHOWN)
+        packets = shown[np.argsort(stamps[shown], kind="stable")]
+        stamps = stamps[packets]
+        yield Video(
+            path=path,
+            codec=codec,
+            fps=float(stream.guessed_rate) if stream.guessed_rate else None,
+            times=stamps * float(stream.time_base),
+            _stamps=stamps if timed and (np.diff(stamps) > 0).all() else None,
+            _packets=packets,
+            _keys=np.flatnonzero(flags[packets] & _KEY),
+            _held=held if room > 0 else None,
+        )
+
+
+def _seconds(container: av.container.InputContainer, ends: list[int]) -> float:
+    return max((float(end * container.streams[k].time_base) for k, end in enumerate(ends) if end), default=0.0)
+
+
+def _is_idr(packet: av.Packet, prefix: int) -> bool:
+    """Whether an H.264 packet clears all references; in a byte stream, whether it also brings its parameters."""
+    data, at = memoryview(packet), 0
+    if not prefix:
+        return bool(re.search(rb"\x00\x00\x01[\x25\x45\x65]", data) and re.search(rb"\x00\x00\x01[\x27\x47\x67]", data))
+    while at + prefix < len(data):
+        if data[at + prefix] & 31 == 5:
+            return True
+        at += prefix + int.from_bytes(data[at : at + prefix])
+    return False
