@@ -1,4 +1,4 @@
-"""Transcripts in the official form."""
+"""Transcripts in the official form, and in ours, which adds time stamps."""
 
 import json
 
@@ -7,17 +7,55 @@ import pytest
 from data_prep.speech import transcripts
 
 
+def write(path, rows):
+    path.write_text(json.dumps(rows))
+    return str(path)
+
+
+def texts(path, **options):
+    return {key: text for key, (text, _) in transcripts.read(path, **options).items()}
+
+
 def test_keys_and_short_texts(tmp_path):
-    path = tmp_path / "asr.json"
     rows = [("video0.wav", " Hello there. "), ("video1.wav", "Yes."), ("a.b.wav", None), ("video2", "no suffix")]
-    path.write_text(json.dumps([{"key": key, "text": text} for key, text in rows]))
-    expected = {"video0": "Hello there.", "video1": "", "a.b": "", "video2": "no suffix"}
-    assert transcripts.read_transcripts(str(path)) == expected
+    rows += [("1012_x_00.05.16.065-00.05.21.941", "no suffix either"), ("video3.MP4", "a video"), ("video2", "again")]
+    path = write(tmp_path / "asr.json", [{"key": key, "text": text} for key, text in rows])
+    assert texts(path) == {
+        "video0": "Hello there.",
+        "video1": "",
+        "a.b": "",
+        "video2": "again",
+        "1012_x_00.05.16.065-00.05.21.941": "no suffix either",
+        "video3": "a video",
+    }
+    assert texts(path, keys_are_ids=True)["video3.MP4"] == "a video"
 
 
-@pytest.mark.parametrize("content", ["no json", '{"video0": "text"}', '[{"key": "video0.wav"}]', "[1]"])
+def test_what_else_a_row_knows(tmp_path):
+    segments = [{"start": 0.5, "end": 2, "text": "Good morning.", "score": 0.9}]
+    row = {"key": "a.wav", "text": "Good morning.", "segments": segments, "language": "en", "dropped": [], "source": ""}
+    path = write(tmp_path / "asr.json", [row, {"key": "b.wav", "text": "half \ud83d emoji"}])
+    assert transcripts.read(path) == {
+        "a": ("Good morning.", {"language": "en", "segments": [{"start": 0.5, "end": 2.0, "text": "Good morning."}]}),
+        "b": ("half ? emoji", {}),
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no json",
+        '{"video0": "text"}',
+        '[{"key": "video0.wav"}]',
+        "[1]",
+        '[{"key": "a", "text": ["list"]}]',
+        '[{"key": "a", "text": "word", "segments": [{"start": 0, "text": "word"}]}]',
+        '[{"key": "a", "text": "word", "segments": [{"start": 0, "end": NaN, "text": "word"}]}]',
+        '[{"key": "a", "text": "word", "dropped": [{"start": 0, "end": 1, "text": "word"}]}]',
+    ],
+)
 def test_other_forms_are_refused(tmp_path, content):
     path = tmp_path / "asr.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"asr\.json is not a transcript file .* should hold"):
-        transcripts.read_transcripts(str(path))
+        transcripts.read(str(path))

@@ -2,12 +2,11 @@
 
 import collections
 import csv
-import os
+import difflib
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from data_prep.speech import transcripts
-
-VIDEO_SUFFIXES = (".mp4", ".webm")
 _SHOWN = 5  # examples per problem in a message
 
 
@@ -31,8 +30,10 @@ class Problems:
             )
 
 
-def read_rows(path: str, columns: Sequence[str], problems: Problems) -> list[dict[str, str]]:
-    """Rows of a CSV file, or a problem if it is not UTF-8 or lacks one of the columns."""
+def read_rows(
+    path: str, columns: Sequence[str], problems: Problems, optional: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    """Rows of a CSV file, or a problem if it is not UTF-8 or lacks one of the columns; optional ones are "" then."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -41,24 +42,38 @@ def read_rows(path: str, columns: Sequence[str], problems: Problems) -> list[dic
                 problems.add(f"{path} has the columns {found}, it lacks", missing)
                 return []
             reader.fieldnames = found
-            return [{name: clean(row[name] or "") for name in columns} for row in reader]
+            return [{name: clean(row.get(name) or "") for name in (*columns, *optional)} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         problems.add(f"{path} cannot be read ({error})")
         return []
 
 
+def read_lines(path: str, problems: Problems) -> list[str]:
+    """Lines of a text file without white space around them, empty ones left out; a problem if it is not UTF-8."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return [clean(line) for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(f"{path} cannot be read ({error})")
+        return []
+
+
+def read_json(path: str, problems: Problems) -> Any:
+    """What a JSON file holds, or a problem and None."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            value = json.load(file)
+    except (OSError, ValueError) as error:
+        problems.add(f"{path} cannot be read as JSON ({error})")
+        return None
+    if value is None:
+        problems.add(f"{path} holds null, which is nothing")
+    return value
+
+
 def clean(value: str) -> str:
     """Trimmed, and writable as UTF-8: JSON may carry half an emoji, which no file can store."""
     return value.encode("utf-8", "replace").decode().strip()
-
-
-def by_stem(folder: str, suffixes: Sequence[str]) -> dict[str, str]:
-    """Clip id → path, for the files with these suffixes; the first suffix wins. {} where there is no such folder."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    found = {}
-    for suffix in reversed(suffixes):
-        found |= {name.removesuffix(suffix): os.path.join(folder, name) for name in names if name.endswith(suffix)}
-    return found
 
 
 def check_ids(where: str, ids: Sequence[str], problems: Problems) -> None:
@@ -79,12 +94,7 @@ def check_overlap(lists: Mapping[str, Sequence[str]], problems: Problems) -> Non
                 problems.add(f"{first} and {second} share {len(shared)} clips", shared)
 
 
-def read_transcripts(folders: Sequence[str], name: str, problems: Problems) -> dict[str, str]:
-    path = next((p for p in (os.path.join(folder, name) for folder in folders) if os.path.exists(p)), None)
-    if path is None:
-        return {}
-    try:
-        return {clip_id: clean(text) for clip_id, text in transcripts.read_transcripts(path).items()}
-    except ValueError as error:
-        problems.add(str(error))
-        return {}
+def with_near(name: str, known: Sequence[str]) -> str:
+    """The name, and the known ones that look like it: what a user may have meant."""
+    near = difflib.get_close_matches(name, known, n=2)
+    return f"{name} (like {', '.join(near)})" if near else name

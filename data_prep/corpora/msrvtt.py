@@ -1,121 +1,92 @@
-"""MSR-VTT in the layout that its users have: official split files in, samples out."""
+"""MSR-VTT in the layout that its users have: official split files in, samples out, for the 9k and 7k protocols."""
 
 import collections
-import json
 import os
 
-from data_prep.corpora.annotations import (
-    VIDEO_SUFFIXES,
-    Problems,
-    by_stem,
-    check_ids,
-    check_overlap,
-    clean,
-    read_rows,
-    read_transcripts,
-)
-from data_prep.corpora.sample import Sample
+from data_prep.corpora import layout
+from data_prep.corpora.annotations import Problems, check_ids, clean, read_json, read_rows
+from data_prep.corpora.sample import TEACHER, Sample
+
+TRANSCRIPTS = "msrvtt10k_asr_text.json"
+_DATA, _TRAIN_9K, _TRAIN_7K = "MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_train.7k.csv"
+_VAL, _TEST_1K = "MSRVTT_val.csv", "MSRVTT_JSFUSION_test.csv"
 
 
-def read_msrvtt(root: str) -> dict[str, list[Sample]]:
-    """The 9k protocol of MSR-VTT: 1k-A (JSFusion) as test, one caption a clip; all captions elsewhere.
+def read_9k(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> dict[str, list[Sample]]:
+    """The 9k protocol: 1k-A (JSFusion) as test, one caption a clip; all captions elsewhere.
 
     Validation is MSRVTT_val.csv. MSR-VTT itself has no such file: there, validation is the JSON's `validate` videos,
     and they are taken OUT of the 9k training list (which contains them), so that nothing is picked on test; the
     published numbers trained on all 9,000. Raises one ValueError that lists every problem of the annotations.
     """
     problems = Problems(root)
+    layout.require(problems, "MSR-VTT", [_DATA, _TRAIN_9K, _TEST_1K])
     notes = os.path.join(root, "Annotations")
-    paths = {
-        "data": os.path.join(notes, "MSRVTT_data.json"),
-        "train": os.path.join(notes, "MSRVTT_train.9k.csv"),
-        "test": os.path.join(notes, "MSRVTT_JSFUSION_test.csv"),
-    }
-    if missing := [path for path in (*paths.values(), os.path.join(root, "VideoData")) if not os.path.exists(path)]:
-        problems.add("--root should hold the official MSR-VTT layout; it lacks", missing)
-        problems.stop_if_any()
-
-    videos, sentences = _read_data_json(paths["data"], problems)
-    lists = {"train": [row["video_id"] for row in read_rows(paths["train"], ["video_id"], problems)]}
-    test_rows = read_rows(paths["test"], ["video_id", "sentence"], problems)
-    val_path = os.path.join(notes, "MSRVTT_val.csv")
-    if os.path.exists(val_path):
-        lists["val"] = [row["video_id"] for row in read_rows(val_path, ["video_id"], problems)]
+    videos, sentences = _read_data(os.path.join(notes, _DATA), problems)
+    test_rows = read_rows(os.path.join(notes, _TEST_1K), ["video_id", "sentence"], problems)
+    train = _listed(os.path.join(notes, _TRAIN_9K), problems)
+    if os.path.exists(os.path.join(notes, _VAL)):
+        val = _listed(os.path.join(notes, _VAL), problems)
     else:
-        lists["val"] = [clip_id for clip_id, split in videos if split == "validate"]
-        held_out = set(lists["val"])
-        lists["train"] = [clip_id for clip_id in lists["train"] if clip_id not in held_out]
-    lists["test"] = [row["video_id"] for row in test_rows]
-    check_ids(paths["data"], [clip_id for clip_id, _ in videos], problems)
-    for split, ids in lists.items():
-        check_ids(f"the {split} list", ids, problems)
-    check_overlap(lists, problems)
-
-    captions = {split: sentences for split in ("train", "val")}
-    captions["test"] = collections.defaultdict(list)
+        val = [clip_id for clip_id, split in videos if split == "validate"]
+        train = [clip_id for clip_id in train if clip_id not in set(val)]
+    test_captions = collections.defaultdict(list)
     for row in test_rows:
-        captions["test"][row["video_id"]].append(row["sentence"])
-    used = {(i, text) for split, ids in lists.items() for i in ids for text in captions[split].get(i, ())}
-    groups = _read_groups(os.path.join(notes, "query_groups.csv"), used, problems)
-    tags_path = os.path.join(notes, "clip_tags.csv")
-    tag_rows = read_rows(tags_path, ["video_id", "tags"], problems) if os.path.exists(tags_path) else []
-    tags = {row["video_id"]: row["tags"].split() for row in tag_rows}
-    transcripts = read_transcripts([root, notes], "msrvtt10k_asr_text.json", problems)
-    problems.stop_if_any()
-
-    features = os.path.join(root, "FeatureData", "ImageBind")
-    files = {
-        "video": by_stem(os.path.join(root, "VideoData"), VIDEO_SUFFIXES),
-        "audio": by_stem(os.path.join(root, "AudioData"), (".wav",)),
-        "teacher_video": by_stem(os.path.join(features, "VideoFeature"), (".npy", ".pt")),
-        "teacher_audio": by_stem(os.path.join(features, "AudioFeature"), (".npy", ".pt")),
-    }
-
-    def sample(clip_id: str, split: str) -> Sample:
-        texts = captions[split].get(clip_id, [])
-        kept = [text for text in texts if text]
-        return Sample(
-            id=clip_id,
-            split=split,
-            video=files["video"].get(clip_id, os.path.join(root, "VideoData", clip_id + VIDEO_SUFFIXES[0])),
-            captions=kept,
-            groups=[groups.get((clip_id, text), "") for text in kept],
-            transcript=transcripts.get(clip_id, ""),
-            tags=tags.get(clip_id, []),
-            audio=files["audio"].get(clip_id),
-            teacher_video=files["teacher_video"].get(clip_id),
-            teacher_audio=files["teacher_audio"].get(clip_id),
-            empty_captions=len(texts) - len(kept),
-        )
-
-    return {split: [sample(clip_id, split) for clip_id in lists[split]] for split in ("train", "val", "test")}
+        test_captions[row["video_id"]].append(row["sentence"])
+    return layout.make_samples(
+        problems,
+        {"train": train, "val": val, "test": [row["video_id"] for row in test_rows]},
+        {"train": sentences, "val": sentences, "test": test_captions},
+        transcripts or layout.transcripts_path(root, TRANSCRIPTS),
+        teacher,
+    )
 
 
-def _read_data_json(path: str, problems: Problems) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
+def read_7k(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> dict[str, list[Sample]]:
+    """The 7k protocol, MSR-VTT's own split: every video of the JSON, with all its captions, in test as well.
+
+    MSRVTT_train.7k.csv holds nothing that the JSON does not; where it is there, it must list the same training videos,
+    with or without the validation videos. Raises one ValueError that lists every problem of the annotations.
+    """
+    problems = Problems(root)
+    layout.require(problems, "MSR-VTT", [_DATA])
+    path = os.path.join(root, "Annotations", _DATA)
+    videos, sentences = _read_data(path, problems)
+    if strange := [f"{clip_id}: {split}" for clip_id, split in videos if split not in ("train", "validate", "test")]:
+        problems.add(f"{path} has splits that are not train, validate or test", strange)
+    official = {"train": "train", "val": "validate", "test": "test"}
+    lists = {ours: [i for i, split in videos if split == theirs] for ours, theirs in official.items()}
+    listing = os.path.join(root, "Annotations", _TRAIN_7K)
+    if os.path.exists(listing):
+        listed, train, val = set(_listed(listing, problems)), set(lists["train"]), set(lists["val"])
+        if listed not in (train, train | val):
+            problems.add(
+                f"{listing} lists {len(listed)} videos, which are neither the {len(train)} of split train in {path} "
+                f"nor these and the {len(val)} of validate; in one only",
+                sorted(listed ^ (train | val if listed & val else train)),
+            )
+    found = transcripts or layout.transcripts_path(root, TRANSCRIPTS)
+    return layout.make_samples(problems, lists, dict.fromkeys(lists, sentences), found, teacher)
+
+
+def _listed(path: str, problems: Problems) -> list[str]:
+    return [row["video_id"] for row in read_rows(path, ["video_id"], problems)]
+
+
+def _read_data(path: str, problems: Problems) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
     """[(id, split)] and id → captions, both in the file's order."""
+    if (data := read_json(path, problems)) is None:
+        return [], {}
     try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
         videos = [(clean(video["video_id"]), video["split"]) for video in data["videos"]]
-        captions = collections.defaultdict(list)
+        captions = {}
         for sentence in data["sentences"]:
-            captions[clean(sentence["video_id"])].append(clean(sentence["caption"]))
-        return videos, captions
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            captions.setdefault(clean(sentence["video_id"]), []).append(clean(sentence["caption"]))
+    except (KeyError, TypeError, AttributeError) as error:
         problems.add(
             f"{path} does not have the form {{videos: [{{video_id, split}}], sentences: [{{video_id, caption}}]}} "
             f"({type(error).__name__}: {error})"
         )
         return [], {}
-
-
-def _read_groups(path: str, used: set[tuple[str, str]], problems: Problems) -> dict[tuple[str, str], str]:
-    """(id, caption) → query group. A row that matches no caption would vanish unseen, so it is a problem."""
-    if not os.path.exists(path):
-        return {}
-    rows = read_rows(path, ["video_id", "sentence", "group"], problems)
-    if lost := [
-        f"{row['video_id']}: {row['sentence']}" for row in rows if (row["video_id"], row["sentence"]) not in used
-    ]:
-        problems.add(f"{path}: {len(lost)} of {len(rows)} rows match no caption", lost)
-    return {(row["video_id"], row["sentence"]): row["group"] for row in rows}
+    check_ids(path, [clip_id for clip_id, _ in videos], problems)
+    return videos, captions

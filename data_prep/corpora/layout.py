@@ -1,0 +1,136 @@
+"""The folders of the official layout: from lists of clip ids and captions to samples.
+
+Annotations/      the corpus's own files; query_groups.csv and clip_tags.csv, if there, name groups and tags
+VideoData/        {id}.mp4, .webm, .avi or .mkv, or a folder of pictures {id}/; also one level down, by film
+AudioData/        {id}.wav
+FeatureData/      {teacher}/VideoFeature/{id}.npy or .pt, and AudioFeature
+the published transcript file, or transcripts.json by data_prep.transcribe
+"""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+
+from data_prep.corpora.annotations import Problems, check_ids, check_overlap, read_rows
+from data_prep.corpora.sample import Sample
+from data_prep.speech import transcripts
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv")  # the first that is there is taken
+VECTOR_SUFFIXES = (".npy", ".pt")
+OWN_TRANSCRIPTS = "transcripts.json"  # what data_prep.transcribe writes
+
+
+def transcripts_path(root: str, published: str = "") -> str | None:
+    """The transcript file that is read where no other is named: the published one, else our own, else None."""
+    names = [name for name in (published, OWN_TRANSCRIPTS) if name]
+    paths = [os.path.join(folder, name) for name in names for folder in (root, os.path.join(root, "Annotations"))]
+    return next((path for path in paths if os.path.exists(path)), None)
+
+
+def require(problems: Problems, what: str, names: Sequence[str]) -> None:
+    """Stops if any of the annotation files, or the folder of videos, is not there. All are named."""
+    paths = [*(os.path.join(problems.root, "Annotations", name) for name in names)]
+    paths.append(os.path.join(problems.root, "VideoData"))
+    if missing := [path for path in paths if not os.path.exists(path)]:
+        problems.add(f"--root should hold the official {what} layout; it lacks", missing)
+        problems.stop_if_any()
+
+
+def make_samples(
+    problems: Problems,
+    lists: Mapping[str, Sequence[str]],
+    captions: Mapping[str, Mapping[str, Sequence[str]]],
+    transcripts_file: str | None,
+    teacher: str,
+) -> dict[str, list[Sample]]:
+    """Samples of `{split: ids}` with the captions `{split: {id: texts}}`, after all checks.
+
+    Raises one ValueError with all problems, those found before included.
+    """
+    root = problems.root
+    notes = os.path.join(root, "Annotations")
+    for split, ids in lists.items():
+        check_ids(f"the {split} list", ids, problems)
+        if silent := [clip_id for clip_id in ids if clip_id not in captions[split]]:
+            problems.add(f"the {split} list has {len(silent)} clips without any caption in the annotations", silent)
+    check_overlap(lists, problems)
+    used = {(i, text) for split, ids in lists.items() for i in ids for text in captions[split].get(i, ())}
+    groups = _read_groups(os.path.join(notes, "query_groups.csv"), used, problems)
+    tags_path = os.path.join(notes, "clip_tags.csv")
+    tag_rows = read_rows(tags_path, ["video_id", "tags"], problems) if os.path.exists(tags_path) else []
+    tags = {row["video_id"]: row["tags"].split() for row in tag_rows}
+    spoken = read_transcripts(transcripts_file, problems)
+    problems.stop_if_any()
+
+    ids = {clip_id for members in lists.values() for clip_id in members}
+    videos = by_id(os.path.join(root, "VideoData"), VIDEO_SUFFIXES, ids)
+    sounds = by_id(os.path.join(root, "AudioData"), (".wav",))
+    vectors = {
+        kind: by_id(os.path.join(root, "FeatureData", teacher, kind), VECTOR_SUFFIXES)
+        for kind in ("VideoFeature", "AudioFeature")
+    }
+
+    def sample(clip_id: str, split: str) -> Sample:
+        texts = captions[split][clip_id]
+        kept = [text for text in texts if text]
+        transcript, speech = spoken.get(clip_id, ("", {}))
+        return Sample(
+            id=clip_id,
+            split=split,
+            video=videos.get(clip_id, os.path.join(root, "VideoData", clip_id + VIDEO_SUFFIXES[0])),
+            captions=kept,
+            groups=[groups.get((clip_id, text), "") for text in kept],
+            transcript=transcript,
+            tags=tags.get(clip_id, []),
+            audio=sounds.get(clip_id),
+            teacher_video=vectors["VideoFeature"].get(clip_id),
+            teacher_audio=vectors["AudioFeature"].get(clip_id),
+            speech=speech,
+            empty_captions=len(texts) - len(kept),
+        )
+
+    return {split: [sample(clip_id, split) for clip_id in ids] for split, ids in lists.items()}
+
+
+def by_id(folder: str, suffixes: Sequence[str], clip_folders: Collection[str] = ()) -> dict[str, str]:
+    """Clip id → path of the files with these suffixes in a folder and those directly in it; {} if there is none.
+
+    Of several files of one clip the first suffix wins. Folders named in `clip_folders` are clips, and not looked into.
+    """
+    found: dict[str, tuple[int, str]] = {}
+
+    def scan(directory: str, deeper: bool) -> None:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                stem, suffix = os.path.splitext(entry.name)
+                if suffix.lower() in suffixes:
+                    file = suffixes.index(suffix.lower()), entry.path
+                    found[stem] = min(found.get(stem, file), file)
+                elif entry.name in clip_folders and entry.is_dir():
+                    found.setdefault(entry.name, (len(suffixes), entry.path))
+                elif deeper and entry.is_dir():
+                    scan(entry.path, deeper=False)
+
+    if os.path.isdir(folder):
+        scan(folder, deeper=True)
+    return {clip_id: path for clip_id, (_, path) in found.items()}
+
+
+def read_transcripts(path: str | None, problems: Problems, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
+    """Clip id → (transcript, speech) of a transcript file, {} where it is None, or a problem."""
+    try:
+        return {} if path is None else transcripts.read(path, keys_are_ids)
+    except ValueError as error:
+        problems.add(str(error))
+        return {}
+
+
+def _read_groups(path: str, used: set[tuple[str, str]], problems: Problems) -> dict[tuple[str, str], str]:
+    """(id, caption) → query group. A row that matches no caption would vanish unseen, so it is a problem."""
+    if not os.path.exists(path):
+        return {}
+    rows = read_rows(path, ["video_id", "sentence", "group"], problems)
+    if lost := [
+        f"{row['video_id']}: {row['sentence']}" for row in rows if (row["video_id"], row["sentence"]) not in used
+    ]:
+        problems.add(f"{path}: {len(lost)} of {len(rows)} rows match no caption", lost)
+    return {(row["video_id"], row["sentence"]): row["group"] for row in rows}

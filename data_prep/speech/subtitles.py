@@ -1,0 +1,132 @@
+"""What is said in a clip, from subtitles: a .srt or .vtt file, or the first text track inside a video.
+
+Subtitles also describe sounds, "[music]", "(door slams)", "♪ la la ♪": that is not speech, and is kept apart.
+"""
+
+import codecs
+import html
+import os
+import re
+from collections.abc import Iterable
+
+import av
+import pysubs2
+from av.subtitles.stream import SubtitleStream
+
+from data_prep import video
+from data_prep.speech import transcripts
+
+FORMATS = {".srt": "srt", ".vtt": "vtt"}
+_TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
+_FALLBACK = "cp1252"  # what a subtitle file that is not UTF-8 most often is
+_LANGUAGE = re.compile(r"\.([a-z]{2,3})(?:-\w+)?(?:\.(?:forced|sdh|cc|hi))*\.\w+$", re.IGNORECASE)  # clip.en-GB.sdh.srt
+_MARKUP = re.compile(r"</?[a-z\d][^<>]*>", re.IGNORECASE)  # what pysubs2 leaves: times inside a line, odd tags
+_NOT_SPEECH = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|[♪♫][^♪♫]*[♪♫]*")
+_ROLLING_SECONDS = 1.0  # the same line again after a longer pause was said again
+_Cue = tuple[float, float, str]  # start and end in seconds, text of one or more lines
+
+
+def read(path: str) -> tuple[str, dict]:
+    """The transcript, and what is known of it in the form of `records.Clip.speech`; ("", {}) without subtitles.
+
+    `path`: a subtitle file, or a media file that may hold a text track. Raises ValueError, naming the file, for
+    subtitles that are damaged or not of their format.
+    """
+    known = os.path.splitext(path)[1].lower() in FORMATS
+    source, language, cues = _from_file(path) if known else _from_track(path)
+    segments, dropped = [], []
+    for start, end, text in _without_repeats(cues):
+        dropped += [
+            {"start": start, "end": end, "text": sound, "reason": "not speech"} for sound in _NOT_SPEECH.findall(text)
+        ]
+        said = " ".join(_NOT_SPEECH.sub(" ", text).split())
+        if re.search(r"\w", said):
+            segments.append({"start": start, "end": end, "text": said})
+    speech = {"source": source, "language": language, "segments": segments, "dropped": dropped}
+    said = transcripts.clean(" ".join(segment["text"] for segment in segments))
+    return said, {name: value for name, value in speech.items() if value}
+
+
+def text_track(container: av.container.InputContainer) -> SubtitleStream | None:
+    """The first subtitle track that holds text. Those of discs and broadcasts hold pictures."""
+    tracks = container.streams.subtitles
+    return next((track for track in tracks if getattr(track.codec_context, "name", "") in _TEXT_CODECS), None)
+
+
+def _from_file(path: str) -> tuple[str, str, list[_Cue]]:
+    """Source, language (as the name says) and cues of a subtitle file."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise ValueError(f"{_shown(path)}: subtitles cannot be read ({error.strerror})") from error
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if utf16 else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        encoding = _FALLBACK
+        text = data.decode(encoding, "replace")
+    kind = os.path.splitext(path)[1].lower()
+    try:
+        events = pysubs2.SSAFile.from_string(text, format_=FORMATS[kind])
+    except (pysubs2.exceptions.Pysubs2Error, ValueError) as error:
+        raise ValueError(f"{_shown(path)}: damaged subtitles ({error})") from error
+    cues = [(event.start / 1000, event.end / 1000, event.plaintext) for event in events if not event.is_comment]
+    # The parser passes over what it does not understand: a file of another kind, or a time line that is cut.
+    if text.strip() and not cues and "WEBVTT" not in text[:10]:
+        raise ValueError(f"{_shown(path)}: no subtitle in {len(data)} bytes; is it a {kind} file?")
+    if damaged := next((cue for cue in cues if "-->" in cue[2] or "\0" in cue[2]), None):
+        raise ValueError(f"{_shown(path)}: damaged subtitles at {damaged[0]:.1f} s: {damaged[2][:60]!r}")
+    named = _LANGUAGE.search(os.path.basename(path))
+    note = f", read as {encoding}" if encoding == _FALLBACK else ""
+    return f"subtitles ({kind} file{note})", named[1].lower() if named else "", cues
+
+
+def _from_track(path: str) -> tuple[str, str, list[_Cue]]:
+    """Source, language and cues of the first text track; nothing where a file has none (pictures are no text)."""
+    cues, packets, reason = [], 0, ""
+    with video.open_media(path) as container:
+        if (track := text_track(container)) is None:
+            return "", "", []
+        language = "" if track.language in (None, "und") else track.language
+        source = f"subtitles ({track.codec_context.name} track)"
+        try:
+            for packet in container.demux(track):
+                if not packet.size or packet.pts is None:
+                    continue
+                packets += 1
+                start = float(packet.pts * packet.time_base)
+                end = start + float((packet.duration or 0) * packet.time_base)
+                # FFmpeg gives every format as ASS: eight fields before the text.
+                texts = [rect.ass.decode("utf-8", "replace").split(",", 8)[-1] for rect in track.decode(packet)]
+                cues += [(start, end, pysubs2.SSAEvent(text=text).plaintext) for text in texts]
+        except (av.error.FFmpegError, OSError) as error:
+            reason = str(error.strerror)
+    if reason:
+        raise ValueError(f"{_shown(path)}: the subtitle track is damaged after {packets} packets ({reason})")
+    return source, language, cues
+
+
+def _without_repeats(cues: Iterable[_Cue]) -> list[_Cue]:
+    """Cues in time order, each on one line. Lines that roll up the screen come in several cues and count once."""
+    found, shown, until = [], [], -_ROLLING_SECONDS
+    for start, end, text in sorted(cues, key=lambda cue: cue[:2]):
+        text = _MARKUP.sub("", html.unescape(text)).encode("utf-8", "replace").decode()
+        lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
+        if not lines:
+            continue
+        again = 0  # how many of the lines stand there already, as the last ones of the cue before
+        if start - until < _ROLLING_SECONDS:
+            again = next((k for k in range(len(lines), 0, -1) if shown[-k:] == lines[:k]), 0)
+        if lines[again:]:
+            found.append((start, max(start, end), " ".join(lines[again:])))
+        elif found:
+            found[-1] = (found[-1][0], max(found[-1][1], end), found[-1][2])
+        shown, until = lines, end
+    return found
+
+
+def _shown(path: str) -> str:
+    """The path as a message can carry it: names need not be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
