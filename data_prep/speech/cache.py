@@ -1,0 +1,96 @@
+"""Recognised speech on disk by content: the same sound under the same model and settings is not transcribed twice.
+
+One small JSON file an entry, named by the hash of what it depends on. A file is written under another name and moved,
+so that a killed run leaves whole entries or none.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+import zlib
+from collections.abc import Mapping
+
+_CHUNK = 1 << 20
+
+
+def file_digest(path: str) -> str:
+    """Hash of the file's bytes, read in a stream. Raises OSError."""
+    digest = hashlib.blake2b(digest_size=20)
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def model_identity(model: str) -> str:
+    """A model's name; for a folder, a hash of every file in it: the same path may hold other weights tomorrow.
+
+    Raises ValueError for what looks like a path and is not a folder.
+    """
+    if os.path.isdir(model):
+        digest = hashlib.blake2b(digest_size=20)
+        for name in sorted(os.listdir(model)):
+            path = os.path.join(model, name)
+            if os.path.isfile(path):
+                digest.update(f"{name}\0{file_digest(path)}\0".encode("utf-8", "surrogateescape"))
+        return f"folder {digest.hexdigest()}"
+    if os.path.isabs(model) or model.startswith(".") or model.count("/") > 1:
+        raise ValueError(
+            f"{model}: no such folder; give a folder with a model, or a name such as openai/whisper-large-v3"
+        )
+    return model
+
+
+class Cache:
+    """Entries in `folder`, each found by a description: a mapping of everything that its result depends on."""
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def path(self, description: Mapping) -> str:
+        key = hashlib.blake2b(_text(description).encode(), digest_size=20).hexdigest()
+        return os.path.join(self.folder, key[:2], key + ".json")
+
+    def get(self, description: Mapping) -> dict | None:
+        """The result, or None if there is none; a damaged entry is said and counts as none."""
+        path = self.path(description)
+        try:
+            with open(path, encoding="utf-8") as file:
+                entry = json.load(file)
+            if entry["checksum"] != _checksum(entry["result"]):
+                raise ValueError("its checksum differs")
+            return entry["result"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            logging.warning("%s is damaged (%s); its clip is done again", path, error)
+            return None
+
+    def put(self, description: Mapping, result: Mapping) -> None:
+        path = self.path(description)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        write_json(path, {"of": description, "checksum": _checksum(result), "result": result})
+
+
+def write_json(path: str, value: object) -> None:
+    """Whole or not at all."""
+    temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"  # two machines may write the same entry
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(value, file, ensure_ascii=False, indent=0)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def _text(value: Mapping) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True)
+
+
+def _checksum(result: Mapping) -> int:
+    return zlib.crc32(_text(result).encode())

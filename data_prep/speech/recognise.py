@@ -1,0 +1,173 @@
+"""Sound files to raw recognised speech: decoded, cut at silences, transcribed in batches, kept in the cache.
+
+This is the task that a worker runs. In: paths of a group of files; out: for each what Whisper said with its measures,
+before any filter, as plain data that JSON can hold.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from data_prep import audio
+from data_prep.speech import sounds, vad, whisper
+from data_prep.speech.cache import Cache, file_digest
+from data_prep.video import MediaError
+
+_VERSION = 1  # raise it when the same sound and settings are to give another result
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+    """Returned in place of results where no clip can be done: the model does not load."""
+
+    reason: str
+
+
+@dataclasses.dataclass
+class Recognise:
+    """`Recognise(…)(paths)` gives one dict for each path:
+
+    {"language": code or "", "sound": bool, "voices": [[start, end], …] or None, "segments": [fields of
+    `filters.Segment`], "sounds": [{"speech", "music"}] for each segment or None, "cached": bool}, in seconds from the
+    start of the track; or {"problem": reason} for a file that cannot be read.
+
+    `model_identity` and `ast_identity` say what the weights are whatever their path (`cache.model_identity`).
+    """
+
+    engine: str
+    model: str
+    model_identity: str
+    cache: Cache
+    language: str = ""  # "" detects it, from the longest piece of each file
+    detector: str = "silero"  # of `vad.METHODS`
+    batch_size: int = 16
+    ast: str = ""
+    ast_identity: str = ""
+
+    def __post_init__(self):
+        self._loaded: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_loaded": {}}  # each worker loads its own
+
+    def __call__(self, paths: Sequence[str]) -> list[dict] | Stop:
+        results, descriptions = {}, {}
+        try:
+            for path in paths:
+                if os.path.isdir(path):  # pictures without a sound file
+                    results[path] = _nothing() | {"sound": False, "cached": True}
+                    continue
+                try:
+                    descriptions[path] = self._description(path)
+                except OSError as error:
+                    results[path] = {"problem": f"{path}: {error.strerror or error}"}
+                    continue
+                if (known := self.cache.get(descriptions[path])) is not None:
+                    results[path] = known | {"cached": True}
+            for path, result in self._transcribe([path for path in paths if path not in results]).items():
+                if "problem" not in result:  # a file that is mended has other bytes, a busy disk has not: try again
+                    self.cache.put(descriptions[path], result)
+                results[path] = result | {"cached": False}
+            for path, result in results.items():
+                if self.ast and result.get("segments"):
+                    result["sounds"] = self._sounds(path, descriptions[path], result["segments"])
+        except ModelError as error:
+            return Stop(str(error))
+        return [results[path] for path in paths]
+
+    def _description(self, path: str) -> dict:
+        """Everything that the result depends on; not batch size, device and precision, which move it by rounding."""
+        return {
+            "version": _VERSION,
+            "content": file_digest(path),
+            "engine": self.engine,
+            "model": self.model_identity,
+            "language": self.language,
+            "vad": self.detector,
+        }
+
+    def _transcribe(self, paths: Sequence[str]) -> dict[str, dict]:
+        """Block by block, so that a long file never has more than a block in memory; a block of each file at a time."""
+        results = {path: _nothing() for path in paths}
+        cuts = {path: vad.cut(audio.blocks(path, vad.BLOCK_SECONDS), self.detector) for path in results}
+        while cuts:
+            first, rest = [], []
+            for path in list(cuts):
+                result = results[path]
+                try:
+                    cut = next(cuts[path], None)
+                except MediaError as error:
+                    results[path], cut = {"problem": str(error)}, None
+                if cut is None:
+                    del cuts[path]
+                    continue
+                result["sound"] = True
+                result["voices"] = None if cut.voices is None else [*(result["voices"] or ()), *map(list, cut.voices)]
+                pieces = sorted(cut.pieces, key=lambda piece: -piece.seconds)
+                if pieces and not (result["language"] or self.language):
+                    first.append((path, pieces.pop(0)))  # short pieces mislead: the longest says the language
+                rest += [(path, piece) for piece in pieces]
+            for jobs in (first, rest):
+                self._hear(jobs, results)
+        for result in results.values():
+            if "problem" not in result:
+                result["segments"].sort(key=lambda segment: segment["start"])
+        return results
+
+    def _hear(self, jobs: Sequence[tuple[str, vad.Piece]], results: dict[str, dict]) -> None:
+        """Transcribes pieces, and adds to the results of their files."""
+        if not jobs:
+            return
+        languages = [self.language or results[path]["language"] for path, _ in jobs]
+        recognised = self._engine().transcribe([piece.samples for _, piece in jobs], languages)
+        for (path, piece), heard in zip(jobs, recognised, strict=True):
+            results[path]["language"] = results[path]["language"] or heard.language
+            results[path]["segments"] += [
+                dataclasses.asdict(segment)
+                | {"start": round(segment.start + piece.start, 3), "end": round(segment.end + piece.start, 3)}
+                for segment in heard.segments
+            ]
+
+    def _sounds(self, path: str, description: dict, segments: Sequence[dict]) -> list[dict]:
+        """Speech and music of each segment, from the cache or from the sound, decoded once more."""
+        description = description | {"ast": self.ast_identity}
+        if (known := self.cache.get(description)) is not None:
+            return known["sounds"]
+        cuts, offset = [None] * len(segments), 0.0
+        for block in audio.blocks(path, vad.BLOCK_SECONDS):
+            seconds = len(block) / audio.SAMPLE_RATE
+            for number, segment in enumerate(segments):
+                if cuts[number] is None and segment["start"] < offset + seconds:
+                    start, end = segment["start"] - offset, min(segment["end"] - offset, seconds)
+                    end = min(end, start + sounds.WINDOW_SECONDS)  # what is heard: a copy, so that the block can go
+                    cuts[number] = block[int(start * audio.SAMPLE_RATE) : int(end * audio.SAMPLE_RATE)].copy()
+            offset += seconds
+        found = self._classes()(cuts)
+        self.cache.put(description, {"sounds": found})
+        return found
+
+    def _engine(self) -> whisper.Engine:
+        if "engine" not in self._loaded:
+            self._loaded["engine"] = _load(whisper.load, self.engine, self.model, self.batch_size)
+        return self._loaded["engine"]
+
+    def _classes(self) -> sounds.SoundClasses:
+        if "classes" not in self._loaded:
+            self._loaded["classes"] = _load(sounds.SoundClasses, self.ast)
+        return self._loaded["classes"]
+
+
+class ModelError(ValueError):
+    """Weights that do not load: no clip can be done."""
+
+
+def _load(make, *arguments):
+    try:
+        return make(*arguments)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+
+
+def _nothing() -> dict:
+    return {"language": "", "sound": False, "voices": None, "segments": [], "sounds": None}

@@ -1,0 +1,48 @@
+"""How much a stretch of sound is speech and how much music, by the Audio Spectrogram Transformer's AudioSet classes.
+
+In: float32 waveforms at 16 kHz and weights in transformers' form (such as MIT/ast-finetuned-audioset-10-10-0.4593,
+BSD-3-Clause); out: the probabilities of the two classes, with which `filters` drops lines that Whisper heard in music.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_prep.audio import SAMPLE_RATE
+
+CLASSES = {"speech": "Speech", "music": "Music"}  # ours → AudioSet's
+WINDOW_SECONDS = 10.24  # what AST was trained on; of a longer stretch, the beginning is heard
+_LEAST_SECONDS = 1.0
+_BATCH = 8
+
+
+class SoundClasses:
+    """AST with its AudioSet classes, on a GPU if there is one. Raises ValueError for other weights."""
+
+    def __init__(self, weights: str):
+        import torch
+        from transformers import ASTFeatureExtractor, ASTForAudioClassification
+
+        self._torch, self._device = torch, "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._features = ASTFeatureExtractor.from_pretrained(weights)
+            self._model = ASTForAudioClassification.from_pretrained(weights).to(self._device).eval()
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"--ast {weights} cannot be loaded ({str(error).strip().splitlines()[0]})") from error
+        places = {label: number for number, label in self._model.config.id2label.items()}
+        if missing := [label for label in CLASSES.values() if label not in places]:
+            raise ValueError(
+                f"--ast {weights} has {len(places)} classes without {missing}; give weights finetuned on AudioSet"
+            )
+        self._places = {name: places[label] for name, label in CLASSES.items()}
+
+    def __call__(self, waveforms: Sequence[np.ndarray]) -> list[dict[str, float]]:
+        """{"speech": probability, "music": probability} of each."""
+        found, least, most = [], int(_LEAST_SECONDS * SAMPLE_RATE), int(WINDOW_SECONDS * SAMPLE_RATE)
+        for first in range(0, len(waveforms), _BATCH):
+            sounds = [np.pad(x[:most], (0, max(0, least - len(x)))) for x in waveforms[first : first + _BATCH]]
+            values = self._features(sounds, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_values
+            with self._torch.inference_mode():
+                chances = self._model(values.to(self._device)).logits.float().sigmoid().cpu().numpy()
+            found += [{name: float(row[place]) for name, place in self._places.items()} for row in chances]
+        return found

@@ -1,0 +1,224 @@
+"""Whisper behind one small interface: pieces of sound in, segments with times and measures out, none dropped here.
+
+Two engines: PyTorch through transformers, in batches (float16 on a GPU), and CTranslate2 through faster-whisper,
+without torch. Both decode with Whisper's own fallback: greedily, then at rising temperatures while the text repeats
+itself or its words are improbable. Whisper's rule for silence is left to `filters`, so that all it said is kept.
+"""
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from data_prep.audio import SAMPLE_RATE
+from data_prep.speech.filters import Segment, Thresholds, compression_ratio
+from data_prep.speech.vad import PIECE_SECONDS
+
+ENGINES = ("transformers", "faster-whisper")
+_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_LIMITS = Thresholds()  # doubts that make Whisper decode again
+_HOP = 160  # samples from one frame of Whisper's log-mel to the next
+_FRAMES = int(PIECE_SECONDS * SAMPLE_RATE) // _HOP  # that its encoder takes
+_EVIDENCE_SECONDS = 0.05  # a segment that begins this close to the sound's end was read from the padding
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """One piece: its language ("en"; "" where the model knows one only) and its segments, times within the piece."""
+
+    language: str
+    segments: list[Segment]
+
+
+class Engine(Protocol):
+    name: str  # for the transcript's "source"
+
+    def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
+        """float32 [samples] at 16 kHz, at most 30 s each; languages as codes, "" to detect."""
+
+
+def require(engine: str, language: str = "") -> None:
+    """Raises ValueError if an engine is not known or not installed, or a language is not one of Whisper's codes."""
+    if language:
+        from transformers.models.whisper.tokenization_whisper import LANGUAGES  # its import complains without torch
+
+        if language not in LANGUAGES:
+            raise ValueError(f"Whisper knows no language {language!r}; it takes codes: {', '.join(sorted(LANGUAGES))}")
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
+    package, extra = {"transformers": ("torch", "torch"), "faster-whisper": ("faster_whisper", "speech")}[engine]
+    if importlib.util.find_spec(package) is None:
+        other = ENGINES[1 - ENGINES.index(engine)]
+        raise ValueError(
+            f"the engine {engine} needs the package {package}: pip install -e '.[{extra}]', or take --engine {other}"
+        )
+
+
+def load(engine: str, model: str, batch_size: int) -> Engine:
+    """The engine with its weights, on a GPU if there is one. Raises ValueError for a model that cannot be loaded."""
+    try:
+        return Transformers(model, batch_size) if engine == "transformers" else FasterWhisper(model)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # the two libraries' for foreign or missing files
+        raise ValueError(
+            f"the model {model} cannot be loaded with {engine} ({str(error).strip().splitlines()[0]}); give a folder "
+            "in that engine's format, or a name on the Hugging Face hub, if it can be reached from here"
+        ) from error
+
+
+def short_name(model: str) -> str:
+    """ "openai/whisper-large-v3" and "/models/whisper-large-v3/" → "whisper-large-v3"."""
+    return os.path.basename(os.path.normpath(model))
+
+
+class Transformers:
+    """Whisper in PyTorch, `batch_size` pieces at a time."""
+
+    def __init__(self, model: str, batch_size: int):
+        import torch
+        from transformers import WhisperForConditionalGeneration, WhisperProcessor
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()  # it warns of its own calls at every batch
+        logging.disable_progress_bar()
+        self._torch, self._batch_size = torch, batch_size
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._dtype = torch.float16 if self._device == "cuda" else torch.float32
+        self._processor = WhisperProcessor.from_pretrained(model)
+        self._model = WhisperForConditionalGeneration.from_pretrained(model, dtype=self._dtype).to(self._device).eval()
+        settings = self._model.generation_config
+        if getattr(settings, "no_timestamps_token_id", None) is None:
+            raise ValueError(f"{model}: its generation_config.json has no no_timestamps_token_id; Whisper's own has")
+        self._first_time = settings.no_timestamps_token_id + 1
+        self._no_speech = settings.no_timestamps_token_id - 1
+        self._codes = {number: token.strip("<|>") for token, number in getattr(settings, "lang_to_id", {}).items()}
+        self.name = f"{short_name(model)}/transformers"
+
+    def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
+        found = []
+        for first in range(0, len(waveforms), self._batch_size):
+            batch = slice(first, first + self._batch_size)
+            with self._torch.inference_mode():
+                found += self._transcribe(waveforms[batch], list(languages[batch]))
+        return found
+
+    def _transcribe(self, waveforms: Sequence[np.ndarray], languages: list[str]) -> list[Recognised]:
+        lengths = [max(1, len(waveform) // _HOP) for waveform in waveforms]
+        features = self._features(waveforms, lengths)
+        inputs = {"input_features": features[:, :, : lengths[0]]}
+        if len(lengths) > 1:
+            # `generate` knows where the sounds of a batch end only in what it takes for long form, over 30 seconds;
+            # otherwise it goes on and transcribes the padding.
+            mask = self._torch.arange(_FRAMES + 1)[None] < self._torch.tensor(lengths)[:, None]
+            inputs = {"input_features": self._pad(features, _FRAMES + 1), "attention_mask": mask.to(self._device)}
+        prompt = {}
+        if self._codes:  # an English-only model takes neither
+            if not all(languages):
+                detected = [self._codes[number] for number in self._model.detect_language(features).tolist()]
+                languages = [given or code for given, code in zip(languages, detected, strict=True)]
+            prompt = {"language": languages, "task": "transcribe"}
+        self._torch.manual_seed(0)  # temperatures above 0 draw tokens
+        decoded = self._model.generate(
+            **inputs,
+            return_timestamps=True,
+            return_segments=True,
+            condition_on_prev_tokens=False,
+            temperature=_TEMPERATURES,
+            compression_ratio_threshold=_LIMITS.compression,
+            logprob_threshold=_LIMITS.logprob,
+            **prompt,
+        )["segments"]
+        languages = languages if self._codes else [""] * len(lengths)
+        return [
+            Recognised(language, self._measured(window, segments, len(waveform) / SAMPLE_RATE))
+            for language, window, segments, waveform in zip(languages, features, decoded, waveforms, strict=True)
+        ]
+
+    def _features(self, waveforms: Sequence[np.ndarray], lengths: Sequence[int]):
+        """Log-mel [pieces, mels, 3000], zero after each sound's end, as Whisper's authors pad."""
+        extract = self._processor.feature_extractor
+        features = extract(list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+        for row, length in zip(features, lengths, strict=True):
+            row[:, length:] = 0
+        return features.to(self._device, self._dtype)
+
+    def _pad(self, features, frames: int):
+        return self._torch.nn.functional.pad(features, (0, frames - features.shape[-1]))
+
+    def _measured(self, features, segments: Sequence[dict], end: float) -> list[Segment]:
+        """Segments of one piece with the measures that `generate` does not return.
+
+        One more pass of the decoder over what it wrote gives both honestly, at temperature 1 and before any token is
+        suppressed: how probable its tokens are, and, at the first token, <|nospeech|>.
+        """
+        measured, scored_result, scores = [], None, None
+        for segment in segments:
+            tokens, result = segment["tokens"], segment["result"]
+            start, stop = float(segment["start"]), min(float(segment["end"]), end)
+            if start > end - _EVIDENCE_SECONDS:
+                continue
+            if result is not scored_result:  # segments of one window share what was decoded
+                begins = start - 0.02 * max(0, int(tokens[0]) - self._first_time)
+                scored_result, scores = result, self._score(features, begins, result["sequences"])
+            no_speech, logprobs = scores
+            first, last = segment["idxs"]
+            # Words alone: Whisper's rules force time stamps, whatever their probability. Score i is of token i + 1.
+            words = logprobs[first - 1 : last - 1][(tokens < self._model.generation_config.eos_token_id).cpu().numpy()]
+            text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
+            logprob = float(words.mean()) if len(words) else 0.0
+            measured.append(Segment(start, max(start, stop), text, no_speech, logprob, compression_ratio(text)))
+        return measured
+
+    def _score(self, features, begins: float, sequence) -> tuple[float, "np.ndarray"]:
+        """(probability of <|nospeech|>, log-probability of each token after the first) of the window at `begins` s."""
+        window = self._pad(features[:, round(begins * SAMPLE_RATE / _HOP) :], _FRAMES)
+        sequence = sequence.to(self._device)[None]
+        logits = self._model(window[None], decoder_input_ids=sequence[:, :-1]).logits[0].float()
+        logprobs = logits.log_softmax(-1)
+        chosen = logprobs.gather(-1, sequence[0, 1:, None])[:, 0]
+        return float(logprobs[0, self._no_speech].exp()), chosen.cpu().numpy()
+
+
+class FasterWhisper:
+    """Whisper in CTranslate2, one piece at a time; `model` is a size such as large-v3 or a folder converted for it."""
+
+    def __init__(self, model: str):
+        from faster_whisper import WhisperModel
+
+        self._model = WhisperModel(model.removeprefix("openai/whisper-"))
+        self._multilingual = self._model.model.is_multilingual
+        self.name = f"{short_name(model)}/faster-whisper"
+
+    def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
+        return [self._transcribe(*pair) for pair in zip(waveforms, languages, strict=True)]
+
+    def _transcribe(self, waveform: np.ndarray, language: str) -> Recognised:
+        segments, info = self._model.transcribe(
+            waveform,
+            language=(language or None) if self._multilingual else "en",
+            beam_size=1,  # as the other engine decodes
+            temperature=list(_TEMPERATURES),
+            compression_ratio_threshold=_LIMITS.compression,
+            log_prob_threshold=_LIMITS.logprob,
+            no_speech_threshold=None,  # left to the filters
+            condition_on_previous_text=False,
+            vad_filter=False,
+        )
+        end = len(waveform) / SAMPLE_RATE
+        return Recognised(
+            info.language if self._multilingual else "",
+            [
+                Segment(
+                    segment.start,
+                    max(segment.start, min(segment.end, end)),
+                    segment.text,
+                    segment.no_speech_prob,
+                    segment.avg_logprob,
+                    compression_ratio(segment.text),
+                )
+                for segment in segments
+                if segment.start <= end - _EVIDENCE_SECONDS
+            ],
+        )

@@ -1,0 +1,219 @@
+"""Transcribes a corpus with Whisper: media in, one transcript file in the official form out.
+
+    python -m data_prep.transcribe --corpus msrvtt-9k --root DIR
+
+Rows are {"key": "video0.wav", "text": …} with what the build also understands: "source", "language", "segments" (text
+with start and end in seconds) and "dropped" (text that Whisper gave for silence, noise or music, each with the reason).
+A clip without sound, or in which nobody speaks, has the text "". What Whisper said is cached by the content of the
+files, before the filters: running again, after a kill or with other limits, transcribes only what is missing.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from tqdm import tqdm
+
+from data_prep import runners
+from data_prep.corpora import CORPORA, Sample, transcripts_path
+from data_prep.speech import filters, vad, whisper
+from data_prep.speech.cache import Cache, model_identity, write_json
+from data_prep.speech.recognise import Recognise, Stop
+
+MODEL = "openai/whisper-large-v3"  # what the published transcripts were made with
+_UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}  # languages whose words are not set apart
+_SHOWN = 10
+
+
+def transcribe(
+    samples: Sequence[Sample], out: str, task: Recognise, runner, limits: filters.Thresholds, keys_are_ids: bool = False
+) -> dict:
+    """Writes the rows of `samples` to `out`, where those of other clips stay, and returns counts for `summary`.
+
+    `keys_are_ids`: keys are written without ".wav", as for plain folders. Raises ValueError for an `out` of another
+    form and for a model that does not load; a clip that cannot be read gets a row with its "problem".
+    """
+    rows = _read_rows(out)
+    source = f"{whisper.short_name(task.model)}/{task.engine}"
+    counts: collections.Counter = collections.Counter()
+    problems = {}
+    with tqdm(total=len(samples), unit="clip", disable=not samples) as bar:
+        for sample, result in _results(samples, task, runner):
+            key = sample.id if keys_are_ids else sample.id + ".wav"
+            row = rows[key] = make_row(key, source, result, limits)
+            if "problem" in row:
+                problems[sample.id] = row["problem"]
+            counts["clips"] += 1
+            counts["with speech"] += bool(row["text"])
+            counts["without sound"] += not result.get("sound", True)
+            counts["from the cache"] += bool(result.get("cached"))
+            counts["segments kept"] += len(row.get("segments", ()))
+            counts["dropped"] += len(row.get("dropped", ()))
+            bar.update()
+    write_json(out, list(rows.values()))
+    return {"counts": dict(counts), "problems": problems}
+
+
+def _results(samples: Sequence[Sample], task: Recognise, runner) -> Iterator[tuple[Sample, dict]]:
+    """Each sample with its raw result. A group that is lost as a whole is done again one by one, at the end."""
+    groups = [samples[first : first + task.batch_size] for first in range(0, len(samples), task.batch_size)]
+    alone = []
+    for group, answer in zip(groups, _run(runner, task, groups), strict=True):
+        if not isinstance(answer, runners.Failure):
+            yield from zip(group, answer, strict=True)
+        else:
+            alone += [[sample] for sample in group]
+    for [sample], answer in zip(alone, _run(runner, task, alone), strict=True):
+        yield sample, {"problem": answer.reason} if isinstance(answer, runners.Failure) else answer[0]
+
+
+def _run(runner, task: Recognise, groups: Sequence[Sequence[Sample]]) -> Iterator[list[dict] | runners.Failure]:
+    for answer in runner.run(task, [[sample.audio or sample.video for sample in group] for group in groups]):
+        if isinstance(answer, Stop):
+            raise ValueError(answer.reason)
+        yield answer
+
+
+def make_row(key: str, source: str, result: Mapping, limits: filters.Thresholds) -> dict:
+    """A row of the transcript file from a raw result of `Recognise`; parts without a value are left out."""
+    if "problem" in result:
+        problem = result["problem"].encode("utf-8", "backslashreplace").decode()  # odd file names
+        return {"key": key, "text": "", "source": source, "problem": problem}
+    segments = [filters.Segment(**segment) for segment in result["segments"]]
+    kept, dropped = filters.keep(segments, result["voices"], result.get("sounds"), limits)
+    language = result["language"]
+    row = {
+        "key": key,
+        "text": ("" if language in _UNSPACED else " ").join(segment.text.strip() for segment in kept),
+        "source": source,
+        "language": language,
+        "segments": [_times(segment) for segment in kept],
+        "dropped": [_times(segment) | {"reason": reason} for segment, reason in dropped],
+    }
+    return {name: value for name, value in row.items() if value or name == "text"}
+
+
+def _times(segment: filters.Segment) -> dict:
+    return {"start": segment.start, "end": segment.end, "text": segment.text.strip()}
+
+
+def _read_rows(path: str) -> dict[str, dict]:
+    """Key → row of a transcript file; {} if there is none."""
+    if not os.path.exists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return {row["key"]: row for row in json.load(file)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is there and is not a transcript file ({type(error).__name__}: {error}); it would be overwritten: "
+            "move it away, or give another --out"
+        ) from error
+
+
+def missing(samples: Iterable[Sample], out: str, keys_are_ids: bool = False) -> list[Sample]:
+    """Those of which nothing is known yet: no transcript in the corpus and no row, or one with a problem, in `out`."""
+    known = {key for key, row in _read_rows(out).items() if "problem" not in row}
+    return [s for s in samples if not s.transcript and (s.id if keys_are_ids else s.id + ".wav") not in known]
+
+
+def summary(result: Mapping, out: str, read_by_build: str | None) -> str:
+    counts, problems = result["counts"], result["problems"]
+    if not counts:
+        return f"nothing to transcribe; {out} has the rows it had"
+    names = ("clips", "with speech", "without sound", "from the cache")
+    lines = [
+        ", ".join(f"{counts[name]} {name}" for name in names),
+        f"{counts['segments kept']} segments kept, {counts['dropped']} dropped as not spoken",
+    ]
+    if problems:
+        lines.append(f'{len(problems)} clips have no transcript (their rows say so under "problem"):')
+        lines += [f"  {clip_id}: {reason}" for clip_id, reason in list(problems.items())[:_SHOWN]]
+        lines += [f"  … all of them in {out}"] if len(problems) > _SHOWN else []
+    lines.append(f"written to {out}")
+    if read_by_build is None or not os.path.exists(out) or not os.path.samefile(read_by_build, out):
+        lines.append(f"the build reads {read_by_build or 'no transcripts'} unless it is given --transcripts {out}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.transcribe", description=__doc__.split("\n")[0])
+    parser.add_argument("--corpus", required=True, choices=sorted(CORPORA))
+    parser.add_argument("--root", required=True, help="folder of the corpus")
+    parser.add_argument("--out", help="transcript file to write (default: ROOT/transcripts.json)")
+    parser.add_argument("--cache", help="folder of raw results (default: OUT.cache)")
+    parser.add_argument("--splits", nargs="+", help="only these (default: all)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--missing-only", action="store_true", help="only clips of which there is no transcript yet")
+    which.add_argument("--all", action="store_true", help="all clips, whatever the corpus has (the default)")
+    parser.add_argument("--engine", choices=whisper.ENGINES, default=whisper.ENGINES[0])
+    parser.add_argument("--model", default=MODEL, help="name on the hub, or a folder (default: %(default)s)")
+    parser.add_argument("--language", default="", help="code such as en (default: detected for each clip)")
+    parser.add_argument("--batch-size", type=int, default=16, help="clips, and pieces of 30 s, at a time")
+    parser.add_argument("--vad", choices=vad.METHODS, default=vad.METHODS[0], help="voice activity detection")
+    parser.add_argument("--ast", default="", help="AST weights with AudioSet classes: drops lines heard in music")
+    parser.add_argument("--runner", choices=("local", "ray"), default="local")
+    parser.add_argument("--jobs", type=int, help="Ray actors (default: one for each GPU, or CPU)")
+    parser.add_argument("--time-limit", type=float, help="seconds for a group of clips, on Ray (default: none)")
+    parser.add_argument("--ray-address", help="of a running cluster (default: RAY_ADDRESS, else a Ray of this machine)")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip could not be read")
+    limits = parser.add_argument_group("limits of the filters; changing them transcribes nothing again")
+    for field in dataclasses.fields(filters.Thresholds):
+        flag = f"--limit-{field.name.replace('_', '-')}"
+        limits.add_argument(flag, type=float, default=field.default, metavar="X", help="default: %(default)s")
+    args = parser.parse_args(argv)
+    try:
+        return _main(args)
+    except (ValueError, OSError) as error:
+        print(f"data_prep.transcribe: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("data_prep.transcribe: interrupted; the same command goes on from what is done", file=sys.stderr)
+        return 130
+
+
+def _main(args: argparse.Namespace) -> int:
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size is {args.batch_size}; it must be at least 1")
+    corpus, out = CORPORA[args.corpus], args.out or os.path.join(args.root, "transcripts.json")
+    by_split = corpus.read(args.root)
+    if unknown := sorted(set(args.splits or ()) - set(by_split)):
+        raise ValueError(f"--splits {unknown} are not in {corpus.name}, which has {sorted(by_split)}")
+    samples = [sample for split in args.splits or by_split for sample in by_split[split]]
+    keys_are_ids = corpus.name == "folder"
+    if args.missing_only:
+        samples = missing(samples, out, keys_are_ids)
+    whisper.require(args.engine, args.language)
+    vad.require(args.vad)
+    if args.ast:
+        whisper.require("transformers")  # AST runs there, whatever the engine
+    task = Recognise(
+        engine=args.engine,
+        model=args.model,
+        model_identity=model_identity(args.model),
+        cache=Cache(args.cache or out + ".cache"),
+        language=args.language,
+        detector=args.vad,
+        batch_size=args.batch_size,
+        ast=args.ast,
+        ast_identity=model_identity(args.ast) if args.ast else "",
+    )
+    os.makedirs(task.cache.folder, exist_ok=True)  # now, not after the first hour
+    names = [field.name for field in dataclasses.fields(filters.Thresholds)]
+    limits = filters.Thresholds(**{name: getattr(args, f"limit_{name}") for name in names})
+    if args.runner == "ray":
+        runner = runners.Ray(args.jobs, args.time_limit, gpus=None, address=args.ray_address)
+    else:
+        runner = runners.Here()  # one copy of the model; a GPU, or torch's threads, work in parallel within it
+    with runner:
+        result = transcribe(samples, out, task, runner, limits, keys_are_ids)
+    print(summary(result, out, transcripts_path(args.root, corpus.transcripts)))
+    return int(args.strict and bool(result["problems"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
