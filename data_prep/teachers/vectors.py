@@ -1,6 +1,7 @@
-"""ImageBind vectors of a clip, as users have them: one .npy or .pt file each for picture and sound."""
+"""Teacher vectors of a clip in files, one .npy or .pt each for picture and sound: ours, or those that users have."""
 
 import importlib.util
+import tokenize
 
 import numpy as np
 
@@ -30,11 +31,11 @@ def read_vector(path: str) -> np.ndarray:
     else:
         try:
             vector = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, tokenize.TokenError) as error:  # the last of a damaged header
             raise ValueError(f"{path}: not a .npy array ({error})") from error
     vector = np.asarray(vector, np.float32).reshape(-1)
     if len(vector) != TEACHER_DIM:
-        raise ValueError(f"{path}: the vector has {len(vector)} values, ImageBind's have {TEACHER_DIM}")
+        raise ValueError(f"{path}: the vector has {len(vector)} values, shards hold {TEACHER_DIM}")
     if not np.isfinite(vector).all():
         raise ValueError(f"{path}: {np.count_nonzero(~np.isfinite(vector))} of {TEACHER_DIM} values are not finite")
     return vector

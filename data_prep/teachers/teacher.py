@@ -1,0 +1,33 @@
+"""What a teacher is: a model that puts the pictures and the sound of a clip into one space, as one vector each."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Vectors(NamedTuple):
+    """What a teacher says of one clip. Lengths mean nothing: training compares directions."""
+
+    picture: np.ndarray  # float32 [1024]
+    sound: np.ndarray | None  # float32 [1024]; None without a sound track
+
+
+class Teacher(Protocol):
+    """Made of a path to weights. Cheap to make and to pickle: the model is loaded by the first `embed` of a process."""
+
+    name: str  # the folder of its vectors, below FeatureData
+    licence: str  # of the weights and of what is made with them, in plain words for whoever runs it
+    settings: dict  # what shapes the vectors besides the weights; vectors of different settings are not mixed
+    path: str  # where the weights are on this machine: a file, or a folder
+    frames: int  # pictures that it looks at, evenly spaced over the whole video
+    sample_rate: int  # of the sound that it hears, in Hz
+
+    def check(self) -> None:
+        """For start-up. Raises ValueError where a package or the weights are missing, or vectors would not fit."""
+
+    def fit(self, picture: np.ndarray) -> np.ndarray:
+        """uint8 [height, width, 3] → uint8 [side, side, 3], as the model looks at it."""
+
+    def embed(self, pictures: Sequence[np.ndarray], sound: np.ndarray | None) -> Vectors:
+        """Fitted pictures, and float32 [samples] at `sample_rate` or None → their vectors."""
