@@ -11,18 +11,20 @@ import glob
 import itertools
 import os
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
-import loky
 from tqdm import tqdm
 
-from data_prep import manifest, prepare
+from data_prep import corpora, manifest, prepare, runners
 from data_prep.corpora import CORPORA, Corpus, Sample
 from data_prep.teachers import vectors
 from save_jax.data import records, tokenizer
 
-_SHOWN = 10  # failures in the printed summary
+_SHOWN = 10  # failures, and notes, in the printed summary
+Runner = runners.Here | runners.Local | runners.Ray
 
 
 def build(
@@ -31,23 +33,40 @@ def build(
     out: str,
     settings: Mapping,
     clips_per_shard: int = 128,
-    jobs: int = 1,
+    runner: Runner | None = None,
     function: prepare.Prepare = prepare.prepare,
+    transcripts: str | None = None,
+    teacher: str = corpora.TEACHER,
+    partial: bool = False,
+    retry_failed: bool = False,
 ) -> dict:
-    """Writes what is missing in `out` and returns the manifest.
+    """Writes what is missing in `out` and returns the manifest. Whatever the runner (None: this process), the shards
+    have the same bytes.
 
-    `settings`: corpus, image_size, max_frames, frames. Clips that fail are left out of train; in val and test they
-    stay, without frames, because a gallery must be complete. Raises ValueError (ShardError) for wrong annotations
-    and for shards in `out` that another corpus or other settings made.
+    `settings`: corpus, image_size, max_frames, frames. `transcripts` and `teacher`: as `Corpus.read` has them.
+    `partial`: fewer clips than published will do. `retry_failed`: shards that hold failed clips are made again. Clips
+    that fail are left out of train; in val and test they stay, without frames, because a gallery must be complete.
+    Raises ValueError (ShardError) for wrong annotations and for shards in `out` that another corpus or other settings
+    made.
     """
-    if clips_per_shard < 1 or jobs < 1 or settings["image_size"] < 1 or settings["max_frames"] < 1:
-        raise ValueError("--clips-per-shard, --jobs, --image-size and --max-frames must be at least 1")
-    splits = {split: samples for split, samples in corpus.read(root).items() if samples}
+    if clips_per_shard < 1 or settings["image_size"] < 1 or settings["max_frames"] < 1:
+        raise ValueError("--clips-per-shard, --image-size and --max-frames must be at least 1")
+    splits = corpus.read(root, transcripts=transcripts, teacher=teacher)
+    splits = {split: samples for split, samples in splits.items() if samples}
+    differing = corpora.differing_counts(corpus, splits)
+    if differing and not partial:
+        lines = "\n  ".join(differing)
+        raise ValueError(f"this is not the whole published corpus:\n  {lines}\nTo build what is there, add --partial.")
     samples = list(itertools.chain(*splits.values()))
     vectors.require_reader([p for s in samples for p in (s.teacher_video, s.teacher_audio) if p])
     os.makedirs(out, exist_ok=True)
     shards = _plan(splits, out, clips_per_shard)
-    missing = [(path, part) for path, part in shards.items() if not _finished(path, part, settings)]
+    digests = {path: manifest.digest(part, root) for path, part in shards.items()}
+    missing = {
+        path: part
+        for path, part in shards.items()
+        if not _finished(path, part, digests[path], settings) or (retry_failed and _holds_failed(path))
+    }
     for leftover in glob.glob(os.path.join(glob.escape(out), "*.tmp-*")):  # of a build that was killed
         os.remove(leftover)
     manifest_path = os.path.join(out, records.MANIFEST)
@@ -55,18 +74,31 @@ def build(
         os.remove(manifest_path)
     if corpus.learn_tokenizer and "train" in splits:
         _learn_tokenizer(splits["train"], os.path.join(out, "tokenizer"))
-
-    total = sum(len(part) for _, part in missing)
-    with prepare.Workers(jobs) as workers, tqdm(total=total, unit="clip", disable=not total) as bar:
-        clips = workers.run(function, (sample for _, part in missing for sample in part), settings)
-        for path, part in missing:
-            records.write_shard(path, _kept(path, part, clips, bar), settings)
+    if missing:
+        task = prepare.Task(function, dict(settings), corpus.needs_captions)
+        _write(missing, digests, settings, task, runner or runners.Here())
 
     by_split = {split: [path for path, part in shards.items() if part[0].split == split] for split in splits}
     manifest.write_tfds_metadata(out, settings, by_split)
-    result = manifest.make_manifest(out, settings, by_split)
+    known = {"published": dict(corpus.published), "teacher": teacher}
+    result = manifest.make_manifest(out, settings, by_split, known)
     manifest.write_json(manifest_path, result)
     return result
+
+
+def _write(
+    missing: Mapping[str, Sequence[Sample]], digests: Mapping, settings: Mapping, task: prepare.Task, runner: Runner
+) -> None:
+    """Prepares the samples of each missing shard and writes it."""
+    total, start = sum(map(len, missing.values())), time.perf_counter()
+    with runner, tqdm(total=total, unit="clip", smoothing=0.05) as bar:
+        results = runner.run(task, itertools.chain(*missing.values()))
+        for path, part in missing.items():
+            if os.path.exists(path + records.INDEX_SUFFIX):  # one to do again; without an index it is unfinished
+                os.remove(path + records.INDEX_SUFFIX)
+            records.write_shard(path, _kept(path, part, digests[path], results, bar), settings)
+    seconds = time.perf_counter() - start
+    print(f"prepared {total} clips in {seconds:.1f} s: {total / seconds:.1f} clips/s")
 
 
 def _plan(splits: Mapping[str, Sequence[Sample]], out: str, clips_per_shard: int) -> dict[str, Sequence[Sample]]:
@@ -86,7 +118,7 @@ def _plan(splits: Mapping[str, Sequence[Sample]], out: str, clips_per_shard: int
     return plan
 
 
-def _finished(path: str, samples: Sequence[Sample], settings: Mapping) -> bool:
+def _finished(path: str, samples: Sequence[Sample], digest: str, settings: Mapping) -> bool:
     """Whether the shard is there and is the one wanted. Raises ShardError if it was made of something else."""
     if not (os.path.exists(path) and os.path.exists(path + records.INDEX_SUFFIX)):
         return False
@@ -105,7 +137,7 @@ def _finished(path: str, samples: Sequence[Sample], settings: Mapping) -> bool:
             f"{path} holds {len(have)} clips, the annotations put {len(wanted)} there, and {example!r} is in one "
             "only; the corpus has changed: use another --out, or delete the shards"
         )
-    if manifest.read_report(path)["samples"] != manifest.digest(samples):
+    if manifest.read_report(path)["samples"] != digest:
         raise records.ShardError(
             f"{path} was built from other captions, transcripts, tags or files than the annotations have now: delete "
             "the shards that changed, or use another --out"
@@ -113,11 +145,18 @@ def _finished(path: str, samples: Sequence[Sample], settings: Mapping) -> bool:
     return True
 
 
-def _kept(path: str, samples: Sequence[Sample], clips: Iterator[records.Clip], bar: tqdm) -> Iterator[records.Clip]:
+def _holds_failed(path: str) -> bool:
+    return bool(records.read_index(path)["failed"] or manifest.read_report(path)["left_out"])
+
+
+def _kept(
+    path: str, samples: Sequence[Sample], digest: str, results: Iterator[records.Clip | runners.Failure], bar: tqdm
+) -> Iterator[records.Clip]:
     """The clips that go into this shard. Its report is written when the last has passed, before the index is."""
-    report = manifest.ShardReport(samples)
+    report = manifest.ShardReport(digest)
     for sample in samples:
-        clip = next(clips)
+        result = next(results)
+        clip = prepare.failed(sample, result.reason) if isinstance(result, runners.Failure) else result
         left_out = bool(clip.failed) and sample.split == "train"
         report.add(sample, clip, left_out)
         bar.update()
@@ -141,21 +180,25 @@ def _learn_tokenizer(samples: Sequence[Sample], directory: str) -> None:
 
 
 def summary(result: Mapping, out: str) -> str:
-    """What was built, in a few lines, with the first failures and their shard's split."""
+    """What was built, in a few lines, with the first failures and notes."""
     lines = []
     for split, counts in result["counts"].items():
         lines.append(f"{split:6}" + "  ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in manifest.COUNTS))
     size = sum(shard["bytes"] for shard in result["shards"].values())
     lines.append(f"{len(result['shards'])} shards, {size / 1e6:.1f} MB in {out}")
-    failures = list(result["failed"].items())
-    if failures:
-        lines.append(f"{len(failures)} clips failed (left out of train, kept without frames in val and test):")
-        lines += [f"  {clip_id}: {reason}" for clip_id, reason in failures[:_SHOWN]]
-        if len(failures) > _SHOWN:
-            lines.append(f"  … all of them in {os.path.join(out, records.MANIFEST)}")
-        holding = [name for name, shard in result["shards"].items() if shard["failed"]]
-        lines.append(f"To try them again, mend the files, delete {', '.join(holding)} and run the same command.")
+    if result["failed"]:
+        lines.append(f"{len(result['failed'])} clips failed (left out of train, kept without frames in val and test):")
+        lines += _first(result["failed"], out)
+        lines.append("To try them again, mend the files and run the same command with --retry-failed.")
+    if result["notes"]:
+        lines.append(f"{len(result['notes'])} clips lost something and were kept:")
+        lines += _first({clip_id: "; ".join(notes) for clip_id, notes in result["notes"].items()}, out)
     return "\n".join(lines)
+
+
+def _first(reasons: Mapping[str, str], out: str) -> list[str]:
+    lines = [f"  {clip_id}: {reason}" for clip_id, reason in itertools.islice(reasons.items(), _SHOWN)]
+    return lines if len(reasons) <= _SHOWN else [*lines, f"  … all of them in {os.path.join(out, records.MANIFEST)}"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -163,12 +206,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--corpus", required=True, choices=sorted(CORPORA))
     parser.add_argument("--root", required=True, help="folder of the official layout")
     parser.add_argument("--out", required=True, help="folder for the shards")
-    parser.add_argument("--jobs", type=int, default=loky.cpu_count(), help="worker processes (default: %(default)s)")
     parser.add_argument("--image-size", type=int, help="side of the frames in pixels (default: the corpus's)")
     parser.add_argument("--max-frames", type=int, help="frames per clip (default: the corpus's)")
     parser.add_argument("--frames", choices=("jpeg", "raw"), default="jpeg", help="how shards store frames")
     parser.add_argument("--clips-per-shard", type=int, default=128)
+    parser.add_argument("--transcripts", help="transcript file (default: the corpus's own)")
+    parser.add_argument("--teacher", default=corpora.TEACHER, help="folder in FeatureData (default: %(default)s)")
+    parser.add_argument(
+        "--partial", action="store_true", help="build although clips of the published corpus are missing"
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="make shards that hold failed clips again")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip failed")
+    runners.add_arguments(parser)
     args = parser.parse_args(argv)
     corpus = CORPORA[args.corpus]
     settings = {
@@ -177,14 +226,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "max_frames": corpus.max_frames if args.max_frames is None else args.max_frames,
         "frames": args.frames,
     }
+    chosen = {name: getattr(args, name) for name in ("transcripts", "teacher", "partial", "retry_failed")}
     try:
-        result = build(corpus, args.root, args.out, settings, args.clips_per_shard, args.jobs)
+        runner = runners.from_arguments(args)
+        result = build(corpus, args.root, args.out, settings, args.clips_per_shard, runner, **chosen)
     except (ValueError, OSError) as error:
         print(f"data_prep.build: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("data_prep.build: stopped; finished shards are kept, the same command goes on", file=sys.stderr)
+        return 130
     print(summary(result, args.out))
     return int(args.strict and bool(result["failed"]))
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill -TERM ends it as Ctrl-C does
     sys.exit(main())

@@ -9,15 +9,16 @@ only what is missing.
 
 import argparse
 import csv
+import functools
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from loky import ProcessPoolExecutor, as_completed
 from tqdm import tqdm
 
+from data_prep import runners
 from data_prep.demo_clip import media_paths, write_clip
 from data_prep.demo_scenes import MIN_CLIPS, SPLITS, Scene, sample_scenes
 
@@ -75,15 +76,15 @@ def _write_clips(out: Path, scenes: list[Scene], seed: int, jobs: int) -> None:
                 write_clip(out, scene, seed)
                 bar.update()
             return
-        with ProcessPoolExecutor(jobs) as pool:
-            futures = [pool.submit(write_clip, out, scene, seed) for scene in scenes]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    bar.update()
-            finally:
-                for future in futures:
-                    future.cancel()  # or an error would show only after all other clips
+        with runners.Local(jobs, time_limit=None) as pool:
+            for scene, result in zip(scenes, pool.run(functools.partial(_write, out, seed), scenes), strict=True):
+                if isinstance(result, runners.Failure):
+                    raise ValueError(f"{scene.video_id} could not be made: {result.reason}")
+                bar.update()
+
+
+def _write(out: Path, seed: int, scene: Scene) -> None:
+    write_clip(out, scene, seed)
 
 
 def _write_annotations(out: Path, scenes: list[Scene]) -> None:

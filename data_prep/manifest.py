@@ -19,7 +19,9 @@ from save_jax.data import records
 
 REPORT_SUFFIX = ".report.json"
 _PACKAGES = ("save_jax", "av", "numpy", "pillow", "simplejpeg", "kaldi-native-fbank")
-COUNTS = ("clips", "captions", "with_sound", "with_transcript", "with_teacher", "failed", "empty_captions")
+COUNTS = (
+    "clips", "captions", "with_sound", "with_transcript", "with_teacher", "with_notes", "failed", "empty_captions",
+)  # fmt: skip
 
 
 def write_json(path: str, value: Mapping) -> None:
@@ -37,28 +39,34 @@ def write_json(path: str, value: Mapping) -> None:
         raise
 
 
-def digest(samples: Sequence[Sample]) -> str:
-    """SHA-256 of all texts of some samples and of which files they have: what a shard of them was made from."""
+def digest(samples: Sequence[Sample], root: str) -> str:
+    """SHA-256 of all texts of some samples and of which files they have: what a shard of them was made from.
+
+    Files go by their path in `root` without its suffix, so that the corpus may lie elsewhere the next time, and so that
+    vectors of another teacher count as a change.
+    """
+
+    def named(path: str | None) -> str | None:
+        return path and os.path.splitext(os.path.relpath(path, root))[0]
+
     known = [
         [
-            s.id,
-            s.captions,
-            s.groups,
-            s.transcript,
-            s.tags,
-            *(bool(p) for p in (s.audio, s.teacher_video, s.teacher_audio)),
+            *(s.id, s.captions, s.groups, s.transcript, s.speech, s.tags),
+            *(named(path) for path in (s.audio, s.subtitles, s.teacher_video, s.teacher_audio)),
         ]
         for s in samples
     ]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 class ShardReport:
     """Counts the clips of one shard as they pass."""
 
-    def __init__(self, samples: Sequence[Sample]):
-        self.digest = digest(samples)
-        self.counts, self.left_out = collections.Counter(dict.fromkeys(COUNTS, 0)), {}
+    def __init__(self, made_from: str):
+        """`made_from`: the digest of its samples."""
+        self.made_from = made_from
+        self.counts, self.transcripts = collections.Counter(dict.fromkeys(COUNTS, 0)), collections.Counter()
+        self.left_out, self.notes = {}, {}
 
     def add(self, sample: Sample, clip: records.Clip, left_out: bool) -> None:
         self.counts["empty_captions"] += sample.empty_captions
@@ -71,20 +79,29 @@ class ShardReport:
         self.counts["with_sound"] += clip.fbank is not None
         self.counts["with_transcript"] += bool(clip.transcript)
         self.counts["with_teacher"] += clip.teacher_video is not None and clip.teacher_audio is not None
+        if clip.notes:
+            self.counts["with_notes"] += 1
+            self.notes[clip.id] = clip.notes
+        if clip.transcript:
+            self.transcripts[clip.speech.get("source", "not stated")] += 1
 
     def write(self, shard: str) -> None:
-        write_json(shard + REPORT_SUFFIX, {"samples": self.digest, "counts": self.counts, "left_out": self.left_out})
+        report = {"samples": self.made_from, "counts": self.counts, "transcripts": self.transcripts}
+        write_json(shard + REPORT_SUFFIX, report | {"left_out": self.left_out, "notes": self.notes})
 
 
 def read_report(shard: str) -> dict:
-    """{"samples": digest, "counts": …, "left_out": {id: reason}} of a finished shard."""
+    """{"samples": digest, "counts", "transcripts": {source: clips}, "left_out": {id: reason}, "notes": {id: […]}}."""
     with open(shard + REPORT_SUFFIX, encoding="utf-8") as file:
         return json.load(file)
 
 
-def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequence[str]]) -> dict:
-    """The manifest of finished shards, `{split: [path, …]}`. The same shards and packages give the same manifest."""
-    counts, written, failed, files = {}, {}, {}, {}
+def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequence[str]], known: Mapping) -> dict:
+    """The manifest of finished shards, `{split: [path, …]}`, and of what is `known` of their corpus.
+
+    The same shards and packages give the same manifest.
+    """
+    counts, written, failed, notes, files, transcripts = {}, {}, {}, {}, {}, collections.Counter()
     for split, paths in shards.items():
         total, ids = collections.Counter(dict.fromkeys(COUNTS, 0)), []
         for path in paths:
@@ -93,6 +110,8 @@ def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequen
             ids += index["ids"]
             broken = report["left_out"] | index["failed"]
             failed |= broken
+            notes |= report["notes"]
+            transcripts.update(report["transcripts"])
             files[os.path.relpath(path, directory)] = {
                 "bytes": index["bytes"],
                 "crc32c": index["crc32c"],
@@ -105,9 +124,12 @@ def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequen
         "versions": {"python": platform.python_version()} | versions,
         "corpus": settings["corpus"],
         "settings": dict(settings),
+        **known,
+        "transcripts": dict(sorted(transcripts.items())),
         "counts": counts,
         "shards": files,
         "failed": failed,
+        "notes": notes,
         "written": written,
     }
 

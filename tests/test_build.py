@@ -1,20 +1,21 @@
 """Building shards: failures cost one clip, and running again does only what is missing."""
 
-import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import media
 import numpy as np
 import pytest
 
-from data_prep import build, corpora, prepare
+from data_prep import build, corpora, prepare, runners
 from save_jax.data import records
 
 SPLITS = {
@@ -46,11 +47,11 @@ def built(root) -> pathlib.Path:
     return root / "shards"
 
 
-def run(root, out, function=prepare.prepare, **options) -> dict:
+def run(root, out, function=prepare.prepare, runner=None, per_shard=2, **options) -> dict:
     settings = SETTINGS | options.pop("settings", {})
-    return build.build(
-        corpora.CORPORA["msrvtt-9k"], str(root), str(out), settings, 2, jobs=1, function=function, **options
-    )
+    corpus = options.pop("corpus", corpora.CORPORA["msrvtt-9k"])
+    options = {"partial": True} | options
+    return build.build(corpus, str(root), str(out), settings, per_shard, runner, function, **options)
 
 
 def copy(built: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
@@ -88,6 +89,8 @@ def test_manifest(built):
     assert manifest["schema"] == records.SCHEMA_VERSION and manifest["settings"] == SETTINGS
     assert set(manifest["versions"]) >= {"python", "save_jax", "av", "numpy", "simplejpeg", "kaldi-native-fbank"}
     assert list(manifest["failed"]) == BROKEN and "no such file" in manifest["failed"]["video1"]
+    assert manifest["published"] == {"train+val": 9000, "test": 1000} and manifest["teacher"] == "ImageBind"
+    assert manifest["transcripts"] == {"not stated": 1} and manifest["notes"] == {}
     assert manifest["written"]["val"] == ["video6", "video7"] and len(manifest["shards"]) == 6
     assert manifest["counts"]["train"] == {
         "clips": 5,
@@ -95,6 +98,7 @@ def test_manifest(built):
         "with_sound": 5,
         "with_transcript": 1,
         "with_teacher": 1,
+        "with_notes": 0,
         "failed": 1,
         "empty_captions": 1,
     }
@@ -138,17 +142,14 @@ def test_running_again_writes_only_what_is_missing(root, built, tmp_path):
     rewritten = {name for name in before if after[name] != before[name] and name.startswith("clips-")}
     assert rewritten == {shard.name + suffix for suffix in ("", records.INDEX_SUFFIX, ".report.json")}
 
-    def must_not_run(sample, settings):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert run(root, out, must_not_run) == json.loads((built / "manifest.json").read_text())
+    assert run(root, out, runner=MustNotRun()) == json.loads((built / "manifest.json").read_text())
 
 
 def test_shards_of_something_else_are_refused(root, built, tmp_path):
     with pytest.raises(records.ShardError, match=r"'image_size': 32.*this run has .*'image_size': 64.*another --out"):
         run(root, built, settings={"image_size": 64})
     with pytest.raises(records.ShardError, match=r"holds .*-of-0000\d .*give the --corpus and --clips-per-shard"):
-        build.build(corpora.CORPORA["msrvtt-9k"], str(root), str(built), SETTINGS, 3, jobs=1)
+        run(root, built, per_shard=3)
     changed = SPLITS | {"train": [*SPLITS["train"][1:], "videoX"]}
     other = media.write_corpus(tmp_path / "c", changed, missing=[i for ids in changed.values() for i in ids])
     with pytest.raises(records.ShardError, match="is in one only; the corpus has changed"):
@@ -159,27 +160,108 @@ def test_shards_of_something_else_are_refused(root, built, tmp_path):
         run(other, built)
 
 
+class MustNotRun(runners.Here):
+    def run(self, task, items):
+        raise AssertionError("nothing is missing")
+
+
 def kill_some(sample, settings):
-    """Dies on two clips, with others under way around them."""
+    """Dies on two clips and dawdles on a third, with others under way around them."""
     if sample.id in ("video2", "video8"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return prepare.failed(sample, "") if sample.split != "val" else prepare.prepare(sample, settings)
+    if sample.id == "video5":
+        time.sleep(60)
+    return prepare.prepare(sample, settings)
 
 
-def test_killed_worker_costs_its_clip_alone(root, tmp_path):
-    result = run(root, tmp_path / "out", kill_some)
-    assert result["failed"].keys() == {"video2", "video8", "video7"}
+def test_killed_and_slow_workers_cost_their_clips_alone(root, tmp_path):
+    result = run(root, tmp_path / "out", kill_some, runners.Local(2, 2.0))
+    assert result["failed"].keys() == {"video1", "video2", "video5", "video7", "video8", "video9"}
     assert "the worker process died on this clip" in result["failed"]["video2"]
-    assert result["written"]["train"] == [i for i in SPLITS["train"] if i != "video2"]
-    assert result["written"]["test"] == SPLITS["test"] and result["counts"]["val"]["clips"] == 2
+    assert "took longer than the limit of 2 s" in result["failed"]["video5"]
+    assert result["written"] == {"train": ["video0", "video3", "video4"]} | {k: SPLITS[k] for k in ("val", "test")}
+    assert result["counts"]["val"]["with_sound"] == 1 and result["counts"]["test"]["with_sound"] == 1
 
 
-def test_odd_errors_and_no_captions_fail_one_clip(root, tmp_path):
-    sample = corpora.CORPORA["demo"].read(str(root))["train"][0]
-    empty = prepare._attempt(prepare.prepare, SETTINGS, dataclasses.replace(sample, captions=[], groups=[]))
-    assert empty.failed == "no caption is left (1 empty ones were dropped)"
-    odd = prepare._attempt(lambda *_: 1 / 0, SETTINGS, sample)
-    assert odd.failed == "ZeroDivisionError: division by zero" and odd.captions == sample.captions
+def test_shards_have_the_same_bytes_whatever_the_runner(root, built, tmp_path):
+    def contents(folder):
+        return {name: digest for name, (digest, _) in state(folder).items()}
+
+    run(root, tmp_path / "out", runner=runners.Local(2, 60))
+    assert contents(tmp_path / "out") == contents(built)
+
+
+def test_failed_clips_are_tried_again_on_request(root, built, tmp_path):
+    out, mended = copy(built, tmp_path / "out"), tmp_path / "mended"
+    shutil.copytree(root, mended, ignore=shutil.ignore_patterns("shards"))
+    for broken in ("video1", "video9"):
+        shutil.copy(mended / "VideoData" / "video0.mp4", mended / "VideoData" / f"{broken}.mp4")
+    before = state(out)
+    assert run(mended, out, runner=MustNotRun()) == json.loads((built / "manifest.json").read_text())
+    result = run(mended, out, retry_failed=True)
+    assert list(result["failed"]) == ["video7"] and result["written"]["train"] == SPLITS["train"]
+    rewritten = {name for name, known in state(out).items() if name.endswith(".index.json") and known != before[name]}
+    assert rewritten == {
+        records.shard_name(split, number, count) + ".index.json"
+        for split, number, count in (("train", 0, 3), ("val", 0, 1), ("test", 0, 2))
+    }
+    for split in SPLITS:
+        for path in records.split_shards(str(out), split):
+            records.verify_shard(path)
+
+
+def stop_at(sample, settings):
+    """The user presses Ctrl-C while a clip of the second shard is under way."""
+    if sample.id == "video4":
+        raise KeyboardInterrupt
+    return prepare.prepare(sample, settings)
+
+
+def test_interrupted_retry_loses_no_clip(root, built, tmp_path):
+    out, missing = copy(built, tmp_path / "out"), SPLITS["train"][2:4]
+    for name in out.glob("clips-*-0000[12]-of-00003*"):
+        name.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(root, out, stop_at, retry_failed=True)
+    indexes = sorted(path.name for path in out.glob("*train*.index.json"))
+    assert indexes == [records.shard_name("train", number, 3) + ".index.json" for number in (0, 1)]
+    assert missing == records.read_index(str(out / indexes[1].removesuffix(".index.json")))["ids"]
+    assert not (out / "manifest.json").exists() and not list(out.glob("*.tmp-*"))
+    assert run(root, out) == json.loads((built / "manifest.json").read_text())
+
+
+def test_retry_killed_at_the_last_moment_is_done_again(root, built, tmp_path, monkeypatch):
+    """Its new report is there, its shard is still the old one."""
+    out, mended = copy(built, tmp_path / "out"), tmp_path / "mended"
+    shutil.copytree(root, mended, ignore=shutil.ignore_patterns("shards"))
+    shutil.copy(mended / "VideoData" / "video0.mp4", mended / "VideoData" / "video1.mp4")
+
+    def killed(path, clips, settings):
+        list(clips)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(records, "write_shard", killed)
+        run(mended, out, retry_failed=True)
+    result = run(mended, out)
+    assert list(result["failed"]) == ["video7", "video9"] and result["written"]["train"] == SPLITS["train"]
+
+
+def test_less_than_the_published_corpus_must_be_asked_for(root, tmp_path):
+    with pytest.raises(ValueError, match=r"list 8 clips in train\+val .* published are 9,000\n(.|\n)*--partial"):
+        run(root, tmp_path / "out", partial=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_transcripts_and_teacher_are_the_ones_named(root, built, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps([{"key": "video0.wav", "text": "Quite another text.", "source": "whisper"}]))
+    result = run(root, tmp_path / "out", transcripts=str(other), teacher="PE-AV")
+    assert result["transcripts"] == {"whisper": 1} and result["teacher"] == "PE-AV"
+    assert result["counts"]["train"]["with_teacher"] == 0
+    for change in ({"transcripts": str(other)}, {"teacher": "PE-AV"}):
+        with pytest.raises(records.ShardError, match="was built from other captions"):
+            run(root, built, **change)
 
 
 def command(root, out, *options, **process) -> subprocess.CompletedProcess:
@@ -221,3 +303,36 @@ def test_command_reports_wrong_input(root, tmp_path, capsys):
     arguments[3] = str(root)
     assert build.main([*arguments, "--max-frames", "0"]) == 1
     assert "must be at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_in_one_line_and_goes_on_later(number, root, built, tmp_path):
+    """A clip that blocks stands for a long one: the first shards are written, then nothing moves."""
+    blocked, out = tmp_path / "blocked", tmp_path / "out"
+    shutil.copytree(root, blocked, ignore=shutil.ignore_patterns("shards"))
+    (blocked / "VideoData" / "video4.mp4").unlink()
+    os.mkfifo(blocked / "VideoData" / "video4.mp4")
+    arguments = ["--corpus", "demo", "--root", blocked, "--out", out, "--jobs", "2", "--clips-per-shard", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_prep.build", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    first = out / (records.shard_name("train", 1, 3) + records.INDEX_SUFFIX)
+    deadline = time.monotonic() + 30
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: to the workers too
+    else:
+        process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130 and stdout == "" and "Traceback" not in stderr
+    assert stderr.rstrip().splitlines()[-1] == (
+        "data_prep.build: stopped; finished shards are kept, the same command goes on"
+    )
+    names = {path.name for path in out.iterdir()}
+    assert first.name in names and "manifest.json" not in names and not [name for name in names if ".tmp-" in name]
+    with pytest.raises(ProcessLookupError):  # no worker is left in its group
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)

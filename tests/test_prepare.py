@@ -1,0 +1,70 @@
+"""One sample to one clip: what is broken beside the pictures is left out, and a note says why."""
+
+import dataclasses
+
+import media
+import numpy as np
+import pytest
+
+from data_prep import build, corpora
+from save_jax.data import records
+
+SETTINGS = {"corpus": "odd", "image_size": 32, "max_frames": 12, "frames": "jpeg"}
+
+
+def run(corpus, folder) -> dict:
+    return build.build(corpus, str(folder), str(folder / "out"), SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory) -> corpora.Corpus:
+    """Four clips that have pictures and lose something else, and one without captions."""
+    folder = tmp_path_factory.mktemp("odd")
+    video = media.write_media(folder / "v.mp4", [media.numbered(k) for k in range(10)], fps=10)
+    (folder / "broken.wav").write_bytes(b"RIFF no sound")
+    (folder / "broken.srt").write_bytes(b"\0\1\2 no subtitles")
+    (folder / "good.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHello <i>there</i> all.\n")
+    np.save(folder / "short.npy", np.ones(3, np.float32))
+    plain = corpora.Sample(
+        id="plain", split="train", video=video, captions=["a"], groups=[""], transcript="", tags=[],
+        audio=None, teacher_video=None, teacher_audio=None,
+    )  # fmt: skip
+    short, said = str(folder / "short.npy"), str(folder / "good.srt")
+    samples = [
+        plain,
+        dataclasses.replace(plain, id="sound", audio=str(folder / "broken.wav")),
+        dataclasses.replace(plain, id="teacher", teacher_video=short, teacher_audio=str(folder / "none\udcff.npy")),
+        dataclasses.replace(plain, id="subtitles", subtitles=str(folder / "broken.srt")),
+        dataclasses.replace(plain, id="said", subtitles=said),
+        dataclasses.replace(plain, id="known", subtitles=said, transcript="Known better.", speech={"source": "asr"}),
+        dataclasses.replace(plain, id="silent", captions=[], groups=[], empty_captions=1),
+    ]
+    return corpora.Corpus("odd", 32, 12, lambda root, **_: {"train": samples})
+
+
+def test_broken_sound_teacher_and_subtitles_leave_a_note(odd, tmp_path, capsys):
+    result = run(odd, tmp_path)
+    assert result["failed"] == {"silent": "no caption is left (1 empty ones were dropped)"}
+    assert {clip_id: [note.split(":")[0] for note in notes] for clip_id, notes in result["notes"].items()} == {
+        "sound": ["sound"],
+        "teacher": ["teacher", "teacher"],
+        "subtitles": ["subtitles"],
+    }
+    assert "broken.wav" in result["notes"]["sound"][0] and "has 3 values" in result["notes"]["teacher"][0]
+    assert "none\\udcff.npy" in result["notes"]["teacher"][1]  # an odd name is escaped, so that it can be stored
+    assert result["counts"]["train"]["with_notes"] == 3 and result["counts"]["train"]["clips"] == 6
+    assert result["transcripts"] == {"asr": 1, "subtitles (.srt file)": 1}
+    source = records.ShardSource(records.split_shards(str(tmp_path / "out"), "train"))
+    clips = {clip.id: clip for clip in (source[number] for number in range(len(source)))}
+    assert all(len(clip.frames) == 1 for clip in clips.values())
+    assert clips["said"].transcript == "Hello there all." and clips["known"].transcript == "Known better."
+    assert clips["said"].speech["segments"] == [{"start": 0.0, "end": 1.0, "text": "Hello there all."}]
+    assert clips["sound"].notes == result["notes"]["sound"] and clips["sound"].fbank is None
+    shown = build.summary(result, "OUT")
+    assert "3 clips lost something and were kept:\n  sound: sound: " in shown and "1 clips failed" in shown
+    assert "prepared 7 clips in" in capsys.readouterr().out
+
+
+def test_a_gallery_needs_no_captions(odd, tmp_path):
+    result = run(dataclasses.replace(odd, needs_captions=False), tmp_path)
+    assert result["failed"] == {} and "silent" in result["written"]["train"]
