@@ -26,7 +26,7 @@ def test_a_leak_of_captions_into_videos_is_found(config, monkeypatch):
     monkeypatch.setattr(
         evaluator.data,
         "clip_to_arrays",
-        lambda clip: arrays(dataclasses.replace(clip, transcript=clip.captions[0])),
+        lambda clip, row: arrays(dataclasses.replace(clip, transcript=clip.captions[0]), row),
     )
     with pytest.raises(audit.LeakError, match="captions leak into videos"):
         audit.audit(evaluator, params, "test")

@@ -6,6 +6,7 @@ Reading by index gives a true global shuffle and an exact resume: the input posi
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -21,10 +22,9 @@ Batch = dict[str, np.ndarray]
 
 
 class Pairs:
-    """Every (clip, caption) of a split, in shard order: a grain source of (clip, caption number, clip number)."""
+    """Every (clip number, caption number) of a split, in shard order: a grain source. Nothing is read for it."""
 
     def __init__(self, source: ShardSource):
-        self._source = source
         counts = source.caption_counts
         self._clip = np.repeat(np.arange(len(source)), counts)
         self._caption = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -32,9 +32,8 @@ class Pairs:
     def __len__(self) -> int:
         return len(self._clip)
 
-    def __getitem__(self, number: int) -> tuple[Clip, int, int]:
-        clip = int(self._clip[number])
-        return self._source[clip], int(self._caption[number]), clip
+    def __getitem__(self, number: int) -> tuple[int, int]:
+        return int(self._clip[number]), int(self._caption[number])
 
 
 class Data:
@@ -100,6 +99,22 @@ def _read_manifest(directory: str, paths: list[str]) -> dict:
     return manifest
 
 
+def _into_batch(config: ConfigDict, arrays: Callable[[Any, np.ndarray], Batch]) -> Callable[[Sequence], Batch]:
+    """A batch of what `arrays(item, row)` gives, where `row` is the item's place among the batch's frames.
+
+    Clips are read one after the other and their frames decoded in place, so that they are never held twice.
+    """
+    side = config.model.image_size
+
+    def batch(items: Sequence) -> Batch:
+        frames = np.zeros((len(items), config.data.max_frames, side, side, 3), np.uint8)
+        examples = [arrays(item, row) for item, row in zip(items, frames, strict=True)]
+        others = {name: np.stack([example[name] for example in examples]) for name in examples[0].keys() - {"frames"}}
+        return others | {"frames": frames}
+
+    return batch
+
+
 def train_iterator(
     data: Data, config: ConfigDict, split: str = "train", *, start: int = 0, process: int = 0, processes: int = 1
 ) -> Iterator[Batch]:
@@ -109,7 +124,8 @@ def train_iterator(
         start: number of the first batch to give; the same number gives the same batches, whatever was run before.
         process, processes: which part of each batch is read here (samples process, process + processes, …).
     """
-    pairs = Pairs(data.sources[split])
+    source = data.sources[split]
+    pairs, to_arrays = Pairs(source), PairToArrays(data.clip_to_arrays)
     if len(pairs) < config.batch_size:
         raise ValueError(
             f"split {split} has {len(pairs)} pairs, less than one batch of {config.batch_size}; lower config.batch_size"
@@ -118,9 +134,12 @@ def train_iterator(
         grain.MapDataset.source(pairs)
         .seed(config.seed)
         .shuffle()
-        .repeat()
-        .map(PairToArrays(data.clip_to_arrays))[process::processes]
-        .batch(config.batch_size // processes, drop_remainder=True)
+        .repeat()[process::processes]
+        .batch(
+            config.batch_size // processes,
+            drop_remainder=True,
+            batch_fn=_into_batch(config, lambda pair, row: to_arrays((source[pair[0]], pair[1], pair[0]), row)),
+        )
     )
     options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
     iterator = iter(dataset.to_iter_dataset(options))
@@ -152,11 +171,11 @@ def eval_batches(
     numbers = np.arange(len(source)) if numbers is None else np.asarray(numbers)
     padded = np.concatenate([numbers, np.repeat(numbers[:1], -len(numbers) % size)])
 
-    def arrays(number: int) -> Batch:
+    def arrays(number: int, row: np.ndarray) -> Batch:
         clip = source[number]
-        return data.clip_to_arrays(clip if change is None else change(clip, int(number)))
+        return data.clip_to_arrays(clip if change is None else change(clip, int(number)), row)
 
-    dataset = grain.MapDataset.source(padded).map(arrays).batch(size)
+    dataset = grain.MapDataset.source(padded).batch(size, batch_fn=_into_batch(config, arrays))
     return iter(
         dataset.to_iter_dataset(
             grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)

@@ -27,19 +27,20 @@ class ClipToArrays:
     image_size: int
     raw: bool = False  # frames are stored as RGB values instead of JPEG
 
-    def __call__(self, clip: Clip) -> Example:
+    def __call__(self, clip: Clip, frames: np.ndarray | None = None) -> Example:
+        """`frames`: zeros to decode into and to give back, such as a row of a batch; new ones if None."""
         # More frames than wanted: evenly spaced, positions truncated, as the reference chooses them.
         positions = range(len(clip.frames))
         if len(clip.frames) > self.max_frames:
             positions = np.linspace(0, len(clip.frames) - 1, self.max_frames).astype(int)
-        frames = np.zeros((self.max_frames, self.image_size, self.image_size, 3), np.uint8)
-        for slot, position in enumerate(positions):
+        if frames is None:
+            frames = np.zeros((self.max_frames, self.image_size, self.image_size, 3), np.uint8)
+        for slot, position in zip(frames, positions, strict=False):
             data = clip.frames[position]
-            frames[slot] = (
-                np.frombuffer(data, np.uint8).reshape(frames.shape[1:])
-                if self.raw
-                else simplejpeg.decode_jpeg(data, "RGB")
-            )
+            if self.raw:
+                slot[:] = np.frombuffer(data, np.uint8).reshape(slot.shape)
+            else:
+                simplejpeg.decode_jpeg(data, "RGB", buffer=slot)
         example = {"frames": frames, "frame_mask": np.arange(self.max_frames) < len(positions)}
         if "audio" in self.branches:
             teacher = clip.teacher_video is not None and clip.teacher_audio is not None
@@ -61,8 +62,9 @@ class PairToArrays:
 
     clip_to_arrays: ClipToArrays
 
-    def __call__(self, pair: tuple[Clip, int, int]) -> Example:
+    def __call__(self, pair: tuple[Clip, int, int], frames: np.ndarray | None = None) -> Example:
+        """`frames` as of `ClipToArrays`."""
         clip, caption, number = pair
         tokenizer, words = self.clip_to_arrays.tokenizer, self.clip_to_arrays.max_words
-        example = self.clip_to_arrays(clip)
+        example = self.clip_to_arrays(clip, frames)
         return example | {"text_ids": tokenizer(clip.captions[caption], words), "clip": np.int32(number)}
