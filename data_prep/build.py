@@ -7,8 +7,11 @@ written last: a folder with a manifest is complete.
 """
 
 import argparse
+import contextlib
 import glob
+import hashlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -16,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+import filelock
 from tqdm import tqdm
 
 from data_prep import corpora, manifest, prepare, runners
@@ -39,15 +43,17 @@ def build(
     teacher: str = corpora.TEACHER,
     partial: bool = False,
     retry_failed: bool = False,
+    update: bool = False,
 ) -> dict:
     """Writes what is missing in `out` and returns the manifest. Whatever the runner (None: this process), the shards
     have the same bytes.
 
     `settings`: corpus, image_size, max_frames, frames. `transcripts` and `teacher`: as `Corpus.read` has them.
-    `partial`: fewer clips than published will do. `retry_failed`: shards that hold failed clips are made again. Clips
-    that fail are left out of train; in val and test they stay, without frames, because a gallery must be complete.
-    Raises ValueError (ShardError) for wrong annotations and for shards in `out` that another corpus or other settings
-    made.
+    `partial`: fewer clips than published will do. `retry_failed`: shards that hold failed clips are made again;
+    `update`: so are those of which the clips, texts or files have changed since. Clips that fail are left out of train;
+    in val and test they stay, without frames, because a gallery must be complete.
+    Raises ValueError (ShardError) for wrong annotations, for shards in `out` that another corpus or other settings
+    made, and while another build writes there.
     """
     if clips_per_shard < 1 or settings["image_size"] < 1 or settings["max_frames"] < 1:
         raise ValueError("--clips-per-shard, --image-size and --max-frames must be at least 1")
@@ -60,34 +66,46 @@ def build(
     samples = list(itertools.chain(*splits.values()))
     vectors.require_reader([p for s in samples for p in (s.teacher_video, s.teacher_audio) if p])
     os.makedirs(out, exist_ok=True)
-    shards = _plan(splits, out, clips_per_shard)
-    digests = {path: manifest.digest(part, root) for path, part in shards.items()}
-    missing = {
-        path: part
-        for path, part in shards.items()
-        if not _finished(path, part, digests[path], settings) or (retry_failed and _holds_failed(path))
-    }
-    for leftover in glob.glob(os.path.join(glob.escape(out), "*.tmp-*")):  # of a build that was killed
-        os.remove(leftover)
-    manifest_path = os.path.join(out, records.MANIFEST)
-    if missing and os.path.exists(manifest_path):
-        os.remove(manifest_path)
-    if corpus.learn_tokenizer and "train" in splits:
-        _learn_tokenizer(splits["train"], os.path.join(out, "tokenizer"))
-    if missing:
-        task = prepare.Task(function, dict(settings), corpus.needs_captions)
-        _write(missing, digests, settings, task, runner or runners.Here())
+    with _alone_in(out):
+        shards = _plan(splits, out, clips_per_shard, update)
+        digests = {path: manifest.digest(part, root) for path, part in shards.items()}
+        missing = _missing(shards, digests, settings, retry_failed, update)
+        for leftover in glob.glob(os.path.join(glob.escape(out), "*.tmp-*")):  # of a build that was killed
+            os.remove(leftover)
+        manifest_path = os.path.join(out, records.MANIFEST)
+        if missing and os.path.exists(manifest_path):
+            os.remove(manifest_path)
+        if corpus.learn_tokenizer and "train" in splits:
+            _learn_tokenizer(splits["train"], os.path.join(out, "tokenizer"))
+        if missing:
+            task = prepare.Task(function, dict(settings), corpus.needs_captions)
+            _write(missing, digests, root, settings, task, runner or runners.Here())
 
-    by_split = {split: [path for path, part in shards.items() if part[0].split == split] for split in splits}
-    manifest.write_tfds_metadata(out, settings, by_split)
-    known = {"published": dict(corpus.published), "teacher": teacher}
-    result = manifest.make_manifest(out, settings, by_split, known)
-    manifest.write_json(manifest_path, result)
+        by_split = {split: [path for path, part in shards.items() if part[0].split == split] for split in splits}
+        manifest.write_tfds_metadata(out, settings, by_split)
+        known = {"published": dict(corpus.published), "teacher": teacher}
+        result = manifest.make_manifest(out, settings, by_split, known)
+        manifest.write_json(manifest_path, result)
     return result
 
 
+@contextlib.contextmanager
+def _alone_in(out: str) -> Iterator[None]:
+    """One build writes to a folder at a time. Raises ValueError where another one does."""
+    try:
+        with filelock.FileLock(os.path.join(out, ".lock"), blocking=False):
+            yield
+    except filelock.Timeout as error:
+        raise ValueError(f"another build is writing to {out}; wait for it, or give another --out") from error
+
+
 def _write(
-    missing: Mapping[str, Sequence[Sample]], digests: Mapping, settings: Mapping, task: prepare.Task, runner: Runner
+    missing: Mapping[str, Sequence[Sample]],
+    digests: Mapping,
+    root: str,
+    settings: Mapping,
+    task: prepare.Task,
+    runner: Runner,
 ) -> None:
     """Prepares the samples of each missing shard and writes it."""
     total, start = sum(map(len, missing.values())), time.perf_counter()
@@ -96,13 +114,15 @@ def _write(
         for path, part in missing.items():
             if os.path.exists(path + records.INDEX_SUFFIX):  # one to do again; without an index it is unfinished
                 os.remove(path + records.INDEX_SUFFIX)
-            records.write_shard(path, _kept(path, part, digests[path], results, bar), settings)
+            records.write_shard(path, _kept(path, part, digests[path], root, results, bar), settings)
     seconds = time.perf_counter() - start
     print(f"prepared {total} clips in {seconds:.1f} s: {total / seconds:.1f} clips/s")
 
 
-def _plan(splits: Mapping[str, Sequence[Sample]], out: str, clips_per_shard: int) -> dict[str, Sequence[Sample]]:
-    """Path of each shard → its samples. Raises ShardError if the folder holds shards of another division."""
+def _plan(
+    splits: Mapping[str, Sequence[Sample]], out: str, clips_per_shard: int, update: bool
+) -> dict[str, Sequence[Sample]]:
+    """Path of each shard → its samples. Shards of another division are removed with `update`, else a ShardError."""
     plan = {}
     for split, samples in splits.items():
         count = -(-len(samples) // clips_per_shard)
@@ -110,37 +130,52 @@ def _plan(splits: Mapping[str, Sequence[Sample]], out: str, clips_per_shard: int
             part = samples[number * clips_per_shard : (number + 1) * clips_per_shard]
             plan[os.path.join(out, records.shard_name(split, number, count))] = part
     found = glob.glob(os.path.join(glob.escape(out), "clips-*.tfrecord-*" + records.INDEX_SUFFIX))
-    if strange := sorted({path.removesuffix(records.INDEX_SUFFIX) for path in found} - set(plan)):
+    strange = sorted({path.removesuffix(records.INDEX_SUFFIX) for path in found} - set(plan))
+    if strange and not update:
         raise records.ShardError(
             f"{out} holds {strange[0]} ({len(strange)} such shards), which this run would not write (its first is "
-            f"{next(iter(plan), 'none')}); give the --corpus and --clips-per-shard of the first run, or another --out"
+            f"{next(iter(plan), 'none')}); give the --corpus and --clips-per-shard of the first run, or another --out; "
+            "where the corpus has grown or shrunk, --update makes its shards again"
         )
+    for path in strange:
+        for name in (path + records.INDEX_SUFFIX, path + manifest.REPORT_SUFFIX, path):
+            if os.path.exists(name):
+                os.remove(name)
     return plan
 
 
-def _finished(path: str, samples: Sequence[Sample], digest: str, settings: Mapping) -> bool:
-    """Whether the shard is there and is the one wanted. Raises ShardError if it was made of something else."""
-    if not (os.path.exists(path) and os.path.exists(path + records.INDEX_SUFFIX)):
+def _missing(
+    shards: Mapping[str, Sequence[Sample]],
+    digests: Mapping[str, str],
+    settings: Mapping,
+    retry_failed: bool,
+    update: bool,
+) -> dict[str, Sequence[Sample]]:
+    """The shards to write. Raises ShardError for those of other settings, and for stale ones unless `update`."""
+    missing, stale = {}, []
+    for path, part in shards.items():
+        if not _finished(path, settings) or (retry_failed and _holds_failed(path)):
+            missing[path] = part
+        elif manifest.read_report(path)["samples"] != digests[path]:
+            missing[path] = part
+            stale.append(path)
+    if stale and not update:
+        raise records.ShardError(
+            f"{len(stale)} of {len(shards)} shards, {stale[0]} the first, were built from other clips, captions, "
+            "transcripts, tags or files than the corpus has now; --update makes them again, or give another --out"
+        )
+    return missing
+
+
+def _finished(path: str, settings: Mapping) -> bool:
+    """Whether the shard is there. Raises ShardError if it was made with other settings."""
+    if not all(os.path.exists(path + suffix) for suffix in ("", records.INDEX_SUFFIX, manifest.REPORT_SUFFIX)):
         return False
     index = records.read_index(path)
     if index["settings"] != dict(settings):
         raise records.ShardError(
             f"{path} was built with {index['settings']}, this run has {dict(settings)}; use the same settings, or "
             "another --out, or delete the shards"
-        )
-    if not os.path.exists(path + manifest.REPORT_SUFFIX):
-        return False
-    wanted, have = [sample.id for sample in samples], {*index["ids"], *manifest.read_report(path)["left_out"]}
-    if have != set(wanted):
-        example = sorted(have ^ set(wanted))[0]
-        raise records.ShardError(
-            f"{path} holds {len(have)} clips, the annotations put {len(wanted)} there, and {example!r} is in one "
-            "only; the corpus has changed: use another --out, or delete the shards"
-        )
-    if manifest.read_report(path)["samples"] != digest:
-        raise records.ShardError(
-            f"{path} was built from other captions, transcripts, tags or files than the annotations have now: delete "
-            "the shards that changed, or use another --out"
         )
     return True
 
@@ -150,13 +185,20 @@ def _holds_failed(path: str) -> bool:
 
 
 def _kept(
-    path: str, samples: Sequence[Sample], digest: str, results: Iterator[records.Clip | runners.Failure], bar: tqdm
+    path: str,
+    samples: Sequence[Sample],
+    digest: str,
+    root: str,
+    results: Iterator[records.Clip | runners.Failure],
+    bar: tqdm,
 ) -> Iterator[records.Clip]:
     """The clips that go into this shard. Its report is written when the last has passed, before the index is."""
-    report = manifest.ShardReport(digest)
+    report, prefix = manifest.ShardReport(digest), os.path.join(root, "")
     for sample in samples:
         result = next(results)
         clip = prepare.failed(sample, result.reason) if isinstance(result, runners.Failure) else result
+        # Paths within the corpus: the shards are the same wherever it lies.
+        clip.failed, clip.notes = clip.failed.replace(prefix, ""), [note.replace(prefix, "") for note in clip.notes]
         left_out = bool(clip.failed) and sample.split == "train"
         report.add(sample, clip, left_out)
         bar.update()
@@ -166,16 +208,23 @@ def _kept(
 
 
 def _learn_tokenizer(samples: Sequence[Sample], directory: str) -> None:
-    """A vocabulary from the training clips' captions and transcripts, unless there is one. Whole or not at all.
+    """A vocabulary from the training clips' captions and transcripts, unless it is there. Whole or not at all.
 
     Transcripts share the text tower with captions; words that only they have would fall into single letters.
     """
-    if os.path.exists(directory):
-        return
+    texts = [text for sample in samples for text in (*sample.captions, sample.transcript)]
+    digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    known = os.path.join(directory, "texts.sha256")
+    if os.path.exists(known):
+        with open(known) as file:
+            if file.read() == digest:
+                return
     temporary = directory + ".unfinished"
     shutil.rmtree(temporary, ignore_errors=True)
-    texts = [text for sample in samples for text in (*sample.captions, sample.transcript)]
     tokenizer.learn(texts, temporary, vocab_size=2048)
+    with open(os.path.join(temporary, "texts.sha256"), "w") as file:
+        file.write(digest)
+    shutil.rmtree(directory, ignore_errors=True)
     os.replace(temporary, directory)
 
 
@@ -216,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--partial", action="store_true", help="build although clips of the published corpus are missing"
     )
     parser.add_argument("--retry-failed", action="store_true", help="make shards that hold failed clips again")
+    parser.add_argument("--update", action="store_true", help="make shards again whose clips, texts or files changed")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip failed")
     runners.add_arguments(parser)
     args = parser.parse_args(argv)
@@ -226,10 +276,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "max_frames": corpus.max_frames if args.max_frames is None else args.max_frames,
         "frames": args.frames,
     }
-    chosen = {name: getattr(args, name) for name in ("transcripts", "teacher", "partial", "retry_failed")}
+    chosen = {name: getattr(args, name) for name in ("transcripts", "teacher", "partial", "retry_failed", "update")}
     try:
         runner = runners.from_arguments(args)
-        result = build(corpus, args.root, args.out, settings, args.clips_per_shard, runner, **chosen)
+        # Workers of a cluster have other current folders.
+        root, out = os.path.abspath(args.root), os.path.abspath(args.out)
+        result = build(corpus, root, out, settings, args.clips_per_shard, runner, **chosen)
     except (ValueError, OSError) as error:
         print(f"data_prep.build: {error}", file=sys.stderr)
         return 1
@@ -237,7 +289,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("data_prep.build: stopped; finished shards are kept, the same command goes on", file=sys.stderr)
         return 130
     print(summary(result, args.out))
-    return int(args.strict and bool(result["failed"]))
+    empty = [split for split, ids in result["written"].items() if not set(ids) - result["failed"].keys()]
+    if empty:
+        print(f"data_prep.build: no clip of {', '.join(empty)} could be prepared", file=sys.stderr)
+    return int(bool(empty) or (args.strict and bool(result["failed"])))
 
 
 if __name__ == "__main__":

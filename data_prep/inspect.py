@@ -10,8 +10,8 @@ A shard keeps no waveform, only the log-mel that the model hears. What is heard 
 import argparse
 import json
 import os
-import re
 import sys
+import urllib.parse
 import warnings
 import wave
 from collections.abc import Iterator, Sequence
@@ -26,11 +26,13 @@ from data_prep import audio
 from save_jax.data import records
 
 _MEAN, _STD = -5.118, 3.2527153  # as data_prep.audio normalises
-_COLUMNS = "{:<24} {:>6} {:>7} {:>5} {:>7} {:>8}  {}"
+_COLUMNS = "{:>6} {:>7} {:>5} {:>7} {:>8}  {}"
 
 
 def find_shards(path: str) -> list[str]:
     """A shard, or the shards of a folder in order. Raises ShardError where there is none."""
+    if not os.path.exists(path):
+        raise records.ShardError(f"{path}: no such file or folder")
     if not os.path.isdir(path):
         return [path]
     names = sorted(name for name in os.listdir(path) if name.endswith(records.INDEX_SUFFIX))
@@ -45,9 +47,12 @@ def table(shards: Sequence[str]) -> Iterator[str]:
         source = records.ShardSource([path])
         size = os.path.getsize(path) / 1e6
         yield f"{os.path.basename(path)}: {len(source)} records, {size:.1f} MB, {source.settings}"
-        yield _COLUMNS.format("id", "frames", "seconds", "sound", "teacher", "captions", "said, failure or notes")
-        for number in range(len(source)):
-            yield _row(source[number])
+        names = [json.dumps(clip_id, ensure_ascii=False)[1:-1] for clip_id in source.ids]  # a name may hold a new line
+        width = max(map(len, names), default=2)
+        heading = _COLUMNS.format("frames", "seconds", "sound", "teacher", "captions", "said, failure or notes")
+        yield f"{'id':<{width}} {heading}"
+        for number, name in enumerate(names):
+            yield f"{name:<{width}} {_row(source[number])}"
 
 
 def _row(clip: records.Clip) -> str:
@@ -60,7 +65,7 @@ def _row(clip: records.Clip) -> str:
     )
     sound = "-" if clip.fbank is None else "yes"
     return _COLUMNS.format(
-        clip.id, len(clip.frames), last, sound, taught or "-", len(clip.captions), " | ".join(remarks)
+        len(clip.frames), last, sound, taught or "-", len(clip.captions), " | ".join(remarks)
     ).rstrip()
 
 
@@ -98,7 +103,7 @@ def texts(clip: records.Clip) -> dict:
 
 def write(clip: records.Clip, settings: dict, out: str, media: str | None = None) -> list[str]:
     """Writes a record's parts under `out`/ID and returns the paths. Raises MediaError for a `media` without sound."""
-    folder = os.path.join(out, re.sub(r"[^\w.-]+|^\.+", "_", clip.id) or "_")
+    folder = os.path.join(out, urllib.parse.quote(clip.id, safe=" ").replace(".", "%2E", clip.id.startswith(".")))
     os.makedirs(folder, exist_ok=True)
     paths = []
 

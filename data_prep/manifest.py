@@ -18,6 +18,7 @@ from data_prep.corpora import Sample
 from save_jax.data import records
 
 REPORT_SUFFIX = ".report.json"
+_SMALL = 2**16  # bytes of a file that is compared by content
 _PACKAGES = ("save_jax", "av", "numpy", "pillow", "simplejpeg", "kaldi-native-fbank")
 COUNTS = (
     "clips", "captions", "with_sound", "with_transcript", "with_teacher", "with_notes", "failed", "empty_captions",
@@ -40,23 +41,34 @@ def write_json(path: str, value: Mapping) -> None:
 
 
 def digest(samples: Sequence[Sample], root: str) -> str:
-    """SHA-256 of all texts of some samples and of which files they have: what a shard of them was made from.
+    """SHA-256 of what a shard of some samples is made from: all their texts, and their files.
 
-    Files go by their path in `root` without its suffix, so that the corpus may lie elsewhere the next time, and so that
-    vectors of another teacher count as a change.
+    A file counts by its path in `root`, so that the corpus may lie elsewhere the next time, by its content where it is
+    small (subtitles, vectors) and by its size where it is not.
     """
-
-    def named(path: str | None) -> str | None:
-        return path and os.path.splitext(os.path.relpath(path, root))[0]
-
     known = [
         [
             *(s.id, s.captions, s.groups, s.transcript, s.speech, s.tags),
-            *(named(path) for path in (s.audio, s.subtitles, s.teacher_video, s.teacher_audio)),
+            *(_file(path, root) for path in (s.video, s.audio, s.subtitles, s.teacher_video, s.teacher_audio)),
         ]
         for s in samples
     ]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _file(path: str | None, root: str) -> list | None:
+    if path is None:
+        return None
+    name = os.path.relpath(path, root)
+    if os.path.isdir(path):
+        return [name, len(os.listdir(path))]
+    if not os.path.isfile(path):
+        return [name, None]
+    size = os.path.getsize(path)
+    if size > _SMALL:
+        return [name, size]
+    with open(path, "rb") as file:
+        return [name, hashlib.sha256(file.read()).hexdigest()]
 
 
 class ShardReport:
@@ -86,12 +98,16 @@ class ShardReport:
             self.transcripts[clip.speech.get("source", "not stated")] += 1
 
     def write(self, shard: str) -> None:
-        report = {"samples": self.made_from, "counts": self.counts, "transcripts": self.transcripts}
+        versions = {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in _PACKAGES}
+        report = {"samples": self.made_from, "versions": versions, "counts": self.counts}
+        report["transcripts"] = self.transcripts
         write_json(shard + REPORT_SUFFIX, report | {"left_out": self.left_out, "notes": self.notes})
 
 
 def read_report(shard: str) -> dict:
-    """{"samples": digest, "counts", "transcripts": {source: clips}, "left_out": {id: reason}, "notes": {id: […]}}."""
+    """{"samples": digest, "versions", "counts", "transcripts": {source: clips}, "left_out": {id: reason},
+    "notes": {id: […]}}.
+    """
     with open(shard + REPORT_SUFFIX, encoding="utf-8") as file:
         return json.load(file)
 
@@ -102,6 +118,7 @@ def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequen
     The same shards and packages give the same manifest.
     """
     counts, written, failed, notes, files, transcripts = {}, {}, {}, {}, {}, collections.Counter()
+    versions = collections.defaultdict(set)
     for split, paths in shards.items():
         total, ids = collections.Counter(dict.fromkeys(COUNTS, 0)), []
         for path in paths:
@@ -112,16 +129,17 @@ def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequen
             failed |= broken
             notes |= report["notes"]
             transcripts.update(report["transcripts"])
+            for name, version in report["versions"].items():
+                versions[name].add(version)
             files[os.path.relpath(path, directory)] = {
                 "bytes": index["bytes"],
                 "crc32c": index["crc32c"],
                 "failed": len(broken),
             }
         counts[split], written[split] = dict(total), ids
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "schema": records.SCHEMA_VERSION,
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": {name: ", ".join(sorted(found)) for name, found in versions.items()},  # several after an upgrade
         "corpus": settings["corpus"],
         "settings": dict(settings),
         **known,

@@ -53,7 +53,7 @@ def prepare(sample: Sample, settings: Mapping) -> records.Clip:
             return None
 
     said = kept("subtitles", subtitles.read, None if sample.transcript else sample.subtitles)
-    transcript, speech = said or (sample.transcript, sample.speech)
+    transcript, speech = said if said and said[0] else (sample.transcript, sample.speech or (said[1] if said else {}))
     taught = sample.split == "train"  # only training reads teachers
     return records.Clip(
         **_texts(sample) | {"transcript": transcript, "speech": speech},

@@ -21,6 +21,7 @@ import multiprocessing.resource_tracker
 import os
 import pickle
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -28,6 +29,7 @@ from typing import Any
 _AHEAD = 4  # items per worker that may be under way or finished, waiting for an earlier one: bounds memory
 _DIED = "the worker process died on this clip (a crash in a decoder, or no memory left)"
 _STILLBORN = 3  # workers in a row that end before they have begun: the machine, not bad luck
+_START_SECONDS = 600  # importing on a busy machine or file system takes its time
 _END = object()
 
 
@@ -108,7 +110,7 @@ class _Pool:
             while upcoming is not _END or returned < given:
                 while len(self._workers) < self._jobs and upcoming is not _END:
                     self._workers.append(self._start(data))
-                    under_way[self._workers[-1]] = None, None
+                    under_way[self._workers[-1]] = None, time.monotonic() + _START_SECONDS
                 while idle and upcoming is not _END and given - returned < _AHEAD * self._jobs:
                     worker = idle.pop()
                     if worker.gone():  # while it had nothing to do: nobody's fault
@@ -118,6 +120,8 @@ class _Pool:
                     under_way[worker] = given, self._time_limit and time.monotonic() + self._time_limit
                     upcoming, given = next(items, _END), given + 1
 
+                if not under_way and returned not in answers:
+                    continue  # those that were idle are gone: waiting for nobody would not end
                 for worker in self._wait(list(under_way), 0 if returned in answers else _patience(under_way)):
                     number, _ = under_way.pop(worker)
                     try:
@@ -137,6 +141,10 @@ class _Pool:
                         answers[number] = answer
                 for worker in [worker for worker, (_, due) in under_way.items() if due and due < time.monotonic()]:
                     number, _ = under_way.pop(worker)
+                    if number is None:
+                        raise ValueError(
+                            f"a worker has not started within {_START_SECONDS} s; is the machine, or the cluster, full?"
+                        )
                     answers[number] = Failure(f"took longer than the limit of {self._time_limit:g} s (--time-limit)")
                     dismiss(worker)
 
@@ -203,6 +211,7 @@ class _Process:
 
 def _serve(pipe: multiprocessing.connection.Connection, task: bytes) -> None:
     """A worker's life: the task once, then items until the other side is gone. None means ready."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         task = pickle.loads(task)
         problem = None
@@ -214,6 +223,12 @@ def _serve(pipe: multiprocessing.connection.Connection, task: bytes) -> None:
             pipe.send_bytes(pickle.dumps(attempt(task, pipe.recv())))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has ended
+
+
+def _end_with_parent() -> None:
+    """Limits are kept by the parent: without it, a worker inside an endless item would never end."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 # ---------------------------------------------------------------- a Ray cluster
@@ -343,4 +358,5 @@ def from_arguments(args: argparse.Namespace, gpus: float | None = 0) -> Local | 
     """The runner that the command line asks for; `gpus` is for Ray. Raises ValueError for numbers that cannot work."""
     if args.runner == "ray":
         return Ray(args.jobs, args.time_limit, gpus, args.ray_address)
-    return Local(len(os.sched_getaffinity(0)) if args.jobs is None else args.jobs, args.time_limit)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Local(cores if args.jobs is None else args.jobs, args.time_limit)

@@ -152,12 +152,87 @@ def test_shards_of_something_else_are_refused(root, built, tmp_path):
         run(root, built, per_shard=3)
     changed = SPLITS | {"train": [*SPLITS["train"][1:], "videoX"]}
     other = media.write_corpus(tmp_path / "c", changed, missing=[i for ids in changed.values() for i in ids])
-    with pytest.raises(records.ShardError, match="is in one only; the corpus has changed"):
+    with pytest.raises(
+        records.ShardError, match=r"6 of 6 shards, .* were built from other clips.*--update makes them again"
+    ):
         run(other, built)
     # The same ids, but other files: no sound and no teacher beside these videos.
     other = media.write_corpus(tmp_path / "d", SPLITS, missing=[i for ids in SPLITS.values() for i in ids])
-    with pytest.raises(records.ShardError, match="was built from other captions, transcripts, tags or files"):
+    with pytest.raises(records.ShardError, match="were built from other clips, captions, transcripts"):
         run(other, built)
+
+
+def touched(out: pathlib.Path, before: dict) -> set[str]:
+    return {name for name, known in state(out).items() if name.endswith(".index.json") and known != before.get(name)}
+
+
+def test_every_changed_file_makes_its_shard_stale_and_update_mends_it(tmp_path):
+    """Subtitles that are added or edited, another video or vector under the same name, a clip more."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    for number in range(4):
+        media.write_media(videos / f"{number}.mp4", [media.numbered(number)] * 8, fps=8)
+    folder = {"corpus": corpora.CORPORA["folder"], "settings": {"corpus": "folder"}}
+    run(videos, out, **folder)
+
+    def changed(shard: int, count: int = 2) -> records.ShardSource:
+        """Refused, then mended by writing the one shard."""
+        before = state(out)
+        with pytest.raises(records.ShardError, match=rf"1 of {count} shards, .*-0000{shard}-of"):
+            run(videos, out, **folder)
+        assert state(out) == before
+        run(videos, out, update=True, **folder)
+        assert touched(out, before) == {records.shard_name("test", shard, count) + records.INDEX_SUFFIX}
+        assert run(videos, out, runner=MustNotRun(), **folder)
+        return records.ShardSource(records.split_shards(str(out), "test"))
+
+    subtitles = "1\n00:00:00,000 --> 00:00:01,000\n{}\n"
+    (videos / "3.srt").write_text(subtitles.format("Good morning."))
+    assert changed(1)[3].transcript == "Good morning."
+    (videos / "3.srt").write_text(subtitles.format("Good evening."))
+    assert changed(1)[3].transcript == "Good evening."
+    media.write_media(videos / "0.mp4", [media.numbered(200)] * 16, fps=8)
+    assert len(changed(0)[0].frames) == 2
+
+    before = state(out)
+    media.write_media(videos / "4.mp4", [media.numbered(4)] * 8, fps=8)
+    with pytest.raises(records.ShardError, match="where the corpus has grown or shrunk, --update makes"):
+        run(videos, out, **folder)
+    result = run(videos, out, update=True, **folder)
+    assert result["written"]["test"] == [f"{k}.mp4" for k in range(5)]
+    assert not [name for name in state(out) if name in before and "-of-00002" in name]
+
+
+def test_another_vector_under_the_same_name_is_noticed(root, built, tmp_path):
+    other = tmp_path / "c"
+    shutil.copytree(root, other, ignore=shutil.ignore_patterns("shards"))
+    assert run(other, copy(built, tmp_path / "out"), runner=MustNotRun())  # the corpus may lie elsewhere
+    np.save(other / "FeatureData" / "ImageBind" / "AudioFeature" / "video3.npy", np.full(1024, 2, np.float32))
+    with pytest.raises(records.ShardError, match=r"1 of 6 shards, .*train\.tfrecord-00001-of"):
+        run(other, tmp_path / "out")
+
+
+def test_two_builds_do_not_write_to_one_folder(root, tmp_path):
+    with build._alone_in(str(tmp_path)), pytest.raises(ValueError, match="another build is writing to"):
+        run(root, tmp_path)
+    assert run(root, tmp_path)["failed"]
+
+
+def test_shards_have_the_same_bytes_however_the_root_is_spelt(root, built, tmp_path, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    run("root", tmp_path / "out")
+    run(pathlib.Path("root/../root"), tmp_path / "again")
+    for out in ("out", "again"):
+        assert {n: d for n, (d, _) in state(tmp_path / out).items()} == {n: d for n, (d, _) in state(built).items()}
+
+
+def test_a_split_of_which_nothing_could_be_prepared_ends_with_an_error(root, tmp_path):
+    broken = tmp_path / "c"
+    shutil.copytree(root, broken, ignore=shutil.ignore_patterns("shards"))
+    for name in SPLITS["val"]:
+        (broken / "VideoData" / f"{name}.mp4").unlink(missing_ok=True)
+    done = command(broken, tmp_path / "out")
+    assert done.returncode == 1 and "no clip of val could be prepared" in done.stderr
 
 
 class MustNotRun(runners.Here):
@@ -197,11 +272,11 @@ def test_failed_clips_are_tried_again_on_request(root, built, tmp_path):
     for broken in ("video1", "video9"):
         shutil.copy(mended / "VideoData" / "video0.mp4", mended / "VideoData" / f"{broken}.mp4")
     before = state(out)
-    assert run(mended, out, runner=MustNotRun()) == json.loads((built / "manifest.json").read_text())
+    with pytest.raises(records.ShardError, match=r"2 of 6 shards, .* --update makes them again"):
+        run(mended, out, runner=MustNotRun())
     result = run(mended, out, retry_failed=True)
     assert list(result["failed"]) == ["video7"] and result["written"]["train"] == SPLITS["train"]
-    rewritten = {name for name, known in state(out).items() if name.endswith(".index.json") and known != before[name]}
-    assert rewritten == {
+    assert touched(out, before) == {
         records.shard_name(split, number, count) + ".index.json"
         for split, number, count in (("train", 0, 3), ("val", 0, 1), ("test", 0, 2))
     }
@@ -260,7 +335,7 @@ def test_transcripts_and_teacher_are_the_ones_named(root, built, tmp_path):
     assert result["transcripts"] == {"whisper": 1} and result["teacher"] == "PE-AV"
     assert result["counts"]["train"]["with_teacher"] == 0
     for change in ({"transcripts": str(other)}, {"teacher": "PE-AV"}):
-        with pytest.raises(records.ShardError, match="was built from other captions"):
+        with pytest.raises(records.ShardError, match="were built from other clips"):
             run(root, built, **change)
 
 

@@ -47,7 +47,7 @@ def test_table(folder, capsys):
 def test_record_as_files(folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert inspect.main([str(folder), "a/../b c", "--out", str(out)]) == 0
-    target = out / "a_.._b_c"  # one folder below --out, whatever the id holds
+    target = out / "a%2F..%2Fb c"  # one folder below --out, whatever the id holds
     clip = conftest.make_clip(1, "test")
     names = {path.name for path in target.iterdir()}
     pictures = sorted(name for name in names if name.endswith(".jpg"))
@@ -97,7 +97,7 @@ def test_approximate_sound_ends_as_quietly_as_it_was():
 def test_wrong_use_is_told(folder, tmp_path, capsys):
     for arguments, message in (
         ([str(folder), "nobody"], "no record 'nobody' in 2 shards (the first begins with test0, a/../b c"),
-        ([str(tmp_path / "none")], "no readable index beside the shard"),
+        ([str(tmp_path / "none")], "none: no such file or folder"),
         ([str(folder), "test0", "--out", str(tmp_path), "--media", str(tmp_path / "no.mp4")], "no.mp4: no such file"),
     ):
         assert inspect.main(arguments) == 1

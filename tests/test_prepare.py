@@ -10,6 +10,7 @@ from data_prep import build, corpora
 from save_jax.data import records
 
 SETTINGS = {"corpus": "odd", "image_size": 32, "max_frames": 12, "frames": "jpeg"}
+DROPPED = [{"start": 0.0, "end": 1.0, "text": "la la", "reason": "music"}]
 
 
 def run(corpus, folder) -> dict:
@@ -37,6 +38,8 @@ def odd(tmp_path_factory) -> corpora.Corpus:
         dataclasses.replace(plain, id="subtitles", subtitles=str(folder / "broken.srt")),
         dataclasses.replace(plain, id="said", subtitles=said),
         dataclasses.replace(plain, id="known", subtitles=said, transcript="Known better.", speech={"source": "asr"}),
+        # A recogniser found nothing but music, and the video has no subtitles either.
+        dataclasses.replace(plain, id="music", subtitles=video, speech={"source": "asr", "dropped": DROPPED}),
         dataclasses.replace(plain, id="silent", captions=[], groups=[], empty_captions=1),
     ]
     return corpora.Corpus("odd", 32, 12, lambda root, **_: {"train": samples})
@@ -52,17 +55,18 @@ def test_broken_sound_teacher_and_subtitles_leave_a_note(odd, tmp_path, capsys):
     }
     assert "broken.wav" in result["notes"]["sound"][0] and "has 3 values" in result["notes"]["teacher"][0]
     assert "none\\udcff.npy" in result["notes"]["teacher"][1]  # an odd name is escaped, so that it can be stored
-    assert result["counts"]["train"]["with_notes"] == 3 and result["counts"]["train"]["clips"] == 6
+    assert result["counts"]["train"]["with_notes"] == 3 and result["counts"]["train"]["clips"] == 7
     assert result["transcripts"] == {"asr": 1, "subtitles (.srt file)": 1}
     source = records.ShardSource(records.split_shards(str(tmp_path / "out"), "train"))
     clips = {clip.id: clip for clip in (source[number] for number in range(len(source)))}
+    assert clips["music"].speech == {"source": "asr", "dropped": DROPPED}
     assert all(len(clip.frames) == 1 for clip in clips.values())
     assert clips["said"].transcript == "Hello there all." and clips["known"].transcript == "Known better."
     assert clips["said"].speech["segments"] == [{"start": 0.0, "end": 1.0, "text": "Hello there all."}]
     assert clips["sound"].notes == result["notes"]["sound"] and clips["sound"].fbank is None
     shown = build.summary(result, "OUT")
     assert "3 clips lost something and were kept:\n  sound: sound: " in shown and "1 clips failed" in shown
-    assert "prepared 7 clips in" in capsys.readouterr().out
+    assert "prepared 8 clips in" in capsys.readouterr().out
 
 
 def test_a_gallery_needs_no_captions(odd, tmp_path):
