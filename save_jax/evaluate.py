@@ -141,6 +141,11 @@ class Evaluator:
         last by every query where it has no frame, and is counted under "gallery".
         """
         notes = self.notes(split)
+        if not notes.captions:
+            raise ValueError(
+                f"split {split!r} of {self.config.data_dir} has no captions, so there is nothing to evaluate; "
+                "save_jax.runs.open_run(WORKDIR, DATA_DIR).search(SENTENCE) searches its videos"
+            )
         videos, gates = self.embed_videos(params, split)
         texts = self.embed_texts(params, notes.captions)
         scores = self.score(params, texts, videos)

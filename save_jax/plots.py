@@ -1,7 +1,8 @@
-"""The figures of a run: loss, recalls over time and by group, gates by kind of clip, queries with their top five."""
+"""The figures of a run: loss, recalls over time and by group, gates, scores, queries with their top five."""
 
 import os
 import textwrap
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -14,6 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 RECALLS = ("R@1", "R@5", "R@10")
+HEAT_MAP = 400  # points of a side
 
 
 def loss(rows: list[dict]) -> plt.Figure:
@@ -69,6 +71,62 @@ def gates(table: dict) -> plt.Figure:
     panels[0][0].set_ylabel("mean absolute gate")
     panels[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle("how far the gates open, by kind of clip (number of clips below)")
+    return figure
+
+
+def heat_map(scores: np.ndarray, owners: np.ndarray, groups: Sequence[str]) -> plt.Figure:
+    """Scores of queries × videos, both ordered by the queries' groups: right pairs lie on the diagonal.
+
+    Args:
+        scores: float [queries, videos]; a video without any frame is left white.
+        owners: int [queries], the right video of each; groups: of the queries.
+
+    Where there are more than `HEAT_MAP` of either, a point is the highest score of its neighbours: a mean would hide
+    the diagonal, which is one pair in many.
+    """
+    groups = np.asarray(groups)
+    rows = np.argsort(groups, kind="stable")
+    columns = list(dict.fromkeys(owners[rows].tolist()))
+    columns += sorted(set(range(scores.shape[1])) - set(columns))
+    grid = np.where(scores < -1e20, np.nan, scores)[rows][:, columns]
+    for axis in (0, 1):
+        if grid.shape[axis] > HEAT_MAP:
+            starts = np.linspace(0, grid.shape[axis], HEAT_MAP, endpoint=False).astype(int)
+            grid = np.fmax.reduceat(grid, starts, axis=axis)
+    figure, axes = plt.subplots(figsize=(6.5, 5.6))
+    low, high = np.nanpercentile(grid, [1, 99.8]) if np.isfinite(grid).any() else (0, 1)
+    extent = (0, scores.shape[1], len(rows), 0)
+    shown = axes.imshow(grid, "magma", aspect="auto", interpolation="nearest", vmin=low, vmax=high, extent=extent)
+    names, starts, counts = np.unique(groups[rows], return_index=True, return_counts=True)
+    axes.set_yticks(starts + counts / 2, names)
+    for start in starts[1:]:
+        axes.axhline(start, color="white", linewidth=0.7)
+    axes.set(xlabel="videos, in the order of their queries", title="score of every query with every video")
+    figure.colorbar(shown, extend="both", label="score")
+    return figure
+
+
+def gate_histograms(gates: dict[str, dict[str, np.ndarray]], kinds: dict[str, np.ndarray]) -> plt.Figure:
+    """How far clips of each kind open the attention gates: a column for each branch, a row for each kind.
+
+    Args:
+        gates: branch → "attention" → float [videos, layers]; a clip counts with the mean absolute gate of its layers.
+        kinds: name → bool [videos], the clips of a kind.
+    """
+    size = (3.6 * len(gates), 0.75 * len(kinds) + 0.9)
+    figure, panels = plt.subplots(len(kinds), len(gates), figsize=size, squeeze=False, sharex=True)
+    for column, (branch, values) in enumerate(gates.items()):
+        opened = np.abs(values["attention"]).mean(axis=1)
+        for row, (name, member) in enumerate(kinds.items()):
+            axes = panels[row][column]
+            axes.hist(opened[member], bins=np.linspace(0, 1, 26), color=f"C{column}")
+            axes.axvline(opened[member].mean(), color="black", linestyle=":")
+            axes.set(yticks=[], xlim=(0, 1))
+            axes.spines[["top", "left", "right"]].set_visible(False)
+            if column == 0:
+                axes.set_ylabel(f"{name}\n{member.sum()} clips", rotation=0, ha="right", va="center", fontsize=8)
+        panels[0][column].set_title(f"{branch} branch", fontsize=10)
+        panels[-1][column].set_xlabel("mean absolute attention gate (dotted: mean)", fontsize=8)
     return figure
 
 

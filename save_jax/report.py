@@ -1,4 +1,6 @@
-"""What a finished run tells: results.json, printed tables, and the figures.
+"""What a finished run tells: results.json, printed tables, the figures, and all of it as one page.
+
+`python -m save_jax.report runs/demo` evaluates the run again and writes runs/demo/report.html.
 
 results.json:
   test: {t2v, v2t: {R@1, R@5, R@10, R@50 in percent, MedR, MeanR, MRR, SumR, queries},
@@ -14,16 +16,22 @@ results.json:
   data: corpus, settings and checksums of the shards
 """
 
+import argparse
 import os
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from save_jax import plots, writers
+from save_jax import page, plots, runs, writers
+from save_jax.assess import assess
 from save_jax.data.pipeline import Data
 from save_jax.evaluate import Evaluation
 
 RESULTS = "results.json"
-METRICS = ("R@1", "R@5", "R@10", "R@50", "MedR", "MeanR", "MRR", "SumR")
+METRICS = page.METRICS
 PEAK = "peak on test"
 
 
@@ -115,6 +123,14 @@ def gate_lines(gates: dict) -> str:
     return "\n".join(lines)
 
 
+def name_of(data: Data, split: str, workdir: str) -> str:
+    """results.json is of the run's own shards and test split; others have a name of their own and replace nothing."""
+    path = os.path.join(workdir, RESULTS)
+    if os.path.exists(path) and writers.read_json(path)["data"]["shards"] != data.manifest["shards"]:
+        return f"results-{data.manifest['corpus']}-{split}.json"
+    return RESULTS if split == "test" else f"results-{split}.json"
+
+
 def write(results: dict, evaluation: Evaluation, data: Data, workdir: str, name: str = RESULTS) -> None:
     """Writes the results and the figures into a workdir, and prints the table."""
     writers.write_json(os.path.join(workdir, name), results)
@@ -130,5 +146,74 @@ def write(results: dict, evaluation: Evaluation, data: Data, workdir: str, name:
         print(f"\nmean absolute gates by kind of clip\n{gate_lines(test['gates'])}")
     if test["gallery"]["failed"]:
         print(f"\n{len(test['gallery']['failed'])} videos of the gallery failed to decode and rank last")
-    figures = plots.write_all(rows, results, evaluation, data, os.path.join(workdir, "figures"))
-    print(f"\n{os.path.join(workdir, name)} and {len(figures)} figures in {os.path.join(workdir, 'figures')}")
+    folder = os.path.join(workdir, name.removesuffix(".json").replace("results", "figures", 1))
+    figures = plots.write_all(rows, results, evaluation, data, folder)
+    print(f"\n{os.path.join(workdir, name)} and {len(figures)} figures in {folder}")
+
+
+def _agreement(mine: dict, stored: dict | None, name: str) -> str:
+    """How a new evaluation compares with the results that the run left, in words."""
+    if stored is None:
+        return f"the run has left no {name} of this step to compare with"
+    then, now = stored["test"]["t2v"], mine["t2v"]
+    changed = [f"{m} {then[m]:.4g} there, {now[m]:.4g} here" for m in METRICS if m in then and then[m] != now[m]]
+    return f"{name} says otherwise: {'; '.join(changed)}" if changed else f"the same as in {name}, to the last digit"
+
+
+def write_page(workdir: str, data_dir: str | None = None, split: str | None = None, queries: int = 40) -> Path:
+    """Evaluates the checkpoint that validation picked once more and writes report.html (report-SPLIT.html) into a run.
+
+    Args:
+        workdir: of a run; results.json, where it is there, gives the other checkpoints to compare with.
+        data_dir, split: as runs.open_run.
+        queries: how many to show.
+    Raises:
+        ValueError or ShardError that says what is missing and what to give.
+    """
+    run = runs.open_run(workdir, data_dir, split)
+    split = run.config.data.test_split
+    name = name_of(run.data, split, workdir)
+    path = Path(workdir) / name
+    stored = writers.read_json(path) if path.exists() else None
+    if stored and (stored["picked_step"] != run.step or stored["split"] != split):
+        stored = None  # the run went on since
+    evaluation = assess(run.evaluator, run.params, split, bank_split=run.bank_split)
+    picked = {name: evaluation.results[name] for name in ("t2v", "v2t")} | {"step": run.step}
+    made = results(
+        run.config,
+        evaluation,
+        data=run.data,
+        checkpoints=(stored or {}).get("checkpoints", {}) | {"picked on validation": picked},
+        params_sha256=(stored or {}).get("params_sha256", ""),
+    )
+    rows = writers.read_rows(os.path.join(workdir, "metrics.jsonl"))
+    agreement = _agreement(evaluation.results, stored, name)
+    out = Path(workdir) / name.replace("results", "report", 1).replace(".json", ".html")
+    out.write_text(page.render(run, evaluation, made, rows, queries, agreement), encoding="utf-8")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m save_jax.report", description="A finished run as one HTML page.")
+    parser.add_argument("workdir", help="folder of a run")
+    parser.add_argument("--data_dir", help="folder of its shards, if they moved")
+    parser.add_argument("--split", help="split to evaluate instead of the run's test split")
+    parser.add_argument("--queries", type=int, default=40, help="queries to show, evenly over groups (%(default)s)")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    arguments = parser.parse_args(argv)
+    if arguments.queries < 1:
+        parser.error(f"--queries is {arguments.queries}; show at least one")
+    from save_jax import cli  # not above: importing it defines flags, and training imports this file
+
+    cli.set_up_process()
+    try:
+        out = write_page(arguments.workdir, arguments.data_dir, arguments.split, arguments.queries)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, one file that needs no network")
+    if arguments.open:
+        webbrowser.open(out.resolve().as_uri())
+
+
+if __name__ == "__main__":
+    main()

@@ -64,7 +64,7 @@ def score(
     texts, scale = unit(texts), jnp.exp(logit_scale)
     whole = scale * jnp.einsum("qd,vd->qv", texts, videos.mean, precision=EXACT)
     if grains == "global":
-        return whole
+        return jnp.where(videos.mask.any(axis=1), whole, ABSENT)
     by_frame = temperature * scale * jnp.einsum("qd,vtd->qvt", texts, videos.frames, precision=EXACT)
     by_frame = jnp.where(videos.mask[None], by_frame, ABSENT)
     return 0.5 * (whole + jax.nn.logsumexp(by_frame, axis=-1) / temperature)

@@ -10,16 +10,17 @@ REPOSITORY = Path(__file__).parent.parent
 FLOORS = [
     {"data.records", "data.tokenizer", "models.layers", "similarity", "sharding", "cli", "metrics", "writers", "optim",
      "checkpoint", "weight_files", "convert_rules", "comparison", "protocols"},
-    {"data.transforms", "models.clip", "models.ast", "models.fusion", "losses", "parity_metrics", "ranking"},
+    {"data.transforms", "models.clip", "models.ast", "models.fusion", "losses", "parity_metrics", "ranking", "timing"},
     {"models.retrieval"},
     {"config"},
     {"convert_sizes"},
     {"convert"},
     {"data.pipeline", "state", "fixtures"},
-    {"evaluate"},
-    {"audit", "breakdown"},
-    {"assess"},
-    {"plots"},
+    {"evaluate", "efficiency"},
+    {"audit", "breakdown", "runs", "bench"},
+    {"assess", "explain"},
+    {"plots", "cards"},
+    {"page"},
     {"report"},
     {"train"},
     {"main", "sweep", "reruns"},
@@ -70,7 +71,7 @@ def test_loader_files_import_no_jax(name):
 
 
 def test_preparation_enters_the_core_by_its_contract_alone():
-    for path in (REPOSITORY / "data_prep").glob("*.py"):
+    for path in (REPOSITORY / "data_prep").rglob("*.py"):
         ours = {m for m in imports(path) if m and m.startswith("save_jax.")}
         allowed = {"save_jax.data", "save_jax.data.records", "save_jax.data.tokenizer"}
         surplus = {m for m in ours if m not in allowed and m.rsplit(".", 1)[0] not in allowed}

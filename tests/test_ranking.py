@@ -10,12 +10,12 @@ from save_jax import ranking, sharding, similarity
 SCALE = jnp.log(jnp.float32(60.0))
 
 
-def made(queries: int, videos: int) -> tuple[np.ndarray, similarity.VideoIndex]:
+def made(queries: int, videos: int, shared: float = 0.0) -> tuple[np.ndarray, similarity.VideoIndex]:
     rng = np.random.default_rng(0)
     mask = rng.random((videos, 5)) < 0.7
     mask[3] = False  # a video without any frame
-    tokens = rng.normal(size=(videos, 5, 16)).astype(np.float32)
-    return rng.normal(size=(queries, 16)).astype(np.float32), jax.device_get(
+    tokens = rng.normal(size=(videos, 5, 16)).astype(np.float32) + np.float32(shared)
+    return rng.normal(size=(queries, 16)).astype(np.float32) - np.float32(shared), jax.device_get(
         similarity.index(jnp.asarray(tokens), jnp.asarray(mask))
     )
 
@@ -31,12 +31,15 @@ def test_tiles_and_devices_change_nothing(monkeypatch, devices, tile):
     assert (found.argmin(axis=1) == 3).all()
 
 
+@pytest.mark.parametrize("grains", ["both", "global"])
 @pytest.mark.parametrize("tile", [5, 8, 40])
-def test_top_k_is_the_head_of_the_sorted_matrix(tile):
-    texts, videos = made(7, 37)
-    scores = np.asarray(similarity.score(jnp.asarray(texts), videos, SCALE))
-    found, numbers = ranking.top_k(texts, ranking.pad(videos, tile), SCALE, k=4, tile=tile)
+def test_top_k_is_the_head_of_the_sorted_matrix(tile, grains):
+    """Also where scores are negative: neither what pads the last tile nor a video without frames comes in between."""
+    texts, videos = made(7, 37, shared=3.0)
+    scores = np.asarray(similarity.score(jnp.asarray(texts), videos, SCALE, grains=grains))
+    found, numbers = ranking.top_k(texts, ranking.pad(videos, tile), SCALE, k=4, tile=tile, grains=grains)
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :4]
+    assert (scores < 0).all() and not (numbers == 3).any()
     np.testing.assert_array_equal(numbers, expected)
     np.testing.assert_allclose(found, np.take_along_axis(scores, expected, axis=1), rtol=1e-5)
 

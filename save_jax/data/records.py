@@ -269,6 +269,12 @@ def verify_shard(path: str, index: Mapping | None = None) -> None:
     )
 
 
+def splits(directory: str) -> list[str]:
+    """Names of the splits of which a folder holds shards."""
+    found = glob.glob(os.path.join(glob.escape(directory), f"clips-*.tfrecord-*-of-*{INDEX_SUFFIX}"))
+    return sorted({os.path.basename(path).removeprefix("clips-").split(".")[0] for path in found})
+
+
 def split_shards(directory: str, split: str) -> list[str]:
     """Paths of the shards of a split, complete and in order. Raises ShardError if any is missing."""
     found = sorted(glob.glob(os.path.join(glob.escape(directory), f"clips-{split}.tfrecord-*-of-*{INDEX_SUFFIX}")))

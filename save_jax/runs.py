@@ -1,0 +1,148 @@
+"""A finished run, opened from its folder alone: config.json and checkpoint → what evaluates and embeds.
+
+For notebooks, the report page and search, which know a folder and not the command that made it.
+"""
+
+import dataclasses
+import functools
+import os
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from save_jax import config as config_lib
+from save_jax import sharding, similarity, state, writers
+from save_jax.checkpoint import FOLDER, Checkpoints
+from save_jax.data import pipeline, records
+from save_jax.evaluate import Evaluator
+from save_jax.models.retrieval import Retrieval
+
+
+class Found(NamedTuple):
+    """One video of an answer."""
+
+    id: str
+    score: float
+
+
+@dataclasses.dataclass
+class Run:
+    """A model with its data: `run.evaluator.run(run.params, split)` evaluates, `run.search(sentence)` searches."""
+
+    workdir: str
+    config: ConfigDict  # resolved and locked
+    data: pipeline.Data  # the splits data.test_split and, if there are shards of it, data.val_split
+    evaluator: Evaluator
+    params: dict  # float32, on the evaluator's mesh
+    step: int  # of the checkpoint they are from
+
+    @property
+    def bank_split(self) -> str | None:
+        """The split whose captions querybank normalisation may use."""
+        val_split = self.config.data.val_split
+        return val_split if val_split in self.data.sources else None
+
+    @functools.cached_property
+    def index(self) -> similarity.VideoIndex:
+        """The videos of the test split, embedded once, NumPy."""
+        return self.evaluator.embed_videos(self.params, self.config.data.test_split)[0]
+
+    def search(self, sentence: str, best: int = 5) -> list[Found]:
+        """The videos of the test split that a sentence ranks first, best first; of equal scores the earlier clip."""
+        texts = self.evaluator.embed_texts(self.params, [sentence])
+        scores = self.evaluator.score(self.params, texts, self.index)[0]
+        ids = self.data.sources[self.config.data.test_split].ids
+        return [Found(ids[number], float(scores[number])) for number in np.argsort(-scores, kind="stable")[:best]]
+
+
+def read_config(workdir: str, data_dir: str | None = None, split: str | None = None) -> ConfigDict:
+    """The resolved config of a run.
+
+    Settings that are newer than the run have their defaults.
+
+    Args:
+        workdir: of `save_jax.main`; holds config.json.
+        data_dir: where the shards are now, if they moved; a relative one counts from the current folder.
+        split: evaluated instead of the run's test split.
+    Raises:
+        ValueError for a folder without config.json, settings unknown here, or shards that are not there.
+    """
+    path = os.path.join(workdir, "config.json")
+    if not os.path.exists(path):
+        raise ValueError(
+            f"{workdir} is not the folder of a run: it has no config.json; give a --workdir of save_jax.main"
+        )
+    stored, config = writers.read_json(path), config_lib.base()
+    if unknown := sorted(_names(stored) - _names(config.to_dict())):
+        raise ValueError(
+            f"{path} has settings unknown here: {', '.join(unknown)}; use the version of save_jax that made this run"
+        )
+    config.update(stored)
+    config.data_dir = data_dir or config.data_dir
+    config.data.test_split = split or config.data.test_split
+    if not os.path.isdir(config.data_dir):
+        raise ValueError(
+            f"{workdir} reads shards in {config.data_dir}, which is not there; pass data_dir=FOLDER of shards"
+        )
+    return config_lib.resolve(config)
+
+
+def _names(settings: dict, prefix: str = "") -> set[str]:
+    found = set()
+    for key, value in settings.items():
+        found |= _names(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+    return found
+
+
+def restore(config: ConfigDict, workdir: str, mesh: Mesh, which: str = "best") -> tuple[int, dict]:
+    """(step, parameters) of a run's checkpoint, replicated over the mesh.
+
+    Args:
+        which: "best", the one with the best validation (the last where nothing was validated), or "last".
+    Raises:
+        ValueError where there is no complete checkpoint.
+    """
+    if which not in ("best", "last"):
+        raise ValueError(f"which is {which!r}; choose best or last")
+    if not os.path.isdir(os.path.join(workdir, FOLDER)):
+        raise ValueError(f"no checkpoint in {workdir}; train first, or give the --workdir of a run")
+    model = Retrieval(config_lib.model_sizes(config))
+    shapes = jax.eval_shape(lambda: state.init_params(model, config, jax.random.key(0)))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.replicated(mesh)), shapes)
+    checkpoints = Checkpoints(workdir)
+    try:
+        step = checkpoints.best() if which == "best" else checkpoints.latest()
+        if step is None:
+            raise ValueError(f"no checkpoint in {workdir} is complete; train first")
+        return step, checkpoints.restore_params(step, like)
+    finally:
+        checkpoints.close()
+
+
+def open_with(config: ConfigDict, workdir: str, which: str = "best") -> Run:
+    """`open_run` for a resolved config that is already at hand."""
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size(config.batch_size, mesh)
+    step, params = restore(config, workdir, mesh, which)
+    splits = {config.data.test_split, *records.splits(config.data_dir)} & {
+        config.data.test_split,
+        config.data.val_split,
+    }
+    data = pipeline.Data(config, tuple(sorted(splits)))
+    evaluator = Evaluator(Retrieval(config_lib.model_sizes(config)), data, config, mesh)
+    return Run(workdir, config, data, evaluator, params, step)
+
+
+def open_run(workdir: str, data_dir: str | None = None, split: str | None = None, which: str = "best") -> Run:
+    """Opens a run from its folder: config, shards of its validation and test split, evaluator, parameters.
+
+    Args:
+        data_dir, split: as `read_config`.
+        which: as `restore`.
+    Raises:
+        ValueError or ShardError that says what is missing and what to give.
+    """
+    return open_with(read_config(workdir, data_dir, split), workdir, which)

@@ -1,0 +1,115 @@
+"""A run is opened from its folder alone: the checkpoint and data it had, and clear words where something is missing."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+from conftest import make_clip, write_corpus
+from run_made import replace_test_split
+
+from save_jax import main, runs, train, writers
+from save_jax.checkpoint import FOLDER
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs") / "run"
+
+
+@pytest.fixture
+def trained(config, workdir):
+    """A run of six steps, trained once; (its folder, its results)."""
+    if not workdir.exists():
+        train.train(config, str(workdir))
+    return str(workdir), json.loads((workdir / "results.json").read_text())
+
+
+def test_an_opened_run_repeats_its_results(trained):
+    workdir, results = trained
+    run = runs.open_run(workdir)
+    assert run.step == results["picked_step"]
+    found = run.evaluator.run(run.params, run.config.data.test_split).results
+    assert found["t2v"] == results["test"]["t2v"]
+    assert json.loads(json.dumps(run.config.to_dict())) == results["config"]
+
+
+def test_last_is_the_last_step(trained, config):
+    workdir, results = trained
+    run = runs.open_run(workdir, which="last")
+    assert run.step == results["checkpoints"]["last"]["step"] == config.steps
+
+
+def test_the_config_read_is_the_one_that_evaluates(trained):
+    workdir, results = trained
+    again = main.evaluate(runs.read_config(workdir), workdir)
+    assert again["test"]["t2v"] == results["test"]["t2v"]
+
+
+def test_shards_that_moved_and_another_split(trained, shards, tmp_path):
+    workdir, _ = trained
+    moved = tmp_path / "moved"
+    moved.symlink_to(shards)
+    run = runs.open_run(workdir, data_dir=str(moved), split="val")
+    assert run.config.data_dir == str(moved)
+    assert set(run.data.sources) == {"val"}
+
+
+def test_a_sentence_finds_what_the_matrix_says(trained):
+    workdir, _ = trained
+    run = runs.open_run(workdir)
+    evaluation = run.evaluator.run(run.params, "test")
+    number = 5
+    found = run.search(evaluation.notes.captions[number], best=4)
+    order = np.argsort(-evaluation.scores[number], kind="stable")[:4]
+    assert [one.id for one in found] == [evaluation.notes.ids[i] for i in order]
+    np.testing.assert_allclose([one.score for one in found], evaluation.scores[number][order], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"data_dir": "nowhere"}, "reads shards in nowhere, which is not there; pass data_dir"),
+        ({"which": "first"}, "which is 'first'; choose best or last"),
+        ({"split": "dev"}, "no shards of split 'dev'"),
+    ],
+)
+def test_what_cannot_work_is_said(trained, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        runs.open_run(trained[0], **arguments)
+
+
+def test_folders_that_are_no_run(trained, tmp_path):
+    with pytest.raises(ValueError, match=r"is not the folder of a run: it has no config\.json"):
+        runs.open_run(str(tmp_path))
+    stored = writers.read_json(trained[0] + "/config.json")
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"speed": 3}))
+    with pytest.raises(ValueError, match="settings unknown here: speed; use the version"):
+        runs.open_run(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="no checkpoint in"):
+        runs.open_run(str(tmp_path))
+    assert not (tmp_path / FOLDER).exists()  # looking makes nothing
+
+
+def test_results_on_other_data_replace_nothing(trained, tmp_path):
+    """A folder with a test split alone: evaluated beside the run's own results, under its corpus's name."""
+    workdir, results = trained
+    other = write_corpus(tmp_path / "other", {"test": 6})
+    found = main.evaluate(runs.read_config(workdir, data_dir=str(other)), workdir)
+    assert found["test"]["t2v"]["queries"] == 6 and "querybank" not in found["test"]["post_processed"]
+    assert writers.read_json(os.path.join(workdir, "results.json")) == results
+    assert writers.read_json(os.path.join(workdir, "results-made-test.json"))["test"]["t2v"]["queries"] == 6
+    assert os.path.exists(os.path.join(workdir, "figures-made-test", "examples.png"))
+
+
+def test_a_gallery_without_captions_is_searched_not_evaluated(trained, tmp_path):
+    workdir, _ = trained
+    gallery = write_corpus(tmp_path / "gallery", {"test": 6})
+    silent = [dataclasses.replace(make_clip(number, "test"), captions=[], groups=[]) for number in range(5)]
+    replace_test_split(gallery, silent)
+    run = runs.open_run(workdir, data_dir=str(gallery))
+    assert len(run.search("a red car", best=9)) == 5
+    with pytest.raises(ValueError, match="has no captions, so there is nothing to evaluate"):
+        run.evaluator.run(run.params, "test")
