@@ -20,7 +20,8 @@ from save_jax.data.records import FBANK_SHAPE
 SAMPLE_RATE = 16000
 _WINDOW_MS = 25
 _WINDOW = SAMPLE_RATE * _WINDOW_MS // 1000
-_MEAN, _STD = -5.118, 3.2527153  # AST's AudioSet statistics; the reference divides by twice the deviation
+MEAN, STD = -5.118, 3.2527153  # AST's AudioSet statistics; the reference divides by twice the deviation
+_LOUDEST = 1e4  # full scale is 1; a float track may hold anything, and one NaN or 1e30 spoils the whole spectrogram
 _IN_MEMORY = 2**26  # bytes of samples, 17 minutes; a longer track goes through a temporary file
 
 
@@ -47,8 +48,8 @@ def blocks(path: str, seconds: float) -> Iterator[np.ndarray]:
 def waveform(path: str) -> np.ndarray | None:
     """float32 [samples], mono, 16 kHz, in [-1, 1]; None without a sound track or with an empty one.
 
-    Holds the whole track: 230 MB an hour. Raises MediaError where the file cannot be opened or holds a sound track of
-    which nothing decodes.
+    Holds the whole track: 230 MB an hour. Raises MediaError where the file cannot be opened, holds a sound track of
+    which nothing decodes, or holds samples that are no numbers or absurdly loud.
     """
     pieces = list(_pieces(path))
     return np.concatenate(pieces) if pieces else None
@@ -86,17 +87,21 @@ def _pieces(path: str) -> Iterator[np.ndarray]:
                     resampler, made_for = av.AudioResampler("fltp", layout, SAMPLE_RATE, SAMPLE_RATE), source
                 for part in parts + resampler.resample(frame):
                     empty = False
-                    yield _mono(part)
+                    yield _mono(part, path)
         for part in resampler.resample(None) if resampler else ():
             empty = False
-            yield _mono(part)
+            yield _mono(part, path)
     if empty and reason:
         raise MediaError(f"{path}: none of the sound track's {packets} packets can be decoded ({reason})")
 
 
-def _mono(frame: av.AudioFrame) -> np.ndarray:
-    """Planar float32 [channels, samples] → [samples]."""
-    return frame.to_ndarray().mean(axis=0)
+def _mono(frame: av.AudioFrame, path: str) -> np.ndarray:
+    """Planar float32 [channels, samples] → [samples]. Raises MediaError where they cannot be sound."""
+    planes = frame.to_ndarray()
+    loudest = np.abs(planes).max(initial=0)
+    if not loudest <= _LOUDEST:  # NaN compares as False
+        raise MediaError(f"{path}: its sound holds a sample of {loudest:.3g}, where 1 is full scale: damaged")
+    return planes.mean(axis=0)
 
 
 # ---------------------------------------------------------------- log-mel
@@ -166,4 +171,4 @@ def log_mel(samples: np.ndarray, mean: np.float32 | None = None) -> np.ndarray:
     mel = np.zeros(FBANK_SHAPE, np.float32)
     for row in range(min(rows, kaldi.num_frames_ready)):
         mel[row] = kaldi.get_frame(row)
-    return (mel - _MEAN) / (2 * _STD)
+    return (mel - MEAN) / (2 * STD)

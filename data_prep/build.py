@@ -14,7 +14,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import filelock
 from tqdm import tqdm
 
-from data_prep import corpora, manifest, prepare, runners
+from data_prep import commands, corpora, manifest, prepare, runners
 from data_prep.corpora import CORPORA, Corpus, Sample
 from data_prep.teachers import vectors
 from save_jax.data import records, tokenizer
@@ -269,6 +268,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip failed")
     runners.add_arguments(parser)
     args = parser.parse_args(argv)
+    stopped = "stopped; finished shards are kept, the same command goes on"
+    return commands.run("data_prep.build", lambda: _main(args), stopped)
+
+
+def _main(args: argparse.Namespace) -> int:
     corpus = CORPORA[args.corpus]
     settings = {
         "corpus": corpus.name,
@@ -277,17 +281,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "frames": args.frames,
     }
     chosen = {name: getattr(args, name) for name in ("transcripts", "teacher", "partial", "retry_failed", "update")}
-    try:
-        runner = runners.from_arguments(args)
-        # Workers of a cluster have other current folders.
-        root, out = os.path.abspath(args.root), os.path.abspath(args.out)
-        result = build(corpus, root, out, settings, args.clips_per_shard, runner, **chosen)
-    except (ValueError, OSError) as error:
-        print(f"data_prep.build: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("data_prep.build: stopped; finished shards are kept, the same command goes on", file=sys.stderr)
-        return 130
+    # Workers of a cluster have other current folders.
+    root, out = os.path.abspath(args.root), os.path.abspath(args.out)
+    result = build(corpus, root, out, settings, args.clips_per_shard, runners.from_arguments(args), **chosen)
     print(summary(result, args.out))
     empty = [split for split, ids in result["written"].items() if not set(ids) - result["failed"].keys()]
     if empty:
@@ -296,5 +292,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill -TERM ends it as Ctrl-C does
     sys.exit(main())

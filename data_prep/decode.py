@@ -10,11 +10,14 @@ the last wanted frame.
 """
 
 import array
+import bisect
+import collections
 import contextlib
 import dataclasses
 import itertools
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import av
 import numpy as np
@@ -41,7 +44,9 @@ class MediaError(ValueError):
 
 @contextlib.contextmanager
 def open_media(path: str) -> Iterator[av.container.InputContainer]:
-    """An open container; MediaError where the file is missing, is not a media file, or cannot be read on."""
+    """An open container; MediaError where the file is missing, empty, no media file, or cannot be read on."""
+    if os.path.isfile(path) and not os.path.getsize(path):
+        raise MediaError(f"{path}: an empty file (0 bytes)")
     try:
         container = av.open(path, metadata_errors="replace")
     except FileNotFoundError as error:
@@ -55,7 +60,7 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
             raise MediaError(f"{path}: reading stops ({error.strerror})") from error
 
 
-def _picture(container: av.container.InputContainer, path: str) -> av.VideoStream:
+def picture_stream(container: av.container.InputContainer, path: str) -> av.VideoStream:
     """The first video stream that is not a cover image."""
     stream = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
     if stream is None:
@@ -78,6 +83,7 @@ class Video:
     fps: float | None  # what OpenCV reports as CAP_PROP_FPS
     times: np.ndarray  # float64 [frames] seconds, ascending
     _stamps: np.ndarray | None  # int64 [frames], times in the stream's unit; None where they do not identify a frame
+    _unit: float  # seconds of a time stamp of 1
     _packets: np.ndarray  # int64 [frames], number of each frame's packet in the stream
     _keys: np.ndarray  # int64, ranks of the frames at which decoding may begin, ascending
     _held: list[av.Packet] | None  # all packets of the stream, unless they are too large
@@ -92,18 +98,25 @@ class Video:
             yield rank, frame
             delivered += 1
         if delivered < len(ranks) or not len(ranks):
-            yield from self._in_order(ranks[delivered:])
+            yield from self._in_order(ranks[delivered:], given=ranks[delivered - 1] if delivered else -1)
 
     def _hurried(self, ranks: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """The frames up to the first surprise (a packet fails, a frame does not come), decoding little else."""
+        """The frames up to the first surprise (an error in the stream, a frame does not come), decoding little else.
+
+        What decoders make up in place of damaged parts depends on what they saw before: that is left to `_in_order`.
+        """
         if self._stamps is None or not len(ranks):
             return
-        stamps, wanted = self._stamps[ranks].tolist(), self._packets[ranks].tolist()
-        starts = np.minimum.accumulate([self._start(rank) for rank in ranks][::-1])[::-1].tolist()
+        stamps, wanted = [*self._stamps[ranks].tolist(), np.inf], self._packets[ranks].tolist()
+        starts = [*np.minimum.accumulate([self._start(rank) for rank in ranks][::-1])[::-1].tolist(), np.inf]
+        # A frame is delivered when frames shown later that it may refer to have come as well, and none is corrupt.
+        latest = np.full(self._packets.max() + 1, self._stamps[0])
+        latest[self._packets] = self._stamps
+        referred = np.maximum.accumulate(latest)[wanted].tolist()
         if self.codec.field_order != _PROGRESSIVE:  # a second field may have the packet after the first one's
             wanted += [number + 1 for number in wanted]
-        whole, done, begin, last = set(wanted), 0, starts[0], -np.inf
-        with self._again() as (codec, packets):
+        whole, found, given, begin, last, held = set(wanted), 0, 0, starts[0], -np.inf, collections.deque()
+        with self._again({"err_detect": "explode"}) as (codec, packets):
             skips = codec.name in _SKIPS
             for number, packet in enumerate(packets):
                 if begin > number and packet is not None:
@@ -112,26 +125,33 @@ class Video:
                     codec.skip_frame = "DEFAULT" if number in whole else "NONREF"
                 try:
                     decoded = codec.decode(packet)
+                    if decoded and decoded[-1].pts is not None:
+                        begin = starts[bisect.bisect_right(stamps, decoded[-1].pts)]
+                    if jumps := packet is not None and begin > number + 1:  # nothing wanted is still inside the decoder
+                        decoded += codec.decode(None)
                 except av.error.FFmpegError:
                     return
                 for frame in decoded:
-                    if frame.pts is None or not last < frame.pts <= stamps[done]:
+                    if frame.is_corrupt or frame.pts is None or not last < frame.pts <= stamps[found]:
                         return
                     last = frame.pts
-                    if frame.pts == stamps[done]:
-                        yield ranks[done], frame
-                        done += 1
-                        if done == len(ranks):
-                            return
-                if starts[done] > number + 1:  # then nothing wanted is still inside the decoder
-                    begin = starts[done]
+                    if frame.pts == stamps[found]:
+                        held.append(frame)
+                        found += 1
+                while held and (jumps or packet is None or referred[given] <= last):
+                    yield ranks[given], held.popleft()
+                    given += 1
+                if given == len(ranks):
+                    return
+                if jumps:
                     codec.flush_buffers()
 
-    def _in_order(self, ranks: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """The same from decoding everything: what a damaged file or an unusual stream needs."""
-        left, given, frame = list(ranks), -1, None
-        count, errors, reason, number, last = 0, 0, "", 0, -np.inf
-        with self._again() as (codec, packets):
+    def _in_order(self, ranks: Sequence[int], given: int = -1) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The same from decoding everything: what a damaged file or an unusual stream needs. `given`: the last rank
+        that was delivered already."""
+        left, frame = list(ranks), None
+        count, errors, reason, number, last = 0, 0, "", 0, 0.0
+        with self._again({}) as (codec, packets):
             for packet in packets:
                 count += 1
                 try:
@@ -148,7 +168,8 @@ class Video:
                         yield rank, frame
                         left = [later for later in left if later > rank]
                     number += 1
-                    last = max(last, frame.time or 0.0)
+                    if frame.pts is not None:  # not `frame.time`: frames that come at the end lack the unit
+                        last = max(last, frame.pts * self._unit)
         if not number:
             raise MediaError(f"{self.path}: no frame can be decoded ({reason or 'the video stream is empty'})")
         lost, length = (self.times[-1] - last, np.ptp(self.times)) if len(self.times) else (0.0, 0.0)
@@ -167,16 +188,15 @@ class Video:
         return int(before[before <= packet].max(initial=0))  # … and decoded no later
 
     @contextlib.contextmanager
-    def _again(self) -> Iterator[tuple[av.VideoCodecContext, Iterator[av.Packet | None]]]:
-        """A decoder at its beginning, and the stream's packets with the None that ends them."""
-        if self._held is not None:
-            if self.codec.is_open:
-                self.codec.flush_buffers()
-            self.codec.skip_frame = "DEFAULT"
+    def _again(self, options: Mapping[str, str]) -> Iterator[tuple[av.VideoCodecContext, Iterator[av.Packet | None]]]:
+        """A decoder with these options at its beginning, and the stream's packets with the None that ends them."""
+        if self._held is not None and not self.codec.is_open:
+            self.codec.options = dict(options)
             yield self.codec, itertools.chain(self._held, [None])
             return
-        with open_media(self.path) as container:
-            stream = _picture(container, self.path)
+        with open_media(self.path) as container:  # a decoder keeps its options, and some of its state when flushed
+            stream = picture_stream(container, self.path)
+            stream.codec_context.options = dict(options)
             packets = (packet for packet in container.demux(stream) if packet.size)
             yield stream.codec_context, itertools.chain(packets, [None])
 
@@ -188,15 +208,15 @@ def open_video(path: str) -> Iterator[Video]:
     Raises MediaError where there is no video stream, or the file is cut short.
     """
     with open_media(path) as container:
-        stream = _picture(container, path)
+        stream = picture_stream(container, path)
         codec, extra = stream.codec_context, stream.codec_context.extradata
         kind = {"libdav1d": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}.get(codec.name, codec.name)
-        prefix = (extra[4] & 3) + 1 if extra and extra[0] == 1 else 0  # avcC; else H.264 comes as a byte stream
+        # avcC; else H.264 comes as a byte stream
+        prefix = (extra[4] & 3) + 1 if kind == "h264" and extra and len(extra) > 4 and extra[0] == 1 else 0
         picture, held, room = stream.index, [], _HELD
         stamps, flags = array.array("q"), array.array("b")
-        timed = (
-            container.format.name != "avi"
-        )  # it has no presentation times; what FFmpeg makes up is in decoding order
+        # AVI has no presentation times; what FFmpeg makes up is in decoding order.
+        timed = container.format.name != "avi"
         ends = [0] * len(container.streams)  # in each stream's own unit
         try:
             for packet in container.demux():
@@ -219,10 +239,10 @@ def open_video(path: str) -> Iterator[Video]:
         except (av.error.FFmpegError, OSError) as error:
             end = _seconds(container, ends)
             raise MediaError(f"{path}: reading stops at {end:.1f} s ({error.strerror})") from error
-        # Matroska's duration runs from 0, that of others from the first time stamp.
-        begins = 0 if "matroska" in container.format.name else container.start_time or 0
-        said, end = (begins + (container.duration or 0)) / av.time_base, _seconds(container, ends)
-        if said - end > max(_LOSS_SECONDS, _LOSS_SHARE * said):
+        # Matroska's duration runs from 0, that of others from the first time stamp, which may be hours later.
+        begins, said = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
+        said, end = said if "matroska" in container.format.name else begins + said, _seconds(container, ends)
+        if said - end > max(_LOSS_SECONDS, _LOSS_SHARE * (said - begins)):
             raise MediaError(f"{path}: cut short: it should last {said:.1f} s, its data ends at {end:.1f} s")
         stamps, flags = np.frombuffer(stamps, np.int64), np.frombuffer(flags, np.int8)
         shown = np.flatnonzero(flags & _SHOWN)
@@ -234,6 +254,7 @@ def open_video(path: str) -> Iterator[Video]:
             fps=float(stream.guessed_rate) if stream.guessed_rate else None,
             times=stamps * float(stream.time_base),
             _stamps=stamps if timed and (np.diff(stamps) > 0).all() else None,
+            _unit=float(stream.time_base),
             _packets=packets,
             _keys=np.flatnonzero(flags[packets] & _KEY),
             _held=held if room > 0 else None,

@@ -22,10 +22,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from transformers.audio_utils import mel_filter_bank
 
-from data_prep import audio
+from data_prep import audio, commands
 from save_jax.data import records
 
-_MEAN, _STD = -5.118, 3.2527153  # as data_prep.audio normalises
 _COLUMNS = "{:>6} {:>7} {:>5} {:>7} {:>8}  {}"
 
 
@@ -164,7 +163,7 @@ def approximate(fbank: np.ndarray, seconds: float, rounds: int = 32) -> np.ndarr
     What a log-mel does not keep is made up: phases, pitch within a mel bin, and what goes on between two of its steps.
     """
     rate, hop, window, transform = audio.SAMPLE_RATE, 160, 400, 512
-    log_mel = fbank.astype(np.float32) * (2 * _STD) + _MEAN
+    log_mel = fbank.astype(np.float32) * (2 * audio.STD) + audio.MEAN
     heard = (np.abs(log_mel) > 0.01).any(axis=1)  # rows beyond the sound's end are 0
     log_mel = log_mel[: 1 + np.flatnonzero(heard).max(initial=0)]
     steps = max(4, round(seconds * rate / hop))
@@ -194,6 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", help="folder for its pictures, sound and texts")
     parser.add_argument("--media", help="the file it was made from, for its sound: shards hold no waveform")
     args = parser.parse_args(argv)
+    return commands.run("data_prep.inspect", lambda: _main(args))
+
+
+def _main(args: argparse.Namespace) -> int:
     try:
         shards = find_shards(args.shards)
         if args.id is None:
@@ -206,9 +209,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("\n".join(write(clip, settings, args.out, args.media)))
     except BrokenPipeError:  # `| head` has seen enough
         sys.stdout = None
-    except (ValueError, OSError) as error:
-        print(f"data_prep.inspect: {error}", file=sys.stderr)
-        return 1
     return 0
 
 

@@ -251,7 +251,7 @@ class Ray(_Pool):
         try:
             import ray  # an extra, and slow to import
         except ImportError as error:
-            raise ValueError("--runner ray needs Ray: pip install 'save_jax[ray]'") from error
+            raise ValueError("--runner ray needs Ray: pip install -c constraints.txt -e '.[prep,ray]'") from error
         if not ray.is_initialized():
             address = self._address or os.environ.get("RAY_ADDRESS") or "local"
             local = {"include_dashboard": False} if address == "local" else {}

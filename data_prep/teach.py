@@ -4,22 +4,24 @@
     python -m data_prep.build --corpus msrvtt-9k --root DIR --out DIR/shards --teacher PE-AV
 
 Writes DIR/FeatureData/NAME/{VideoFeature,AudioFeature}/ID.npy and teacher.json, which says what made them. Running the
-command again does only what is missing. Clips that cannot be used are listed in failed.json and do not stop the work.
+command again does only what is missing. Clips that cannot be used are listed in failed.json and do not stop the work;
+where the sound alone cannot be used, the clip has the vector of its pictures. The next run tries all of them again.
 """
 
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import runners
+from data_prep import commands, runners
 from data_prep.corpora import CORPORA, Corpus, Sample
 from data_prep.manifest import write_json
 from data_prep.teachers import TEACHERS, Teacher, sampling
@@ -30,8 +32,12 @@ _SHOWN = 10  # failures in the printed summary
 
 
 def vector_path(folder: str, kind: str, clip_id: str) -> str:
-    """Where a clip's vector lies; '/' in an id makes sub-folders. Raises ValueError for an id that leads elsewhere."""
-    if any(part in ("", ".", "..") for part in clip_id.split("/")) or "\\" in clip_id or "\0" in clip_id:
+    """Where a clip's vector lies; '/' in an id makes sub-folders. Raises ValueError for an id that leads elsewhere.
+
+    A backslash leads nowhere: it is a letter of file names here, and stands in the ids of videos whose names are not
+    UTF-8.
+    """
+    if any(part in ("", ".", "..") for part in clip_id.split("/")) or "\0" in clip_id:
         raise ValueError(f"clip id {clip_id!r} cannot be a file name below {folder}")
     return os.path.join(folder, kind, *clip_id.split("/")) + ".npy"
 
@@ -43,11 +49,18 @@ class Teach:
     teacher: Teacher
     folder: str
 
-    def __call__(self, sample: Sample) -> None:
-        """Raises ValueError (MediaError) for media it cannot use and for vectors that no shard could hold."""
+    def __call__(self, sample: Sample) -> str:
+        """Returns what is wrong with the sound, "" if nothing is; the vector of the pictures is written all the same.
+
+        Raises ValueError (MediaError) for pictures it cannot use and for vectors that no shard could hold.
+        """
         picture_path, sound_path = (vector_path(self.folder, kind, sample.id) for kind in (PICTURES, SOUNDS))
         pictures = sampling.evenly_spaced(sample.video, self.teacher.frames, self.teacher.fit)
-        heard = sampling.sound(sample.audio or sample.video, self.teacher.sample_rate)
+        wrong, heard = "", None
+        try:
+            heard = sampling.sounds(sample.audio or sample.video, self.teacher.sample_rate, self.teacher.hears)
+        except Exception as error:  # whatever is wrong with its sound, the pictures are worth keeping
+            wrong = runners.reason_of(error)
         vectors = self.teacher.embed(pictures, heard)
         for vector in vectors:
             if vector is not None and (vector.shape != (TEACHER_DIM,) or not np.isfinite(vector).all()):
@@ -58,6 +71,7 @@ class Teach:
         if vectors.sound is not None:
             _save(sound_path, vectors.sound)
         _save(picture_path, vectors.picture)  # last: a clip with this file is done, with sound or without
+        return wrong
 
 
 def _save(path: str, vector: np.ndarray) -> None:
@@ -74,8 +88,7 @@ def _save(path: str, vector: np.ndarray) -> None:
 
 def claim(folder: str, teacher: Teacher) -> None:
     """Writes teacher.json, or compares it. Raises ValueError where vectors of another origin lie in the folder."""
-    now = {"teacher": teacher.name, "licence": teacher.licence, "weights_sha256": digest(teacher.path)}
-    now["settings"] = teacher.settings
+    now = {"teacher": teacher.name, "weights_sha256": digest(teacher.path), "settings": teacher.settings}
     path = os.path.join(folder, RECORD)
     if os.path.exists(path):
         with open(path) as file:
@@ -93,7 +106,7 @@ def claim(folder: str, teacher: Teacher) -> None:
                 "use another --out"
             )
     os.makedirs(folder, exist_ok=True)
-    write_json(path, now)
+    write_json(path, now | {"licence": teacher.licence})  # our words for it may change, the vectors do not
 
 
 def digest(weights: str) -> str:
@@ -112,21 +125,39 @@ def digest(weights: str) -> str:
 # ---------------------------------------------------------------- the command
 
 
-def teach(task: Teach, samples: Sequence[Sample], runner: Any) -> dict[str, str]:
-    """Writes what is missing and returns id → reason of the clips that failed, which failed.json lists as well."""
-    failed, waiting = {}, []
+def teach(task: Teach, samples: Sequence[Sample], runner: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Writes what is missing, and what failed.json lists of an earlier run, which it then writes anew.
+
+    Returns id → reason of the clips that failed, and of those whose sound alone could not be used.
+    """
+    failed, mute, waiting = {}, {}, []
+    path = os.path.join(task.folder, FAILED)
+    before = _read_failed(path)
     for sample in samples:
         try:
-            if not os.path.exists(vector_path(task.folder, PICTURES, sample.id)):
+            if sample.id in before or not os.path.exists(vector_path(task.folder, PICTURES, sample.id)):
                 waiting.append(sample)
         except ValueError as error:
             failed[sample.id] = str(error)
-    results: Iterator[runners.Failure | None] = runner.run(task, waiting)
-    for sample, result in zip(tqdm(waiting, unit="clip", disable=not waiting), results, strict=True):
-        if isinstance(result, runners.Failure):
-            failed[sample.id] = result.reason
-    write_json(os.path.join(task.folder, FAILED), failed)
-    return failed
+    results: Iterator[runners.Failure | str] = runner.run(task, waiting)
+    try:
+        for sample, result in zip(tqdm(waiting, unit="clip", disable=not waiting), results, strict=True):
+            before.pop(sample.id, None)
+            if isinstance(result, runners.Failure):
+                failed[sample.id] = result.reason
+            elif result:
+                mute[sample.id] = result
+    finally:  # stopped: what is not tried yet stays listed, and of clips without sound nothing else would tell
+        write_json(path, before | failed | {clip_id: f"sound: {reason}" for clip_id, reason in mute.items()})
+    return failed, mute
+
+
+def _read_failed(path: str) -> dict[str, str]:
+    """What failed.json lists; nothing if there is none."""
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def read_samples(corpus: Corpus, root: str, splits: Sequence[str]) -> list[Sample]:
@@ -145,30 +176,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--teacher", required=True, choices=sorted(TEACHERS))
     parser.add_argument("--weights", required=True, help="imagebind_huge.pth, or PE-AV's folder or hub id")
     parser.add_argument("--out", help="folder for the vectors (default: ROOT/FeatureData/ and the teacher's name)")
-    parser.add_argument("--splits", default="train", help="with commas; only training reads vectors (%(default)s)")
+    parser.add_argument("--splits", nargs="+", default=["train"], help="default: train, which alone reads vectors")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip failed, or its sound did")
     runners.add_arguments(parser)
     args = parser.parse_args(argv)
+    stopped = "stopped; the vectors written are kept, the same command goes on"
+    return commands.run("data_prep.teach", lambda: _main(args), stopped)
+
+
+def _main(args: argparse.Namespace) -> int:
     if args.runner == "local" and args.jobs is None:
         args.jobs = 1  # a model fills its device; Ray takes one worker for each GPU
-    teacher = TEACHERS[args.teacher](args.weights)
-    print(f"Licence: {teacher.licence}", flush=True)
-    try:
-        teacher.check()
-        samples = read_samples(CORPORA[args.corpus], args.root, args.splits.split(","))
-        folder = args.out or os.path.join(args.root, "FeatureData", teacher.name)
-        claim(folder, teacher)
-        with runners.from_arguments(args, gpus=None) as runner:
-            failed = teach(Teach(teacher, folder), samples, runner)
-    except (ValueError, OSError) as error:
-        print(f"data_prep.teach: {error}", file=sys.stderr)
-        return 1
+    print(f"Licence: {TEACHERS[args.teacher].licence}", flush=True)
+    teacher = TEACHERS[args.teacher](commands.weights("--weights", args.weights))
+    teacher.check()
+    root = os.path.abspath(args.root)  # workers of a Ray cluster have another working directory
+    samples = read_samples(CORPORA[args.corpus], root, args.splits)
+    folder = os.path.abspath(args.out) if args.out else os.path.join(root, "FeatureData", teacher.name)
+    claim(folder, teacher)
+    with runners.from_arguments(args, gpus=None) as runner:
+        failed, mute = teach(Teach(teacher, folder), samples, runner)
     print(f"{len(samples) - len(failed)} of {len(samples)} clips have vectors of {teacher.name} in {folder}")
-    for clip_id, reason in list(failed.items())[:_SHOWN]:
-        print(f"  {clip_id}: {reason}")
-    if len(failed) > _SHOWN:
-        print(f"  … all {len(failed)} in {os.path.join(folder, FAILED)}")
+    for what, reasons in (("failed", failed), ("have no vector of their sound, which cannot be used", mute)):
+        if reasons:
+            print(f"{len(reasons)} clips {what}:", *_first(reasons, folder), sep="\n")
     print(f"data_prep.build reads them with --teacher {teacher.name}")
-    return 0
+    return int(len(failed) == len(samples) or (args.strict and bool(failed or mute)))
+
+
+def _first(reasons: Mapping[str, str], folder: str) -> list[str]:
+    lines = [f"  {clip_id}: {reason}" for clip_id, reason in itertools.islice(reasons.items(), _SHOWN)]
+    return lines if len(reasons) <= _SHOWN else [*lines, f"  … all of them in {os.path.join(folder, FAILED)}"]
 
 
 if __name__ == "__main__":

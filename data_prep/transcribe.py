@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
-from data_prep import runners
+from data_prep import commands, runners
 from data_prep.corpora import CORPORA, Sample, transcripts_path
 from data_prep.speech import filters, vad, whisper
 from data_prep.speech.cache import Cache, model_identity, write_json
@@ -123,8 +123,6 @@ def missing(samples: Iterable[Sample], out: str, keys_are_ids: bool = False) -> 
 
 def summary(result: Mapping, out: str, read_by_build: str | None) -> str:
     counts, problems = result["counts"], result["problems"]
-    if not counts:
-        return f"nothing to transcribe; {out} has the rows it had"
     names = ("clips", "with speech", "without sound", "from the cache")
     lines = [
         ", ".join(f"{counts[name]} {name}" for name in names),
@@ -166,41 +164,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         flag = f"--limit-{field.name.replace('_', '-')}"
         limits.add_argument(flag, type=float, default=field.default, metavar="X", help="default: %(default)s")
     args = parser.parse_args(argv)
-    try:
-        return _main(args)
-    except (ValueError, OSError) as error:
-        print(f"data_prep.transcribe: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("data_prep.transcribe: interrupted; the same command goes on from what is done", file=sys.stderr)
-        return 130
+    stopped = "stopped; what was heard is kept, the same command goes on"
+    return commands.run("data_prep.transcribe", lambda: _main(args), stopped)
 
 
 def _main(args: argparse.Namespace) -> int:
     if args.batch_size < 1:
         raise ValueError(f"--batch-size is {args.batch_size}; it must be at least 1")
-    corpus, out = CORPORA[args.corpus], args.out or os.path.join(args.root, "transcripts.json")
-    by_split = corpus.read(args.root)
+    root = os.path.abspath(args.root)  # workers of a Ray cluster have another working directory
+    corpus, out = CORPORA[args.corpus], os.path.abspath(args.out or os.path.join(root, "transcripts.json"))
+    model, ast = commands.weights("--model", args.model), args.ast and commands.weights("--ast", args.ast)
+    by_split = corpus.read(root)
     if unknown := sorted(set(args.splits or ()) - set(by_split)):
         raise ValueError(f"--splits {unknown} are not in {corpus.name}, which has {sorted(by_split)}")
     samples = [sample for split in args.splits or by_split for sample in by_split[split]]
     keys_are_ids = corpus.name == "folder"
     if args.missing_only:
         samples = missing(samples, out, keys_are_ids)
+    if not samples:
+        print("nothing to transcribe")
+        return 0
     whisper.require(args.engine, args.language)
     vad.require(args.vad)
-    if args.ast:
+    if ast:
         whisper.require("transformers")  # AST runs there, whatever the engine
     task = Recognise(
         engine=args.engine,
-        model=args.model,
-        model_identity=model_identity(args.model),
-        cache=Cache(args.cache or out + ".cache"),
+        model=model,
+        model_identity=model_identity(model),
+        cache=Cache(os.path.abspath(args.cache or out + ".cache")),
         language=args.language,
         detector=args.vad,
         batch_size=args.batch_size,
-        ast=args.ast,
-        ast_identity=model_identity(args.ast) if args.ast else "",
+        ast=ast,
+        ast_identity=model_identity(ast) if ast else "",
     )
     os.makedirs(task.cache.folder, exist_ok=True)  # now, not after the first hour
     names = [field.name for field in dataclasses.fields(filters.Thresholds)]
@@ -211,7 +208,7 @@ def _main(args: argparse.Namespace) -> int:
         runner = runners.Here()  # one copy of the model; a GPU, or torch's threads, work in parallel within it
     with runner:
         result = transcribe(samples, out, task, runner, limits, keys_are_ids)
-    print(summary(result, out, transcripts_path(args.root, corpus.transcripts)))
+    print(summary(result, out, transcripts_path(root, corpus.transcripts)))
     return int(args.strict and bool(result["problems"]))
 
 

@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 
 from tqdm import tqdm
 
-from data_prep import prepare, video
+from data_prep import commands, prepare, video
 from data_prep.corpora import CORPORA, TEACHER, Corpus, Sample, differing_counts, transcripts_path
+from data_prep.decode import picture_stream
 from data_prep.runners import Failure, attempt, reason_of
 from data_prep.speech import subtitles, transcripts
 from save_jax.data import records
@@ -39,12 +40,11 @@ GAPS = {
     NO_TEACHER: "python -m data_prep.teach --corpus {corpus} --root {root} --teacher imagebind|pe-av --weights PATH, "
     "or train without: these clips take no part in the early alignment",
 }
+_GALLERY = "nothing, for a gallery to search; to train on them, or to measure, write captions.csv"
 Found = dict[str, dict[str, dict[str, str]]]  # kind of gap → split → clip id → detail
 
 
-def survey(
-    splits: Mapping[str, Sequence[Sample]], transcribed: set[str] | None = None, needs_captions: bool = True
-) -> Found:
+def survey(splits: Mapping[str, Sequence[Sample]], transcribed: set[str] | None = None) -> Found:
     """What the clips lack. `transcribed`: the ids of the transcript file, None without one."""
     found: Found = {kind: {split: {} for split in splits} for kind in GAPS}
     total = sum(map(len, splits.values()))
@@ -52,8 +52,8 @@ def survey(
         for split, samples in splits.items():
             for sample in samples:
                 gaps = _gaps_of(sample)
-                if needs_captions and not sample.captions:
-                    gaps[NO_CAPTION] = f"{sample.empty_captions} empty ones"
+                if not sample.captions:
+                    gaps[NO_CAPTION] = f"{sample.empty_captions} empty ones" if sample.empty_captions else ""
                 if transcribed is not None and sample.id not in transcribed:
                     gaps[NOT_TRANSCRIBED] = ""
                 for kind, detail in gaps.items():
@@ -68,8 +68,10 @@ def _gaps_of(sample: Sample) -> dict[str, str]:
     said = bool(sample.transcript) or sample.subtitles not in (None, sample.video)
     if os.path.isdir(sample.video):
         sound = bool(sound)
-        if not os.listdir(sample.video):
-            gaps[UNREADABLE] = f"{sample.video}: an empty folder"
+        try:
+            next(video.pictures_of_folder(sample.video, 1))
+        except video.MediaError as error:
+            gaps[UNREADABLE] = reason_of(error)
     elif not os.path.exists(sample.video):
         gaps[NO_VIDEO] = sample.video
     else:
@@ -77,8 +79,7 @@ def _gaps_of(sample: Sample) -> dict[str, str]:
             with video.open_media(sample.video) as container:
                 sound = sound or bool(container.streams.audio)
                 said = said or (sample.subtitles is not None and subtitles.text_track(container) is not None)
-                if not container.streams.video:
-                    gaps[UNREADABLE] = f"{sample.video}: no video stream"
+                picture_stream(container, sample.video)
         except video.MediaError as error:
             gaps[UNREADABLE] = reason_of(error)
     if sound is False:
@@ -140,7 +141,8 @@ def advice(found: Found, corpus: Corpus, root: str) -> str:
     for kind, by_split in found.items():
         gaps = {clip_id: detail for clips in by_split.values() for clip_id, detail in clips.items()}
         if gaps:
-            lines.append(f"{kind}: {len(gaps):,} clips → {GAPS[kind].format(corpus=corpus.name, root=root)}")
+            what = _GALLERY if kind == NO_CAPTION and not corpus.needs_captions else GAPS[kind]
+            lines.append(f"{kind}: {len(gaps):,} clips → {what.format(corpus=corpus.name, root=root)}")
             lines += [f"  {clip_id}" + f": {detail}" * bool(detail) for clip_id, detail in [*gaps.items()][:_SHOWN]]
             lines += [f"  … and {len(gaps) - _SHOWN:,} more"] * (len(gaps) > _SHOWN)
     return "\n".join(lines)
@@ -171,9 +173,10 @@ def verify(args: argparse.Namespace) -> int:
     splits = corpus.read(args.root, transcripts=args.transcripts, teacher=args.teacher)
     path = args.transcripts or transcripts_path(args.root, corpus.transcripts)
     transcribed = transcribed_ids(corpus, path)
-    found = survey(splits, transcribed, corpus.needs_captions)
+    found = survey(splits, transcribed)
     broken = {clip_id for kind in (NO_VIDEO, UNREADABLE) for clips in found[kind].values() for clip_id in clips}
-    useless = broken | {clip_id for clips in found[NO_CAPTION].values() for clip_id in clips}
+    textless = found[NO_CAPTION].values() if corpus.needs_captions else ()
+    useless = broken.union(*textless)
     good = [sample for samples in splits.values() for sample in samples if sample.id not in useless]
     settings = {"image_size": corpus.image_size, "max_frames": corpus.max_frames, "frames": "jpeg"}
     tried = estimate(good, settings, args.sample, args.seed)
@@ -182,7 +185,9 @@ def verify(args: argparse.Namespace) -> int:
 
     print(table(corpus, splits, found))
     examples = f", e.g. {', '.join(unknown[:_SHOWN])}" if unknown else ""
-    print(f"transcripts: {path or 'no file'}; {len(unknown):,} of its rows name no clip{examples}")
+    print(
+        f"transcripts: {path}; {len(unknown):,} of its rows name no clip{examples}" if path else "transcripts: no file"
+    )
     print(advice(found, corpus, args.root), cost(tried), sep="\n")
     for line in differing:
         print(f"{line}; complete the annotations, or build what is there with --partial")
@@ -206,11 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", metavar="FILE.json", help="write the names of all gaps there")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a video is missing or cannot be opened")
     args = parser.parse_args(argv)
-    try:
-        return verify(args)
-    except (ValueError, OSError) as error:
-        print(f"data_prep.verify: {reason_of(error)}", file=sys.stderr)
-        return 1
+    return commands.run("data_prep.verify", lambda: verify(args))
 
 
 if __name__ == "__main__":

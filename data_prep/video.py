@@ -24,6 +24,7 @@ JPEG_QUALITY = 95
 # Frames further than this from `index / fps` make the rate variable; jitter below it moves no choice noticeably.
 _JITTER_SECONDS = 0.25
 _TIME_ROUNDING = 1e-3  # webm rounds time stamps to milliseconds
+_LONG = 8  # longer side to shorter one; no film is that wide
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -86,6 +87,12 @@ def crop_square(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 [height, width, 3] → uint8 [size, size, 3]: shorter side to `size`, then the centre."""
     scaled, (left, top) = geometry(image.shape[1], image.shape[0], size)
     picture = Image.fromarray(np.ascontiguousarray(image))
+    if max(picture.size) > _LONG * min(picture.size):
+        # Resized whole, a line of 65535 × 1 would take 10 GB. Its middle alone comes out the same but for rounding,
+        # as Pillow may take its two passes in the other order.
+        across, down = picture.width / scaled[0], picture.height / scaled[1]
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box))
     if min(picture.size) != size:
         picture = picture.resize(scaled, Image.Resampling.BICUBIC)
     return np.asarray(picture.crop((left, top, left + size, top + size)))
@@ -132,7 +139,7 @@ def pictures_of_folder(path: str, max_frames: int) -> Iterator[tuple[np.ndarray,
     names = [entry for entry in os.listdir(path) if entry.lower().endswith(_PICTURES) and not entry.startswith(".")]
     if not names:
         raise MediaError(f"{path}: no picture in this folder ({', '.join(_PICTURES)})")
-    names.sort(key=lambda name: ([int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)], name))
+    names.sort(key=_natural)
     for second in choose(len(names), max_frames):
         file = os.path.join(path, names[second])
         try:
@@ -141,3 +148,10 @@ def pictures_of_folder(path: str, max_frames: int) -> Iterator[tuple[np.ndarray,
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise MediaError(f"{file}: not a readable picture ({error})") from error
         yield image, float(second)
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """Sorts frame9 before frame10."""
+    parts: list[str | int] = re.split(r"([0-9]+)", name)
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name

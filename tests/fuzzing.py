@@ -31,8 +31,9 @@ def write_seeds(folder: pathlib.Path) -> dict[str, list[bytes]]:
         video.append(path.read_bytes())
     media.write_media(folder / "seed.wav", sound=media.tone(16000, 1))
     np.save(folder / "seed.npy", np.ones(1024, np.float32))
-    other = {"wav": (folder / "seed.wav").read_bytes(), "npy": (folder / "seed.npy").read_bytes()}
-    return {"video": video} | {kind: [data] for kind, data in (other | {"srt": SUBTITLES.encode()}).items()}
+    media.write_media(folder / "float.wav", sound=media.tone(16000, 1), sound_codec="pcm_f32le")
+    wav = [(folder / name).read_bytes() for name in ("seed.wav", "float.wav")]  # a damaged float may be NaN or 1e30
+    return {"video": video, "wav": wav, "npy": [(folder / "seed.npy").read_bytes()], "srt": [SUBTITLES.encode()]}
 
 
 def damaged(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:

@@ -67,11 +67,12 @@ def write_media(
     channels: int = 1,
     options: Mapping[str, str] | None = None,
     codec: str | None = None,
+    sound_codec: str | None = None,
     codec_options: Mapping[str, str] | None = None,
     pix_fmt: str = "yuv420p",
 ) -> str:
-    """Writes what the suffix says (`CODECS`), or `codec` in that container. `times`: seconds of each frame, for a
-    variable rate.
+    """Writes what the suffix says (`CODECS`), or `codec` and `sound_codec` in that container. `times`: seconds of each
+    frame, for a variable rate.
 
     `rotation` is counter-clockwise degrees in the container; `sound` is float32 [samples], the same on every channel;
     `options` are the container's.
@@ -87,7 +88,7 @@ def write_media(
                 video.set_display_rotation(rotation)
         if sound is not None:
             layout = {1: "mono", 2: "stereo"}[channels]
-            audio = container.add_stream(audio_codec, rate=rate, layout=layout)
+            audio = container.add_stream(sound_codec or audio_codec, rate=rate, layout=layout)
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, "rgb24")
             frame.time_base = video.codec_context.time_base

@@ -129,3 +129,17 @@ def test_sound_that_does_not_decode(tmp_path):
     for read in (audio.waveform, audio.read_fbank):
         with pytest.raises(MediaError, match=r"a\.mp4: none of the sound track's \d+ packets can be decoded"):
             read(str(path))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30, -1e5])
+def test_one_impossible_sample(tmp_path, bad):
+    """A float track can hold any number; one such sample would spoil all 1,024 windows."""
+    for rate in (16000, 44100):  # as it is, and through a resampler
+        sound = media.tone(rate, 2)
+        sound[rate // 2] = bad
+        path = media.write_media(tmp_path / "a.wav", sound=sound, rate=rate, sound_codec="pcm_f32le")
+        for read in (audio.waveform, audio.read_fbank, lambda path: list(audio.blocks(path, 1))):
+            with pytest.raises(MediaError, match=r"a\.wav: its sound holds a sample of .*, where 1 is full scale"):
+                read(path)
+    loud = media.write_media(tmp_path / "loud.wav", sound=100 * media.tone(16000, 2), sound_codec="pcm_f32le")
+    assert np.isfinite(audio.read_fbank(loud)).all()  # too loud for players, but sound

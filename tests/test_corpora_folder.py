@@ -121,6 +121,20 @@ def test_subtitle_files_beside_a_video(root):
     assert read(root)["a/clip.MKV"].subtitles == str(root / "a" / "clip.de.srt")
 
 
+def test_a_subtitle_file_belongs_to_the_longest_name_that_fits(root):
+    for name in ("clip.mp4", "clip.2.mp4", "clip.2.srt"):
+        (root / name).touch()
+    samples = read(root)
+    assert samples["clip.2.mp4"].subtitles == str(root / "clip.2.srt")
+    assert samples["clip.mp4"].subtitles == str(root / "clip.mp4")  # none of its own: perhaps a track
+    for name in ("clip.en.srt", "clip.2.de.forced.vtt", "clip.2.extra.mp4"):
+        (root / name).touch()
+    samples = read(root)
+    assert samples["clip.mp4"].subtitles == str(root / "clip.en.srt")
+    assert samples["clip.2.mp4"].subtitles == str(root / "clip.2.srt")
+    assert samples["clip.2.extra.mp4"].subtitles == str(root / "clip.2.extra.mp4")
+
+
 def test_teacher_vectors_by_path(root):
     folder = root / "FeatureData" / "ImageBind" / "VideoFeature" / "a"
     folder.mkdir(parents=True)
@@ -147,6 +161,48 @@ def test_captions_as_a_table(root):
     assert dog.empty_captions == 1
     assert [s.id for s in splits["val"]] == ["a/clip.MKV"]
     assert [s.id for s in splits["test"]] == ["c.mp4"] and splits["test"][0].captions == []
+
+
+def test_rows_may_name_a_video_in_another_form(root):
+    """Two files whose names differ in the form of é alone stay apart, and only their exact names mean them."""
+    composed, apart = "caf\u00e9.mp4", "cafe\u0301.mp4"
+    (root / apart).touch()
+    rows = [["./b.mp4", "a dog"], [composed, "a cup"]]
+    media.write_csv(root / "captions.csv", ["Video", " CAPTION"], rows)
+    media.write_csv(root / "transcripts.csv", ["VIDEO", "text"], [["./" + composed, "Good morning."]])
+    samples = read(root)
+    assert samples["b.mp4"].captions == ["a dog"] and samples[apart].captions == ["a cup"]
+    assert samples[apart].transcript == "Good morning."
+    (root / composed).touch()
+    samples = read(root)
+    assert samples[composed].captions == ["a cup"] and samples[apart].captions == []
+    (root / "u\u0308\u00fc.mp4").touch()
+    (root / "\u00fcu\u0308.mp4").touch()
+    media.write_csv(root / "captions.csv", ["video", "caption"], [["\u00fc\u00fc.mp4", "which?"]])
+    problem(root, "captions: 1 rows name no video below this folder")
+
+
+def test_a_comma_without_quotation_marks(root):
+    text = 'video,caption\nb.mp4,"a dog, running"\na/clip.MKV,a cat, asleep, grey\nb.mp4,a bark,,\n'
+    (root / "captions.csv").write_text(text)
+    (root / "transcripts.csv").write_text("video,text\nb.mp4,Good morning, you.\n")
+    problem(
+        root,
+        "captions.csv: 1 rows have more fields than the 2 columns; a text with a comma in it needs quotation marks",
+        "'line 3, at asleep, grey'",
+        "transcripts.csv: 1 rows have more fields",
+        "2 problem(s); correct them",
+    )
+    (root / "transcripts.csv").unlink()
+    (root / "captions.csv").write_text(text.replace("cat, asleep, grey", "cat"))
+    assert read(root)["b.mp4"].captions == ["a dog, running", "a bark"]  # a spreadsheet's empty columns
+
+
+def test_a_table_with_semicolons(root):
+    (root / "captions.csv").write_text("video;caption\nb.mp4;a dog\n")
+    problem(
+        root, "has the columns ['video;caption'] (commas are expected between them, here is ';'), it lacks: 'video'"
+    )
 
 
 @pytest.mark.parametrize(

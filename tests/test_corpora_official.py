@@ -217,6 +217,22 @@ def test_files_of_a_clip_and_which_is_taken(tmp_path):
     assert CORPORA["vatex"].read(str(root))["train"][0].teacher_video is None  # ImageBind's folder is not there
 
 
+def test_a_clip_in_two_folders_is_a_problem(tmp_path):
+    root, (clip, film) = made.lsmdc(tmp_path / "c"), (made.LSMDC["train"][0], "0001_American_Beauty")
+    for folder in ("old", film):
+        (root / "VideoData" / folder).mkdir()
+        (root / "VideoData" / folder / f"{clip}.avi").write_bytes(b"video")
+        (root / "VideoData" / folder / "of_no_list.avi").touch()
+    problem(
+        "lsmdc", root, f"VideoData holds 1 clips more than once; keep one file of each: '{film}/{clip}.avi and old/"
+    )
+    (root / "VideoData" / "old" / f"{clip}.avi").unlink()
+    (root / "VideoData" / "old" / f"{clip}.avi").symlink_to(root / "VideoData" / film / f"{clip}.avi")
+    assert CORPORA["lsmdc"].read(str(root))["train"][0].video.endswith(f"{film}/{clip}.avi")  # one file, two names
+    (root / "VideoData" / f"{clip}.mp4").touch()
+    assert CORPORA["lsmdc"].read(str(root))["train"][0].video.endswith(f"VideoData/{clip}.mp4")
+
+
 def test_which_transcript_file_is_read(tmp_path):
     root, clip = made.vatex(tmp_path / "c"), made.VATEX["train"][0]
 

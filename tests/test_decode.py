@@ -117,6 +117,8 @@ def test_a_lost_frame_gives_way_to_the_next_one(tmp_path):
     assert numbers(path) == [0, 8, 17, 24, 32]
     spoil(path, [32])
     assert numbers(path) == [0, 8, 17, 24, 31]  # nothing follows: the last one stands for it
+    with decode.open_video(path) as file:
+        assert [rank for rank, _ in file.frames([0, 31, 32])] == [0, 31]  # which it does not where it was asked for
     _, times = video.read_frames(path, 32, 12)
     np.testing.assert_allclose(times, [0, 1, 17 / 8, 3, 31 / 8])
     spoil(path, [3, 4, 5])
@@ -143,3 +145,58 @@ def test_losses_between_frames_that_refer_to_each_other(tmp_path):
     assert list(got) == [min(rank for rank in full if rank >= number) for number in wanted] != wanted
     for rank, image in got.items():
         np.testing.assert_array_equal(image, full[rank])
+
+
+def flip_bits(whole: bytes, places: list[tuple[int, int]], rng: np.random.Generator) -> bytes:
+    """One to three bits in each of one to six packets."""
+    data = bytearray(whole)
+    for k in rng.choice(len(places), rng.integers(1, 7), replace=False):
+        at, size = places[k]
+        for _ in range(rng.integers(1, 4)):
+            data[at + rng.integers(size)] ^= 1 << int(rng.integers(8))
+    return bytes(data)
+
+
+FLIPPED = ["h264", "h264-temporal-direct", "h264-open-gop", "h264-interlaced", "hevc-open-gop", "vp9", "av1", "mpeg4",
+           "mpeg2-interlaced", "prores"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLIPPED)
+def test_flipped_bits_give_what_decoding_in_order_gives(tmp_path, name):
+    """Decoders fill in damaged parts from what they saw before, so that frames must not come from a shortened decode.
+
+    A frame may be nearer to the undamaged one: damage in what is left out does no harm.
+    """
+    suffix, codec, settings, pix_fmt, _ = next(encode[1:] for encode in ENCODES if encode[0] == name)
+    if suffix == ".ts":  # there, packets lie in pieces
+        suffix, codec = ".mkv", codec or "mpeg2video"
+    path = tmp_path / f"a{suffix}"
+    media.write_media(path, media.moving(120, 96, 80), 24, codec=codec, codec_options=settings, pix_fmt=pix_fmt)
+    whole, at, places = path.read_bytes(), 0, []
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            if packet.size:
+                at = whole.index(bytes(packet), at if suffix == ".mkv" else 0)
+                places.append((at, packet.size))
+
+    def images(found):
+        kept = {}
+        with contextlib.suppress(video.MediaError):  # judged at the end, of the whole file
+            for rank, frame in found:
+                kept[rank] = frame.to_ndarray(format="rgb24").astype(int)
+        return kept
+
+    with decode.open_video(str(path)) as file:
+        truth = images(file._in_order(range(120)))
+    for seed in range(12):
+        rng = np.random.default_rng([seed, 7])
+        path.write_bytes(flip_bits(whole, places, rng))
+        ranks = sorted(rng.choice(120, 8, replace=False).tolist()) if seed % 2 else [0, 24, 48, 72, 96, 119]
+        with decode.open_video(str(path)) as file:
+            got = images(file.frames(ranks))
+            expected = images(file._in_order(ranks))
+        assert list(got) == list(expected) and got, seed
+        for rank, image in got.items():
+            same = np.array_equal(image, expected[rank])
+            far, farther = (np.abs(picture - truth[rank]).mean() for picture in (image, expected[rank]))
+            assert same or far < farther, (seed, rank, far, farther)

@@ -7,7 +7,9 @@ import collections
 import time
 
 import fuzzing
+import numpy as np
 import pytest
+import simplejpeg
 
 from data_prep import build, runners
 from save_jax.data import records
@@ -54,3 +56,18 @@ def test_damage_is_found_and_told(made):
     assert FILES * 0.1 < len(failed) < FILES * 0.8
     assert {note.split(":")[0] for note in notes} == {"sound", "teacher", "subtitles"}
     assert all(reason.strip() for reason in [*failed.values(), *notes])
+    assert any("where 1 is full scale: damaged" in note for note in notes)
+
+
+def test_what_is_kept_can_be_trained_on(made):
+    splits, out, _, _ = made
+    sounds = 0
+    for split in splits:
+        source = records.ShardSource(records.split_shards(str(out), split))
+        for clip in (source[number] for number in range(len(source))):
+            for jpeg in clip.frames:
+                assert simplejpeg.decode_jpeg(jpeg).shape == (32, 32, 3)
+            if clip.fbank is not None:
+                sounds += 1
+                assert clip.fbank.shape == (1024, 128) and np.isfinite(clip.fbank).all(), clip.id
+    assert sounds > FILES * 0.1

@@ -42,6 +42,12 @@ def test_containers(tmp_path, suffix, codec):
     assert audio.read_fbank(path).shape == (1024, 128)
 
 
+@pytest.mark.parametrize(("fps", "count", "expected"), [(1, 3, [0, 1, 2]), (24, 2, [0])])
+def test_a_video_that_ends_before_its_decoder_gives_a_frame(tmp_path, fps, count, expected):
+    frames = [media.numbered(k) for k in range(count)]
+    assert numbers(media.write_media(tmp_path / "a.avi", frames, fps, codec="libx264")) == expected
+
+
 @pytest.mark.parametrize(("width", "height"), [(65, 49), (1, 1), (2, 2), (3, 40), (40, 3)])
 def test_odd_sizes(tmp_path, width, height):
     frames = [np.full((height, width, 3), (200, 30, 90), np.uint8)] * 5
@@ -49,6 +55,28 @@ def test_odd_sizes(tmp_path, width, height):
     pictures, _ = video.read_frames(path, 32, 12, raw=True)
     assert len(pictures) == 1
     assert np.abs(np.frombuffer(pictures[0], np.uint8).reshape(32, 32, 3).astype(int) - (200, 30, 90)).max() < 6
+
+
+PEAK = """
+import sys
+from data_prep import video
+peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # not rusage: it counts the parent
+video.read_frames(sys.argv[1], 224, 12)
+before = peak()
+frames, _ = video.read_frames(sys.argv[2], 224, 12)
+print(len(frames), peak() - before)
+"""
+
+
+def test_a_line_fits_in_memory(tmp_path):
+    """Resized before it is cropped, 4000 × 2 is a picture of 300 MB."""
+    usual = media.write_media(tmp_path / "usual.webm", [media.numbered(1)])
+    line = np.random.default_rng(0).integers(0, 256, (2, 4000, 3), np.uint8)
+    path = media.write_media(tmp_path / "line.webm", [line], pix_fmt="yuv444p", codec_options={"cpu-used": "8"})
+    done = subprocess.run([sys.executable, "-c", PEAK, usual, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    count, kilobytes = map(int, done.stdout.split())
+    assert count == 1 and kilobytes < 50_000
 
 
 def test_4k(tmp_path):
@@ -112,6 +140,15 @@ def test_clocks_that_do_not_begin_at_zero(tmp_path):
         assert got == expected and times.tolist() == [0, 1, 2, 3], name
         assert audio.read_fbank(moved) is not None
 
+    # What may be missing is a share of the film, not of a clock that begins at 14 h.
+    whole = pathlib.Path(restamped(path, tmp_path / "cut.mkv", 50000)).read_bytes()
+    assert numbers(str(tmp_path / "cut.mkv")) == [0, 25, 50, 75]
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+        video.MediaError, match=r"cut short: it should last 5000\d\.\d s, its data ends at 5000\d\.\d s"
+    ):
+        numbers(str(tmp_path / "cut.mkv"))
+
     # An edit list that begins within the film: what lies before is not shown, as in any player.
     cut = restamped(path, tmp_path / "cut.mp4", -1.2, avoid_negative_ts="disabled", use_editlist="1")
     assert first_and_last_stamp(cut)[0] < 0
@@ -159,6 +196,19 @@ def test_video_stream_without_frames(tmp_path):
     assert audio.read_fbank(path) is not None
 
 
+def test_a_header_of_the_decoder_that_is_too_short(tmp_path):
+    frames = [media.numbered(k) for k in range(10)]
+    path = pathlib.Path(media.write_media(tmp_path / "a.mkv", frames, codec="mpeg4"))
+    whole = path.read_bytes()
+    at = whole.index(b"\x63\xa2") + 2  # CodecPrivate; then its size, below 127
+    size = whole[at] - 128
+    void = bytes([0xEC, 128 + size - 3, *bytes(size - 3)])
+    path.write_bytes(whole[:at] + b"\x81\x01" + void + whole[at + 1 + size :])
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.extradata == b"\x01"
+    assert numbers(str(path)) == [0]  # key frames repeat it
+
+
 def test_cover_art_is_no_video(tmp_path):
     path = str(tmp_path / "a.mp4")
     with av.open(path, "w") as container:
@@ -198,6 +248,8 @@ def test_folder_of_pictures(tmp_path):
     assert times.dtype == np.float32 and times.tolist() == [0, 1, 2, 3, 4]
     pictures, times = video.read_frames(str(tmp_path), 32, 2)
     assert len(pictures) == 2 and times.tolist() == [0, 4]
+    Image.fromarray(media.numbered(7)).save(tmp_path / "²1.jpg")  # a digit to Unicode, no number to int()
+    assert numbers(str(tmp_path)) == [0, 1, 2, 3, 4, 7]
     (tmp_path / "frame3.jpg").write_bytes(b"\xff\xd8 no more")
     with pytest.raises(video.MediaError, match=r"frame3\.jpg: not a readable picture"):
         numbers(str(tmp_path))

@@ -12,7 +12,7 @@ import pytest
 from data_prep import build, corpora, prepare, runners
 from save_jax.data import records
 
-ray = pytest.importorskip("ray", reason="an extra: pip install 'save_jax[ray]'")
+ray = pytest.importorskip("ray", reason="an extra: pip install -c constraints.txt -e '.[prep,ray]'")
 SPLITS = {"train": [f"video{k}" for k in range(5)], "val": ["video5"], "test": ["video6", "video7"]}
 SETTINGS = {"corpus": "demo", "image_size": 32, "max_frames": 12, "frames": "jpeg"}
 

@@ -3,12 +3,14 @@
 import dataclasses
 import importlib.util
 import json
+import os
 from typing import ClassVar
 
 import media
 import numpy as np
 import pytest
 from conftest import write_corpus
+from PIL import Image
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from data_prep import teach
@@ -48,7 +50,9 @@ def test_bad_vectors(tmp_path):
 def test_pt(tmp_path):
     path = tmp_path / "a.pt"
     if importlib.util.find_spec("torch") is None:
-        with pytest.raises(ValueError, match=r"1 teacher files are \.pt .*pip install 'save_jax\[torch\]'"):
+        with pytest.raises(
+            ValueError, match=r"1 teacher files are \.pt .*pip install -c constraints\.txt -e '\.\[prep,torch\]'"
+        ):
             vectors.read_vector(str(path))
         return
     import torch
@@ -84,14 +88,35 @@ def test_a_video_without_pictures_is_refused(tmp_path):
 
 def test_sound_at_another_rate(tmp_path):
     path = media.write_media(tmp_path / "a.wav", sound=media.tone(16000, 2, 440))
-    samples = sampling.sound(path, 48000)
+    [samples] = sampling.sounds(path, 48000, lambda count: [(0, count)])
     assert samples.shape == (96000,) and samples.dtype == np.float32
     middle = slice(4800, -4800)
     np.testing.assert_allclose(samples[middle], media.tone(48000, 2, 440)[middle], atol=2e-3)
-    assert sampling.sound(media.write_media(tmp_path / "b.mp4", [media.numbered(1)] * 3), 48000) is None
+    assert sampling.sounds(media.write_media(tmp_path / "b.mp4", [media.numbered(1)] * 3), 48000, None) is None
+    assert sampling.sounds(str(tmp_path), 48000, None) is None  # a folder of pictures
+
+
+def test_of_a_long_sound_only_the_parts_are_held(tmp_path, monkeypatch):
+    samples = (0.3 * np.random.default_rng(0).normal(size=5 * 16000)).astype(np.float32)
+    path = media.write_media(tmp_path / "a.wav", sound=samples)
+    bounds = [(0, 100), (15990, 16010), (70000, 90000), (3, 60000)]  # across blocks, and beyond the end
+    [whole] = sampling.sounds(path, 16000, lambda count: [(0, count)])
+    monkeypatch.setattr(sampling, "_BLOCK_SECONDS", 1)
+    parts = sampling.sounds(path, 16000, lambda count: bounds if count == len(samples) else [])
+    for part, (first, end) in zip(parts, bounds, strict=True):
+        np.testing.assert_array_equal(part, whole[first:end])
+
+
+def test_pe_av_hears_the_middle_minute():
+    assert PeAv("").hears(16000 * 36000) == [(16000 * (18000 - 30), 16000 * (18000 + 30))]
+    assert PeAv("").hears(12345) == [(0, 12345)]
 
 
 # ---------------------------------------------------------------- ImageBind's inputs
+
+
+def imagebind_hears(samples: np.ndarray) -> np.ndarray:
+    return imagebind.sound_input([samples[first:end] for first, end in ImageBind("").hears(len(samples))])
 
 
 def test_imagebind_cuts_three_clips():
@@ -104,7 +129,7 @@ def test_imagebind_cuts_three_clips():
 def test_imagebind_hears_what_kaldi_would(tmp_path):
     """Against the NumPy path that transformers has for AST: another implementation of Kaldi's fbank."""
     samples = (0.1 * np.random.default_rng(0).normal(size=50000)).astype(np.float32) + 0.2
-    values = imagebind.sound_input(samples)
+    values = imagebind_hears(samples)
     assert values.shape == (3, 1, 128, 204) and values.dtype == np.float32
     for clip, (first, end) in zip(values[:, 0], imagebind.clip_bounds(len(samples)), strict=True):
         part = samples[first:end]
@@ -123,7 +148,7 @@ def test_imagebind_hears_what_kaldi_would(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 300, 16000])
 def test_imagebind_hears_very_short_sounds(count):
-    assert np.isfinite(imagebind.sound_input(np.ones(count, np.float32))).all()
+    assert np.isfinite(imagebind_hears(np.ones(count, np.float32))).all()
 
 
 def test_imagebind_sees_what_clip_would():
@@ -159,10 +184,13 @@ class Fake:
     def fit(self, picture: np.ndarray) -> np.ndarray:
         return picture
 
-    def embed(self, pictures: list[np.ndarray], sound: np.ndarray | None) -> Vectors:
+    def hears(self, samples: int) -> list[tuple[int, int]]:
+        return [(0, samples)]
+
+    def embed(self, pictures: list[np.ndarray], sounds: list[np.ndarray] | None) -> Vectors:
         self.calls += 1
         value = np.full(1024, media.number_of(pictures[0]), np.float32)
-        return Vectors(value, None if sound is None else np.full(1024, len(sound), np.float32))
+        return Vectors(value, None if sounds is None else np.full(1024, len(sounds[0]), np.float32))
 
 
 @pytest.fixture
@@ -175,16 +203,16 @@ def corpus(tmp_path):
     return root
 
 
-def run(root, fake, splits=("train",)) -> dict[str, str]:
+def run(root, fake, corpus="demo", splits=("train",)) -> tuple[dict[str, str], dict[str, str]]:
     folder = str(root / "FeatureData" / "Fake")
     teach.claim(folder, fake)
-    return teach.teach(teach.Teach(fake, folder), teach.read_samples(CORPORA["demo"], str(root), splits), Here())
+    return teach.teach(teach.Teach(fake, folder), teach.read_samples(CORPORA[corpus], str(root), splits), Here())
 
 
 def test_vectors_are_written_where_the_corpus_finds_them(corpus):
     fake = Fake(str(corpus.parent / "weights"))
-    failed = run(corpus, fake)
-    assert list(failed) == ["video2"] and "no such file" in failed["video2"]
+    failed, mute = run(corpus, fake)
+    assert list(failed) == ["video2"] and not mute and "no such file" in failed["video2"]
     assert json.loads((corpus / "FeatureData" / "Fake" / "failed.json").read_text()) == failed
     record = json.loads((corpus / "FeatureData" / "Fake" / "teacher.json").read_text())
     assert record["teacher"] == "Fake" and record["settings"] == {"frames": 3}
@@ -205,8 +233,107 @@ def test_only_what_is_missing_is_done_again(corpus):
     assert fake.calls == 3
 
 
-def test_vectors_of_two_kinds_are_not_mixed(corpus):
+def test_a_folder_of_pictures_has_a_vector_without_sound(corpus):
+    for number in (1, 2):
+        (corpus / "VideoData" / "video2").mkdir(exist_ok=True)
+        Image.fromarray(media.numbered(9)).save(corpus / "VideoData" / "video2" / f"{number}.png")
+    assert run(corpus, Fake(str(corpus.parent / "weights"))) == ({}, {})
+    vectors_of = {sample.id: sample for sample in CORPORA["demo"].read(str(corpus), teacher="Fake")["train"]}
+    np.testing.assert_array_equal(vectors.read_vector(vectors_of["video2"].teacher_video), 9)
+
+
+def test_broken_sound_costs_the_sound_alone_until_it_is_mended(corpus):
+    fake, listing = Fake(str(corpus.parent / "weights")), corpus / "FeatureData" / "Fake" / "failed.json"
+    (corpus / "AudioData").mkdir()
+    (corpus / "AudioData" / "video1.wav").write_bytes(b"no sound at all")
+    for _ in range(2):  # the second run tries again, and tells again
+        failed, mute = run(corpus, fake)
+        assert failed.keys() == {"video2"} and "not a readable media file" in mute["video1"]
+        assert json.loads(listing.read_text())["video1"] == f"sound: {mute['video1']}"
+    sample = CORPORA["demo"].read(str(corpus), teacher="Fake")["train"][1]
+    assert sample.teacher_audio is None
+    np.testing.assert_array_equal(vectors.read_vector(sample.teacher_video), 7)
+    media.write_media(corpus / "AudioData" / "video1.wav", sound=media.tone(16000, 1))
+    assert run(corpus, fake)[1] == {} and json.loads(listing.read_text()).keys() == {"video2"}
+    assert CORPORA["demo"].read(str(corpus), teacher="Fake")["train"][1].teacher_audio
+
+
+def test_a_stop_forgets_nothing_of_the_clips_without_sound(corpus, monkeypatch):
+    """They have the vector of their pictures, so nothing but failed.json says that they are to be tried again."""
+    (corpus / "AudioData").mkdir()
+    (corpus / "AudioData" / "video0.wav").write_bytes(b"no sound at all")
+    fake, embed = Fake(str(corpus.parent / "weights")), Fake.embed
+
+    def stopped(self, *inputs):
+        if self.calls:
+            raise KeyboardInterrupt
+        return embed(self, *inputs)
+
+    monkeypatch.setattr(Fake, "embed", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(corpus, fake)
+    monkeypatch.setattr(Fake, "embed", embed)
+    assert run(corpus, fake)[1].keys() == {"video0"}
+
+
+def test_videos_whose_names_are_not_utf_8_have_vectors_too(tmp_path):
+    root = tmp_path / "videos"
+    root.mkdir()
+    (tmp_path / "weights").write_bytes(b"weights")
+    media.write_media(root / "a.mp4", [media.numbered(5)] * 3)
+    os.rename(root / "a.mp4", os.path.join(os.fsencode(root), b"caf\xe9.mp4"))
+    assert run(root, Fake(str(tmp_path / "weights")), "folder", ["test"]) == ({}, {})
+    [sample] = CORPORA["folder"].read(str(root), teacher="Fake")["test"]
+    assert sample.id == "caf\\xe9.mp4"
+    np.testing.assert_array_equal(vectors.read_vector(sample.teacher_video), 5)
+
+
+def test_exit_codes_of_the_command(corpus, monkeypatch, capsys):
+    monkeypatch.setitem(teach.TEACHERS, "pe-av", Fake)
+    monkeypatch.setattr(teach.runners, "from_arguments", lambda *_, **__: Here())
+    monkeypatch.chdir(corpus.parent)
+    command = ["--corpus", "demo", "--root", "root", "--teacher", "pe-av", "--weights", "weights"]
+    assert teach.main(command) == 0  # two of three
+    out = capsys.readouterr().out
+    assert f"2 of 3 clips have vectors of Fake in {corpus / 'FeatureData' / 'Fake'}" in out
+    assert "1 clips failed:\n  video2: " in out
+    assert teach.main([*command, "--strict"]) == 1
+    for name in ("video3", "video4"):
+        (corpus / "VideoData" / f"{name}.mp4").unlink()
+    assert teach.main([*command, "--splits", "val", "test"]) == 1  # all of them fail
+    assert json.loads((corpus / "FeatureData" / "Fake" / "failed.json").read_text()).keys() == {
+        *("video2", "video3", "video4")  # those of the split that was not asked for stay listed
+    }
+    assert "0 of 2 clips" in capsys.readouterr().out
+    assert teach.main([*command[:-1], "./lost"]) == 1
+    assert "--weights ./lost: no such file or folder here" in capsys.readouterr().err
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(teach, "teach", stopped)
+    assert teach.main(command) == 130
+    assert (
+        capsys.readouterr().err == "data_prep.teach: stopped; the vectors written are kept, the same command goes on\n"
+    )
+
+
+def test_paths_are_absolute_for_workers_elsewhere(corpus, monkeypatch):
+    monkeypatch.setitem(teach.TEACHERS, "pe-av", Fake)
+    monkeypatch.setattr(teach.runners, "from_arguments", lambda *_, **__: Here())
+    seen = []
+    monkeypatch.setattr(teach, "teach", lambda task, samples, _: seen.append((task, samples)) or ({}, {}))
+    monkeypatch.chdir(corpus.parent)
+    teach.main(["--corpus", "demo", "--root", "root", "--teacher", "pe-av", "--weights", "weights", "--out", "vectors"])
+    [(task, samples)] = seen
+    assert task.folder == str(corpus.parent / "vectors") and task.teacher.path == str(corpus.parent / "weights")
+    assert samples[0].video == str(corpus / "VideoData" / "video0.mp4")
+
+
+def test_vectors_of_two_kinds_are_not_mixed(corpus, monkeypatch):
     fake = Fake(str(corpus.parent / "weights"))
+    run(corpus, fake)
+    monkeypatch.setattr(Fake, "licence", "the same, in other words")
     run(corpus, fake)
     with pytest.raises(ValueError, match=r"settings \{'frames': 3\}, this run has \{'frames': 4\}"):
         run(corpus, Fake(fake.path, frames=4))
@@ -223,13 +350,13 @@ def test_vectors_of_two_kinds_are_not_mixed(corpus):
 @pytest.mark.parametrize("values", [np.ones(512, np.float32), np.full(1024, np.nan, np.float32)])
 def test_vectors_that_no_shard_can_hold_are_failures(corpus, values, monkeypatch):
     monkeypatch.setattr(Fake, "embed", lambda *_: Vectors(values, None))
-    failed = run(corpus, Fake(str(corpus.parent / "weights")))
+    failed, _ = run(corpus, Fake(str(corpus.parent / "weights")))
     assert "Fake gave" in failed["video0"] and not (corpus / "FeatureData" / "Fake" / "VideoFeature").exists()
 
 
 def test_ids_stay_in_the_folder():
     assert teach.vector_path("F", "VideoFeature", "a/b c") == "F/VideoFeature/a/b c.npy"
-    for clip_id in ("../a", "a/../../b", "/a", "", "a//b", "a\\b", "a\0b"):
+    for clip_id in ("../a", "a/../../b", "/a", "", "a//b", "a\0b"):
         with pytest.raises(ValueError, match="cannot be a file name"):
             teach.vector_path("F", "VideoFeature", clip_id)
 
@@ -244,9 +371,21 @@ def test_the_licence_is_said_before_anything_else(corpus, capsys):
     assert teach.main([*arguments, "--teacher", "imagebind"]) == 1
     out, error = capsys.readouterr()
     assert "CC BY-NC-SA 4.0: no commercial use. The vectors made with them are under it too" in out
-    assert "the teacher ImageBind needs the package" in error and "pip install" in error
+    assert "none.pth: no such file" in error
     assert teach.main([*arguments, "--teacher", "pe-av"]) == 1
-    assert "Apache-2.0" in capsys.readouterr().out
+    out, error = capsys.readouterr()
+    assert "Apache-2.0" in out and "none.pth: no such file" in error
+
+
+def test_packages_that_are_not_installed_are_said_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install torch==2\.13\.0 'timm>=1\.0\.22,<=1\.0\.24'$"):
+        PeAv("facebook/pe-av-base").check()
+    with pytest.raises(ValueError, match=r"none: no such file; it should be imagebind_huge\.pth"):
+        ImageBind("none").check()
+    (tmp_path / "huge.pth").touch()
+    with pytest.raises(ValueError, match=r"package torch: pip install -c constraints\.txt -e '\.\[prep,torch\]'"):
+        ImageBind(str(tmp_path / "huge.pth")).check()
 
 
 def test_a_checkpoint_of_another_width_is_refused_at_the_start(tmp_path, monkeypatch):

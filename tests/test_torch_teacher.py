@@ -67,9 +67,9 @@ def test_imagebind_means_over_frames_and_clips(stand_in, tmp_path):
     stand_in.check()
     path = media.write_media(tmp_path / "a.mp4", [media.numbered(k) for k in range(40)], sound=media.tone(16000, 5))
     pictures = sampling.evenly_spaced(path, stand_in.frames, stand_in.fit)
-    sound = sampling.sound(path, stand_in.sample_rate)
+    sounds = sampling.sounds(path, stand_in.sample_rate, stand_in.hears)
     assert len(pictures) == 32 and pictures[0].shape == (224, 224, 3)
-    found = stand_in.embed(pictures, sound)
+    found = stand_in.embed(pictures, sounds)
     weights = torch.load(stand_in.weights)
 
     def unit(kind: str, values: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def test_imagebind_means_over_frames_and_clips(stand_in, tmp_path):
         return values / np.linalg.norm(values, axis=-1, keepdims=True)
 
     seen = unit("vision", imagebind.picture_input(pictures).mean((2, 3))).mean(0)
-    heard = 20 * unit("audio", imagebind.sound_input(sound)[:, 0].mean(2)).mean(0)
+    heard = 20 * unit("audio", imagebind.sound_input(sounds)[:, 0].mean(2)).mean(0)
     np.testing.assert_allclose(found.picture, seen, atol=1e-5)
     np.testing.assert_allclose(found.sound, heard, atol=1e-4)
     assert found.picture.dtype == found.sound.dtype == np.float32
@@ -156,7 +156,7 @@ def test_pe_av_writes_what_the_model_says(pe_av, tmp_path):
     folder = str(root / "FeatureData" / "PE-AV")
     teach.claim(folder, pe_av)
     samples = teach.read_samples(CORPORA["demo"], str(root), ["train"])
-    assert teach.teach(teach.Teach(pe_av, folder), samples, Here()) == {}
+    assert teach.teach(teach.Teach(pe_av, folder), samples, Here()) == ({}, {})
     found = {sample.id: sample for sample in CORPORA["demo"].read(str(root), teacher="PE-AV")["train"]}
     assert found["video1"].teacher_audio is None and found["video1"].teacher_video
 
@@ -166,7 +166,7 @@ def test_pe_av_writes_what_the_model_says(pe_av, tmp_path):
     pictures = sampling.evenly_spaced(samples[0].video, 32, pe_av.fit)
     assert len(pictures) == 10 and pictures[0].shape == (28, 28, 3)  # the video has ten frames
     pixels = torch.tensor(np.stack(pictures).transpose(0, 3, 1, 2)[None] / 127.5 - 1, dtype=torch.float32)
-    sound = sampling.sound(samples[0].video, 48000)
+    [sound] = sampling.sounds(samples[0].video, 48000, pe_av.hears)
     sound = np.pad(sound, (0, -len(sound) % 1920), "reflect")
     with torch.no_grad():
         both = model.get_audio_video_embeds(
@@ -175,15 +175,6 @@ def test_pe_av_writes_what_the_model_says(pe_av, tmp_path):
     seen, heard = (vectors.read_vector(p) for p in (found["video0"].teacher_video, found["video0"].teacher_audio))
     np.testing.assert_allclose(seen, both.video_embeds[0], atol=1e-4)
     np.testing.assert_allclose(heard, both.audio_embeds[0], atol=1e-4)
-
-
-def test_pe_av_hears_the_middle_of_a_long_sound(pe_av, monkeypatch):
-    monkeypatch.setattr("data_prep.teachers.pe_av._MOST_SECONDS", 1)
-    sound = np.random.default_rng(0).normal(size=48000 * 3 // 2).astype(np.float32)
-    picture = np.zeros((28, 28, 3), np.uint8)
-    whole, middle = (pe_av.embed([picture], part).sound for part in (sound, sound[12000:-12000]))
-    np.testing.assert_array_equal(whole, middle)
-    assert not np.array_equal(whole, pe_av.embed([picture], sound[:48000]).sound)
 
 
 def test_pe_av_takes_the_number_of_frames_of_its_checkpoint(pe_av, tmp_path):

@@ -2,10 +2,12 @@
 
 import json
 
+import av
 import corpora_made as made
 import media
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from data_prep import verify
 from data_prep.corpora import CORPORA
@@ -105,9 +107,52 @@ def test_missing_media_is_information_unless_strict(tmp_path, capsys):
     assert run(capsys, *arguments, "--strict")[0] == 0
     (folder / "bad.mp4").write_bytes(b"none")
     code, said = run(capsys, *arguments)
-    assert code == 0 and "unreadable: 1 clips" in said.out and "no caption  " in said.out
-    assert "no caption: " not in said.out  # a gallery needs none
+    assert code == 0 and "unreadable: 1 clips" in said.out and "\ntranscripts: no file\n" in said.out
+    assert "no caption                       0         0         2" in said.out
+    assert "no caption: 2 clips → nothing, for a gallery to search" in said.out
+    assert "the build of 1 clips" in run(capsys, *arguments[:-1], 1)[1].out  # which takes those without a caption
     assert run(capsys, *arguments, "--strict")[0] == 1
+
+
+def test_a_cover_image_is_no_video_and_a_folder_needs_pictures(tmp_path):
+    """What decoding would take is asked, not whether there is a stream or a file."""
+    root = tmp_path / "c"
+    made.vatex(root, {"train": ["cover", "notes", "damaged"], "val": ["pictures"], "test": ["good"]})
+    videos = root / "VideoData"
+    made.video(videos / "good.mp4")
+    made.pictures(videos / "pictures")
+    for name in ("notes", "damaged"):
+        (videos / name).mkdir()
+    (videos / "notes" / "readme.txt").write_text("none here")
+    (videos / "damaged" / "1.jpg").write_bytes(b"no picture")
+    with av.open(str(videos / "cover.mp4"), "w") as container:  # a song
+        sound, cover = container.add_stream("aac", rate=16000), container.add_stream("mjpeg", rate=1)
+        cover.width = cover.height = media.SIDE
+        cover.pix_fmt, cover.disposition = "yuvj420p", Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(media.tone(16000, 1)[None], "fltp", "mono")
+        frame.sample_rate = 16000
+        picture = av.VideoFrame.from_ndarray(media.numbered(1), "rgb24")
+        for stream, content in ((cover, picture), (sound, frame)):
+            container.mux([*stream.encode(content), *stream.encode(None)])
+    found = verify.survey(CORPORA["vatex"].read(str(root)))["unreadable"]
+    assert found["train"].keys() == {"cover", "notes", "damaged"} and not found["val"] and not found["test"]
+    assert found["train"]["cover"].endswith("no video stream") and "no picture in this" in found["train"]["notes"]
+
+
+def test_ctrl_c_is_one_line(tmp_path, capsys, monkeypatch):
+    made.video(tmp_path / "a.mp4")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "survey", stopped)
+    code, said = run(capsys, "--corpus", "folder", "--root", tmp_path)
+    assert code == 130 and said.err == "data_prep.verify: stopped\n"
+
+
+def test_a_folder_that_is_not_there_is_no_problem_of_annotations(tmp_path, capsys):
+    code, said = run(capsys, "--corpus", "folder", "--root", tmp_path / "lost")
+    assert code == 1 and "1 problem(s); correct them and run again" in said.err and "annotations" not in said.err
 
 
 def test_subtitles_count_as_a_transcript(tmp_path, capsys):

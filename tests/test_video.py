@@ -7,6 +7,7 @@ import media
 import numpy as np
 import pytest
 import simplejpeg
+from PIL import Image
 
 from data_prep import video
 
@@ -37,6 +38,17 @@ def test_crop_matches_reference_exactly():
     for name in names:
         expected = golden[name.replace("input", "cropped")]
         np.testing.assert_array_equal(video.crop_square(golden[name], 32), expected)
+
+
+def test_crop_of_very_long_pictures():
+    rows, columns = np.mgrid[0:10, 0:900]
+    wave = (100 + 60 * np.sin(columns / 7) + 5 * rows).astype(np.uint8)
+    for image in (wave, wave.T):
+        image = np.stack([image, image // 2, 255 - image], axis=-1)
+        scaled, (left, top) = video.geometry(image.shape[1], image.shape[0], 32)
+        whole = Image.fromarray(image).resize(scaled, Image.Resampling.BICUBIC)
+        expected = np.asarray(whole.crop((left, top, left + 32, top + 32))).astype(int)
+        assert np.abs(video.crop_square(image, 32) - expected).max() <= 2 < np.ptp(expected)
 
 
 def test_constant_rate_goes_by_index(tmp_path):
@@ -111,7 +123,7 @@ def test_truncated_webm(tmp_path):
 
 
 def test_files_that_are_no_videos(tmp_path):
-    fails(tmp_path / "empty.mp4", b"", "not a readable media file")
+    fails(tmp_path / "empty.mp4", b"", r"empty\.mp4: an empty file \(0 bytes\)")
     fails(tmp_path / "text.mp4", b"a text file\n" * 100, "not a readable media file")
     fails(tmp_path / "missing.mp4", None, "no such file")
     media.write_media(tmp_path / "sound.mp4", sound=media.tone(16000, 1))

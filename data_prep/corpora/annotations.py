@@ -25,27 +25,41 @@ class Problems:
     def stop_if_any(self) -> None:
         if self.found:
             lines = "".join(f"\n  - {line}" for line in self.found)
-            raise ValueError(
-                f"{self.root}: {len(self.found)} problem(s) in the annotations; correct them and run again{lines}"
-            )
+            raise ValueError(f"{self.root}: {len(self.found)} problem(s); correct them and run again{lines}")
 
 
 def read_rows(
     path: str, columns: Sequence[str], problems: Problems, optional: Sequence[str] = ()
 ) -> list[dict[str, str]]:
-    """Rows of a CSV file, or a problem if it is not UTF-8 or lacks one of the columns; optional ones are "" then."""
+    """Rows of a CSV file by column, whatever the case of its header; optional columns that it lacks are "".
+
+    A problem if it is not UTF-8, lacks one of the columns, or has rows with more fields than columns.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             found = [name.strip() for name in reader.fieldnames or []]
-            if missing := [name for name in columns if name not in found]:
-                problems.add(f"{path} has the columns {found}, it lacks", missing)
+            reader.fieldnames = [name.lower() for name in found]
+            if missing := [name for name in columns if name not in reader.fieldnames]:
+                other = next((mark for mark in ";\t|" if len(found) == 1 and mark in found[0]), "")
+                hint = f" (commas are expected between them, here is {other!r})" if other else ""
+                problems.add(f"{path} has the columns {found}{hint}, it lacks", missing)
                 return []
-            reader.fieldnames = found
-            return [{name: clean(row.get(name) or "") for name in (*columns, *optional)} for row in reader]
+            rows, long = [], []
+            for row in reader:
+                rows.append({name: clean(row.get(name) or "") for name in (*columns, *optional)})
+                if any(surplus := row.get(None) or ()):  # empty columns at the end are a spreadsheet's, and harmless
+                    long.append(f"line {reader.line_num}, at {clean(','.join(surplus))[:60]}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         problems.add(f"{path} cannot be read ({error})")
         return []
+    if long:
+        problems.add(
+            f"{path}: {len(long)} rows have more fields than the {len(found)} columns; a text with a comma in it needs "
+            'quotation marks, "like this, say"',
+            long,
+        )
+    return rows
 
 
 def read_lines(path: str, problems: Problems) -> list[str]:

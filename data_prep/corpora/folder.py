@@ -7,13 +7,15 @@ Every video file below the root is a clip; its id is its path there, suffix incl
     transcripts.csv   columns video, text
     transcripts.json  {video: text}, or rows as data_prep.transcribe writes them
 
-A .srt or .vtt file beside a video (clip.srt, clip.en.srt) holds its subtitles; else the video itself may.
+A row may name a video with "./" before its id, and in either of Unicode's forms of é. A .srt or .vtt file beside a
+video (clip.srt, clip.en.srt) holds its subtitles; else the video itself may.
 """
 
 import collections
 import logging
 import os
-from collections.abc import Collection, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from data_prep.corpora import layout
 from data_prep.corpora.annotations import Problems, clean, read_json, read_rows, with_near
@@ -44,15 +46,17 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
     videos, beside = _walk(root, problems)
     if not videos:
         problems.add(f"no video below this folder; known are {' '.join(VIDEO_SUFFIXES)}")
-    rows = _read_captions(root, problems)
+    known = _named(videos)
+    rows = [row | {"video": known(row["video"])} for row in _read_captions(root, problems)]
     _must_name_videos("captions", [row["video"] for row in rows], videos, problems)
-    spoken = _read_transcripts(root, transcripts, videos, problems)
+    spoken = _read_transcripts(root, transcripts, videos, known, problems)
     splits = _splits(rows, problems)
     problems.stop_if_any()
 
     by_video = collections.defaultdict(list)
     for row in rows:
         by_video[row["video"]].append(row)
+    own_subtitles = _subtitles(videos.values(), beside)
 
     def vector(kind: str, clip_id: str) -> str | None:
         stem = os.path.join(root, "FeatureData", teacher, kind, clip_id)
@@ -76,7 +80,7 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
                 teacher_video=vector("VideoFeature", clip_id),
                 teacher_audio=vector("AudioFeature", clip_id),
                 speech=speech,
-                subtitles=_subtitles_of(path, beside[os.path.dirname(path)]) or path,
+                subtitles=own_subtitles.get(path, path),
                 empty_captions=len(by_video[clip_id]) - len(kept),
             )
         )
@@ -126,19 +130,43 @@ def _as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _subtitles_of(path: str, names: Sequence[str]) -> str | None:
-    """The subtitle file of a video among the names in its folder: clip.srt, else English (as CLIP is), else any."""
-    stem = os.path.splitext(os.path.basename(path))[0]
-    own = [name for name in names if os.path.splitext(name)[0] == stem or name.startswith(stem + ".")]
+def _subtitles(videos: Collection[str], beside: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Path of a video → that of its subtitle file: clip.srt, else English (as CLIP is), else any.
 
-    def preference(name: str) -> tuple:
-        parts = name[len(stem) :].lower().split(".")[1:-1]  # clip.en.forced.srt → en, forced
-        return "forced" in parts, bool(parts), not any(part.startswith("en") for part in parts), name
+    Of clip.mp4 and clip.2.mp4, clip.2.srt belongs to the second alone, and clip.en.srt to the first.
+    """
+    stems = {os.path.splitext(path)[0] for path in videos}
+    own = collections.defaultdict(list)  # path without suffix → what each file's name says besides, and its path
+    for folder, names in beside.items():
+        for name in names:
+            stem, parts = os.path.splitext(os.path.join(folder, name))[0], []
+            while stem not in stems and "." in os.path.basename(stem):
+                stem, part = os.path.splitext(stem)  # clip.en.forced → en, forced
+                parts.append(part.lower())
+            own[stem].append((parts, os.path.join(folder, name)))
 
-    return os.path.join(os.path.dirname(path), min(own, key=preference)) if own else None
+    def preference(file: tuple[list[str], str]) -> tuple:
+        parts, path = file
+        return ".forced" in parts, bool(parts), not any(part.startswith(".en") for part in parts), path
+
+    return {path: min(own[stem], key=preference)[1] for path in videos if (stem := os.path.splitext(path)[0]) in own}
 
 
 # ---------------------------------------------------------------- texts
+
+
+def _named(videos: Collection[str]) -> Callable[[str], str]:
+    """Turns the name that a row gives a video into its id, and leaves one that is of no video, or of two."""
+    composed = collections.defaultdict(list)  # macOS writes é as two characters in file names
+    for clip_id in videos:
+        composed[unicodedata.normalize("NFC", clip_id)].append(clip_id)
+
+    def clip_id_of(name: str) -> str:
+        name = name.removeprefix("./")
+        same = composed.get(unicodedata.normalize("NFC", name), [])
+        return name if name in videos or len(same) != 1 else same[0]
+
+    return clip_id_of
 
 
 def _read_captions(root: str, problems: Problems) -> list[dict[str, str]]:
@@ -166,9 +194,12 @@ def _list_of(texts: object) -> list[str]:
 
 
 def _read_transcripts(
-    root: str, path: str | None, videos: Collection[str], problems: Problems
+    root: str, path: str | None, videos: Collection[str], known: Callable[[str], str], problems: Problems
 ) -> dict[str, tuple[str, dict]]:
-    """Clip id → (transcript, speech). Rows written by hand must name a video; a recogniser's may be older than that."""
+    """Clip id → (transcript, speech). Rows written by hand must name a video; a recogniser's may be older than that.
+
+    `known`: as `_named` gives it.
+    """
     path = path or layout.transcripts_path(root, TRANSCRIPTS)
     if path is None:
         return {}
@@ -178,6 +209,7 @@ def _read_transcripts(
         texts = {clean(video): clean(str(text or "")) for video, text in data.items()}
     else:
         return layout.read_transcripts(path, problems, keys_are_ids=True) if data is not None else {}
+    texts = {known(video): text for video, text in texts.items()}
     _must_name_videos(path, list(texts), videos, problems)
     return {clip_id: (transcript_files.clean(text), {}) for clip_id, text in texts.items()}
 

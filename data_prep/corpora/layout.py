@@ -62,12 +62,13 @@ def make_samples(
     problems.stop_if_any()
 
     ids = {clip_id for members in lists.values() for clip_id in members}
-    videos = by_id(os.path.join(root, "VideoData"), VIDEO_SUFFIXES, ids)
-    sounds = by_id(os.path.join(root, "AudioData"), (".wav",))
+    videos = by_id(os.path.join(root, "VideoData"), VIDEO_SUFFIXES, ids, problems, folders=True)
+    sounds = by_id(os.path.join(root, "AudioData"), (".wav",), ids, problems)
     vectors = {
-        kind: by_id(os.path.join(root, "FeatureData", teacher, kind), VECTOR_SUFFIXES)
+        kind: by_id(os.path.join(root, "FeatureData", teacher, kind), VECTOR_SUFFIXES, ids, problems)
         for kind in ("VideoFeature", "AudioFeature")
     }
+    problems.stop_if_any()
 
     def sample(clip_id: str, split: str) -> Sample:
         texts = captions[split][clip_id]
@@ -91,28 +92,38 @@ def make_samples(
     return {split: [sample(clip_id, split) for clip_id in ids] for split, ids in lists.items()}
 
 
-def by_id(folder: str, suffixes: Sequence[str], clip_folders: Collection[str] = ()) -> dict[str, str]:
-    """Clip id → path of the files with these suffixes in a folder and those directly in it; {} if there is none.
+def by_id(
+    folder: str, suffixes: Sequence[str], ids: Collection[str], problems: Problems, folders: bool = False
+) -> dict[str, str]:
+    """Clip id → path of the files of these clips in a folder and those directly in it; {} if there is none.
 
-    Of several files of one clip the first suffix wins. Folders named in `clip_folders` are clips, and not looked into.
+    Of several files of one clip the first suffix wins; several with the same suffix are a problem. `folders`: those
+    named as a clip hold its pictures; they come after all suffixes and are not looked into.
     """
-    found: dict[str, tuple[int, str]] = {}
+    found: dict[str, list[tuple[int, str]]] = {}
 
     def scan(directory: str, deeper: bool) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
                 stem, suffix = os.path.splitext(entry.name)
                 if suffix.lower() in suffixes:
-                    file = suffixes.index(suffix.lower()), entry.path
-                    found[stem] = min(found.get(stem, file), file)
-                elif entry.name in clip_folders and entry.is_dir():
-                    found.setdefault(entry.name, (len(suffixes), entry.path))
+                    if stem in ids:
+                        found.setdefault(stem, []).append((suffixes.index(suffix.lower()), entry.path))
+                elif folders and entry.name in ids and entry.is_dir():
+                    found.setdefault(entry.name, []).append((len(suffixes), entry.path))
                 elif deeper and entry.is_dir():
                     scan(entry.path, deeper=False)
 
     if os.path.isdir(folder):
         scan(folder, deeper=True)
-    return {clip_id: path for clip_id, (_, path) in found.items()}
+    best = {i: sorted(path for rank, path in files if rank == min(files)[0]) for i, files in found.items()}
+    if several := [
+        " and ".join(os.path.relpath(path, folder) for path in paths)
+        for paths in best.values()
+        if len({os.path.realpath(path) for path in paths}) > 1  # links to one file are no choice
+    ]:
+        problems.add(f"{folder} holds {len(several)} clips more than once; keep one file of each", sorted(several))
+    return {clip_id: paths[0] for clip_id, paths in best.items()}
 
 
 def read_transcripts(path: str | None, problems: Problems, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:

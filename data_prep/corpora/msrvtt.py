@@ -29,7 +29,8 @@ def read_9k(root: str, transcripts: str | None = None, teacher: str = TEACHER) -
         val = _listed(os.path.join(notes, _VAL), problems)
     else:
         val = [clip_id for clip_id, split in videos if split == "validate"]
-        train = [clip_id for clip_id in train if clip_id not in set(val)]
+        held_out = set(val)
+        train = [clip_id for clip_id in train if clip_id not in held_out]
     test_captions = collections.defaultdict(list)
     for row in test_rows:
         test_captions[row["video_id"]].append(row["sentence"])

@@ -77,7 +77,11 @@ class Recognise:
         return [results[path] for path in paths]
 
     def _description(self, path: str) -> dict:
-        """Everything that the result depends on; not batch size, device and precision, which move it by rounding."""
+        """Everything that the result depends on; not batch size, device and precision.
+
+        They move what is decoded greedily by rounding. A piece that is decoded again, at a temperature, draws its
+        tokens together with its batch: another batch gives other text, of which none is better.
+        """
         return {
             "version": _VERSION,
             "content": file_digest(path),
@@ -131,7 +135,8 @@ class Recognise:
 
     def _sounds(self, path: str, description: dict, segments: Sequence[dict]) -> list[dict]:
         """Speech and music of each segment, from the cache or from the sound, decoded once more."""
-        description = description | {"ast": self.ast_identity}
+        times = [[segment["start"], segment["end"]] for segment in segments]
+        description = description | {"ast": self.ast_identity, "segments": times}
         if (known := self.cache.get(description)) is not None:
             return known["sounds"]
         cuts, offset = [None] * len(segments), 0.0

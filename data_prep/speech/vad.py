@@ -50,7 +50,7 @@ def require(method: str) -> None:
     if method == "silero" and importlib.util.find_spec("faster_whisper") is None:
         raise ValueError(
             "voice activity detection needs the faster-whisper package, which holds Silero's network: "
-            "pip install -e '.[speech]', or go without it (more invented text) with --vad none"
+            "pip install -c constraints.txt -e '.[prep,speech]', or go without it (more invented text) with --vad none"
         )
 
 

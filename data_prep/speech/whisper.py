@@ -34,8 +34,6 @@ class Recognised:
 
 
 class Engine(Protocol):
-    name: str  # for the transcript's "source"
-
     def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
         """float32 [samples] at 16 kHz, at most 30 s each; languages as codes, "" to detect."""
 
@@ -53,7 +51,8 @@ def require(engine: str, language: str = "") -> None:
     if importlib.util.find_spec(package) is None:
         other = ENGINES[1 - ENGINES.index(engine)]
         raise ValueError(
-            f"the engine {engine} needs the package {package}: pip install -e '.[{extra}]', or take --engine {other}"
+            f"the engine {engine} needs the package {package}: pip install -c constraints.txt -e '.[prep,{extra}]', or "
+            f"take --engine {other}"
         )
 
 
@@ -94,7 +93,6 @@ class Transformers:
         self._first_time = settings.no_timestamps_token_id + 1
         self._no_speech = settings.no_timestamps_token_id - 1
         self._codes = {number: token.strip("<|>") for token, number in getattr(settings, "lang_to_id", {}).items()}
-        self.name = f"{short_name(model)}/transformers"
 
     def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
         found = []
@@ -189,7 +187,6 @@ class FasterWhisper:
 
         self._model = WhisperModel(model.removeprefix("openai/whisper-"))
         self._multilingual = self._model.model.is_multilingual
-        self.name = f"{short_name(model)}/faster-whisper"
 
     def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
         return [self._transcribe(*pair) for pair in zip(waveforms, languages, strict=True)]

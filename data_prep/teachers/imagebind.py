@@ -44,9 +44,9 @@ def clip_bounds(samples: int) -> list[tuple[int, int]]:
     return [(int(start * audio.SAMPLE_RATE), int((start + CLIP_SECONDS) * audio.SAMPLE_RATE)) for start in starts]
 
 
-def sound_input(samples: np.ndarray) -> np.ndarray:
-    """float32 [samples] at 16 kHz → float32 [3 clips, 1, 128 bins, 204 windows], normalised log-mel."""
-    mel = np.stack([_log_mel(samples[first:end]) for first, end in clip_bounds(len(samples))])
+def sound_input(clips: Sequence[np.ndarray]) -> np.ndarray:
+    """float32 [samples] at 16 kHz each → float32 [clips, 1, 128 bins, 204 windows], normalised log-mel."""
+    mel = np.stack([_log_mel(clip) for clip in clips])
     return np.ascontiguousarray(((mel - _MEL_MEAN) / _MEL_STD).transpose(0, 2, 1))[:, None].astype(np.float32)
 
 
@@ -85,22 +85,26 @@ class ImageBind:
         return self.weights
 
     def check(self) -> None:
-        """For start-up. Raises ValueError where a package or the weights are missing."""
-        for package, source in (
-            ("torch", "pip install 'save_jax[torch]'"),
-            ("imagebind", "pip install git+https://github.com/facebookresearch/ImageBind"),
-        ):
-            if importlib.util.find_spec(package) is None:
-                raise ValueError(f"the teacher ImageBind needs the package {package}: {source}")
+        """For start-up. Raises ValueError where the weights or a package are missing."""
         if not os.path.isfile(self.weights):
             raise ValueError(
                 f"--weights {self.weights}: no such file; it should be imagebind_huge.pth "
                 "(https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth)"
             )
+        for package, source in (
+            ("torch", "pip install -c constraints.txt -e '.[prep,torch]'"),
+            ("imagebind", "pip install git+https://github.com/facebookresearch/ImageBind"),
+        ):
+            if importlib.util.find_spec(package) is None:
+                raise ValueError(f"the teacher ImageBind needs the package {package}: {source}")
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
         """uint8 [height, width, 3] → uint8 [224, 224, 3]: shorter side to 224, centre crop."""
         return crop_square(picture, SIDE)
+
+    def hears(self, samples: int) -> list[tuple[int, int]]:
+        """(first, end) of the three clips of a sound of so many samples."""
+        return clip_bounds(samples)
 
     @functools.cached_property
     def _model(self):
@@ -114,13 +118,15 @@ class ImageBind:
     def __getstate__(self) -> dict:
         return {"weights": self.weights}
 
-    def embed(self, pictures: Sequence[np.ndarray], sound: np.ndarray | None) -> Vectors:
-        """Fitted pictures, and float32 [samples] at 16 kHz or None → their vectors."""
+    def embed(self, pictures: Sequence[np.ndarray], sounds: Sequence[np.ndarray] | None) -> Vectors:
+        """Fitted pictures, and clips of the sound, float32 [samples] at 16 kHz, or None → their vectors."""
         import torch
 
         inputs = {"vision": picture_input(pictures)}
-        if sound is not None:
-            inputs["audio"] = sound_input(sound)[None]  # with the batch of one, five axes: the model averages the clips
+        if sounds is not None:
+            inputs["audio"] = sound_input(sounds)[
+                None
+            ]  # with the batch of one, five axes: the model averages the clips
         device = next(self._model.parameters()).device
         with torch.inference_mode():
             found = self._model({kind: torch.from_numpy(values).to(device) for kind, values in inputs.items()})

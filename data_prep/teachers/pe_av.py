@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
+from data_prep import audio
 from data_prep.teachers.teacher import Vectors
 from save_jax.data.records import TEACHER_DIM
 
@@ -73,7 +74,7 @@ class PeAv:
     def check(self) -> None:
         """For start-up. Raises ValueError where a package or the weights are missing, or the vectors' width differs."""
         for package in ("torch", "timm"):
-            if importlib.util.find_spec(package) is None:
+            if importlib.util.find_spec(package) is None:  # one command: timm alone would bring another torch
                 raise ValueError(
                     f"the teacher PE-AV needs the package {package}: pip install torch==2.13.0 'timm>=1.0.22,<=1.0.24'"
                 )
@@ -100,6 +101,11 @@ class PeAv:
         mean, std = (np.array(self._pictures[name], np.float32) for name in ("image_mean", "image_std"))
         return np.ascontiguousarray(((np.stack(pictures).astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
 
+    def hears(self, samples: int) -> list[tuple[int, int]]:
+        """(first, end) of the middle minute of a sound of so many samples, or all of a shorter one."""
+        heard = min(samples, _MOST_SECONDS * audio.SAMPLE_RATE)
+        return [((samples - heard) // 2, (samples + heard) // 2)]
+
     @functools.cached_property
     def _model(self):
         import torch
@@ -116,8 +122,8 @@ class PeAv:
     def __getstate__(self) -> dict:
         return {"weights": self.weights}
 
-    def embed(self, pictures: Sequence[np.ndarray], sound: np.ndarray | None) -> Vectors:
-        """Fitted pictures, and float32 [samples] at 48 kHz or None → their vectors."""
+    def embed(self, pictures: Sequence[np.ndarray], sounds: Sequence[np.ndarray] | None) -> Vectors:
+        """Fitted pictures, and the one part of the sound, float32 [samples] at 48 kHz, or None → their vectors."""
         import torch
 
         model = self._model
@@ -126,13 +132,8 @@ class PeAv:
             # The library's get_video_embeds calls what does not exist (transformers 5.23); these are its two steps.
             encoded = model.video_model.video_encoder(pixel_values_videos=seen).pooler_output
             picture = model.video_model.video_head(encoded)[0].float().cpu().numpy()
-            if sound is None:
+            if sounds is None:
                 return Vectors(picture, None)
-            spare = max(len(sound) - _MOST_SECONDS * self.sample_rate, 0)
-            heard = self._hear(
-                sound[spare // 2 : len(sound) - spare + spare // 2],
-                sampling_rate=self.sample_rate,
-                return_tensors="pt",
-            )
+            heard = self._hear(sounds[0], sampling_rate=self.sample_rate, return_tensors="pt")
             vector = model.get_audio_embeds(heard["input_values"].to(model.device))[0]
             return Vectors(picture, vector.float().cpu().numpy())

@@ -4,7 +4,7 @@ Shards hold one frame a second; teachers want a fixed number, so a short video i
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import av
 import numpy as np
@@ -12,6 +12,8 @@ from av.video.reformatter import VideoReformatter
 
 from data_prep import audio, video
 from data_prep.decode import open_video
+
+_BLOCK_SECONDS = 600
 
 
 def evenly_spaced(path: str, count: int, fit: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
@@ -30,10 +32,35 @@ def evenly_spaced(path: str, count: int, fit: Callable[[np.ndarray], np.ndarray]
         return [fit(video.upright(frame, convert)) for _, frame in file.frames(video.choose(len(file.times), count))]
 
 
-def sound(path: str, sample_rate: int) -> np.ndarray | None:
-    """float32 [samples], mono; None without a sound track. Holds nothing above 8 kHz, as all sound that we prepare."""
-    samples = audio.waveform(path)
-    if samples is None or sample_rate == audio.SAMPLE_RATE:
+def sounds(path: str, sample_rate: int, hears: Callable[[int], Sequence[tuple[int, int]]]) -> list[np.ndarray] | None:
+    """float32 [samples], mono, of each part that `hears` asks for; None without sound, as in a folder of pictures.
+
+    Args:
+        hears: number of samples in the track → (first, end) of the parts, all at 16 kHz.
+    A track of any length is held in blocks of ten minutes; one that has more is decoded twice, as its length is known
+    at its end only. Holds nothing above 8 kHz, as all sound that we prepare.
+    Raises:
+        MediaError: a file that cannot be opened, or a sound track of which nothing decodes.
+    """
+    if os.path.isdir(path):
+        return None
+    total, blocks = 0, []
+    for block in audio.blocks(path, _BLOCK_SECONDS):
+        total += len(block)
+        blocks = [block]
+    if not total:
+        return None
+    bounds, offset = hears(total), 0
+    parts: list[list[np.ndarray]] = [[] for _ in bounds]
+    for block in blocks if total == len(blocks[0]) else audio.blocks(path, _BLOCK_SECONDS):
+        for part, (first, end) in zip(parts, bounds, strict=True):
+            part.append(block[max(0, first - offset) : max(0, end - offset)].copy())  # so that the block can go
+        offset += len(block)
+    return [_resampled(np.concatenate(part), sample_rate) for part in parts]
+
+
+def _resampled(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    if sample_rate == audio.SAMPLE_RATE:
         return samples
     frame = av.AudioFrame.from_ndarray(samples[None], "fltp", "mono")
     frame.sample_rate = audio.SAMPLE_RATE

@@ -14,7 +14,7 @@ def require_reader(paths: list[str]) -> None:
     if needs and importlib.util.find_spec("torch") is None:
         raise ValueError(
             f"{len(needs)} teacher files are .pt (first: {needs[0]}) and reading them takes PyTorch, which is not "
-            "installed: pip install 'save_jax[torch]', or convert them to .npy"
+            "installed: pip install -c constraints.txt -e '.[prep,torch]', or convert them to .npy"
         )
 
 
