@@ -13,7 +13,7 @@ from save_jax.similarity import VideoIndex
 # Scores of one tile, counted with their frames: 64 million float32 are 256 MB. On a CPU a tile is to stay in the cache:
 # with large ones, all pairs of 100 queries and 100,000 videos took nine times as long as NumPy.
 TILE = 1 << 26
-CPU_TILE = 1 << 18
+CPU_TILE = 1 << 19
 
 
 def tile_of(queries: int, frames: int) -> int:
