@@ -10,12 +10,13 @@ def assess(evaluator: Evaluator, params: dict, split: str, bank_split: str | Non
     """`Evaluator.run` and everything that a report needs besides.
 
     Args:
-        bank_split: whose captions are the query bank of querybank normalisation; None leaves that out.
+        bank_split: whose captions are the query bank of querybank normalisation; None, or the split itself, leaves
+            that out.
     Returns:
         The evaluation, whose results have in addition
         protocol: what was measured, and departures from it (protocols.describe);
         audit: proof on a sample that captions, order and batch leave no trace (audit.audit);
-        intervals: {"t2v", "v2t": {metric: [low, high]}}, bootstrap 95 %, over queries;
+        intervals: {"t2v", "v2t": {metric: [low, high]}}, bootstrap 95 %, over videos with their queries;
         groups_are: "from the corpus", or "automatic, by words of the captions" where the corpus names none;
         by_video: text→video by what the right video has;
         without_modalities: results with sound or speech taken away or exchanged;
@@ -36,9 +37,10 @@ def assess(evaluator: Evaluator, params: dict, split: str, bank_split: str | Non
         results["groups"] = metrics.retrieval(scores, notes.owners, groups)["groups"]
     found = metrics.ranks(scores, notes.owners)
     captioned, own = np.unique(notes.owners, return_inverse=True)
+    asked = scores if len(captioned) == scores.shape[1] else scores[:, captioned]
     results["intervals"] = {
-        "t2v": metrics.intervals(found),
-        "v2t": metrics.intervals(metrics.video_to_text_ranks(scores[:, captioned], own)),
+        "t2v": metrics.intervals(found, notes.owners),
+        "v2t": metrics.intervals(metrics.video_to_text_ranks(asked, own), captioned),
     }
     results["by_video"] = breakdown.by_video(found, notes)
     results["without_modalities"] = (
@@ -52,7 +54,7 @@ def assess(evaluator: Evaluator, params: dict, split: str, bank_split: str | Non
             "t2v": metrics.summary(metrics.ranks(metrics.dual_softmax(scores), notes.owners)),
         }
     }
-    if bank_split and (bank_texts := evaluator.notes(bank_split).captions):
+    if bank_split and bank_split != split and (bank_texts := evaluator.notes(bank_split).captions):
         bank = evaluator.score(params, evaluator.embed_texts(params, bank_texts), evaluation.videos)
         results["post_processed"]["querybank"] = {
             "uses": f"all {len(bank_texts)} captions of the {bank_split} split as bank",

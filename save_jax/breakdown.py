@@ -12,18 +12,23 @@ from save_jax.evaluate import Evaluator, Notes
 
 # Words of captions that speak of what is heard or said; matched as whole words, with simple endings.
 _SOUND = (
-    "sing music song guitar piano drum violin band orchestra rap beat melody tune bark meow roar chirp engine siren "
-    "alarm bell ring noise sound loud clap applaud laugh scream cry whistle crash bang knock thunder hum buzz click"
+    "sing sang sung music musical musician song guitar guitarist piano pianist drum violin band orchestra rap beat "
+    "melody tune bark meow roar chirp engine siren alarm bell ring noise sound loud clap applaud laugh scream cry "
+    "cries whistle crash bang knock thunder hum buzz click"
 )
 _SPEECH = (
-    "talk speak say said tell told explain discuss describe interview narrate comment report lecture announce ask "
-    "answer conversation dialogue speech interviewer reporter anchor narrator voice voiceover debate present news"
+    "talk speak spoke spoken say said tell told explain discuss describe interview narrate comment report lecture "
+    "announce ask answer conversation dialogue speech interviewer reporter anchor narrator voice voiceover debate news"
 )
 LENGTHS = ((0, 0), (1, 5), (6, 20), (21, None))  # words of a transcript
 
 
 def _pattern(words: str) -> re.Pattern:
-    return re.compile(rf"\b({'|'.join(words.split())})(s|es|ed|ing|ning|er|ers)?\b", re.IGNORECASE)
+    forms = [
+        rf"{w[:-1]}(?:e|es|ed|er|ers|ing)" if w.endswith("e") else rf"{w}(?:{w[-1]}?(?:s|es|ed|ing|er|ers))?"
+        for w in words.split()
+    ]
+    return re.compile(rf"\b(?:{'|'.join(forms)})\b", re.IGNORECASE)
 
 
 _IS_SOUND, _IS_SPEECH = _pattern(_SOUND), _pattern(_SPEECH)
@@ -56,6 +61,8 @@ def by_video(found: np.ndarray, notes: Notes) -> dict[str, dict]:
 def _donors(has: Sequence[bool]) -> dict[int, int]:
     """Each clip that has something → another that has it, half the list away."""
     having = np.flatnonzero(has)
+    if len(having) < 2:  # its own would be no exchange
+        return {}
     return dict(zip(having.tolist(), np.roll(having, len(having) // 2).tolist(), strict=True))
 
 

@@ -24,14 +24,16 @@ def evaluate(config: ConfigDict, workdir: str) -> dict:
     latest, last_params = runs.restore(config, workdir, opened.evaluator.mesh, "last")
     last = opened.evaluator.run(last_params, split).results
     evaluation = assess(opened.evaluator, opened.params, split, bank_split=opened.bank_split)
+    name = report.name_of(opened.data, split, workdir)
+    picked, last = (opened.step, evaluation.results), (latest, last)
     results = report.results(
         config,
         evaluation,
         data=opened.data,
-        checkpoints=report.compare_checkpoints((opened.step, evaluation.results), (latest, last), workdir, config),
+        checkpoints=report.compare_checkpoints(picked, last, workdir, config, own=name == report.RESULTS),
         params_sha256=state.digest(last_params),
     )
-    report.write(results, evaluation, opened.data, workdir, report.name_of(opened.data, split, workdir))
+    report.write(results, evaluation, opened.data, workdir, name)
     return results
 
 

@@ -2,7 +2,7 @@
 
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -141,6 +141,13 @@ def _example_queries(evaluation: Evaluation, count: int) -> list[int]:
     return chosen[:count]
 
 
+def picture(frame: bytes, settings: Mapping) -> np.ndarray:
+    """uint8 [side, side, 3] of a stored frame; `settings`: of its shard."""
+    if settings["frames"] == "raw":
+        return np.frombuffer(frame, np.uint8).reshape(settings["image_size"], settings["image_size"], 3)
+    return simplejpeg.decode_jpeg(frame, "RGB")
+
+
 def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> plt.Figure:
     """A few queries with the middle frames of their top five; the right video has a green frame."""
     source = data.sources[split]
@@ -155,7 +162,7 @@ def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> 
         for axes, video in zip(row, order[:5], strict=False):
             frames = source[int(video)].frames
             if frames:
-                axes.imshow(simplejpeg.decode_jpeg(frames[len(frames) // 2], "RGB"))
+                axes.imshow(picture(frames[len(frames) // 2], source.settings))
             right = video == owner
             axes.set_title(
                 evaluation.notes.ids[video], parse_math=False, fontsize=7, color="green" if right else "black"

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test that a number stands for. Checkpoints are always picked on validation."""
+    """The test that a number stands for; what a model was trained on is another matter, and not checked here."""
 
     name: str
     videos: int  # the complete gallery
@@ -18,8 +18,8 @@ class Protocol:
 
 # By the corpus that data_prep names.
 PROTOCOLS = {
-    "msrvtt-9k": Protocol("MSR-VTT 1k-A (JSFusion), trained on 9k", 1000, 1),
-    "msrvtt-7k": Protocol("MSR-VTT full test, trained on 7k", 2990, 20),
+    "msrvtt-9k": Protocol("MSR-VTT 1k-A (JSFusion)", 1000, 1),
+    "msrvtt-7k": Protocol("MSR-VTT full test", 2990, 20),
     "vatex": Protocol("VATEX, 1,500 test videos", 1500, 10),
     "charades": Protocol("Charades", 1863, 1),
     "lsmdc": Protocol("LSMDC, 1,000 test clips", 1000, 1),

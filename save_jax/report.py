@@ -41,17 +41,17 @@ def one_line(summary: dict) -> str:
 
 
 def compare_checkpoints(
-    picked: tuple[int, dict], last: tuple[int, dict], workdir: str, config: ConfigDict
+    picked: tuple[int, dict], last: tuple[int, dict], workdir: str, config: ConfigDict, own: bool = True
 ) -> dict[str, dict]:
     """The same test under different ways to choose a checkpoint, each labelled; (step, results) of two of them.
 
     The peak on test is what several published numbers are. It is there only if the run tested at every validation, and
-    stands beside the others, never in their place.
+    stands beside the others, never in their place. `own`: whether this is the run's own test, which it peaked on.
     """
     found = {"picked on validation": picked, "last": last}
     rows = writers.read_rows(os.path.join(workdir, "metrics.jsonl"))
     tested = [row for row in rows if row["split"] == config.data.test_split and "t2v" in row]
-    if tested and config.evaluation.peak_on_test:
+    if own and tested and config.evaluation.peak_on_test:
         peak = max(tested, key=lambda row: row["t2v"]["SumR"])
         found[PEAK] = (peak["step"], peak)
     return {name: {"step": step, "t2v": test["t2v"], "v2t": test["v2t"]} for name, (step, test) in found.items()}
@@ -101,7 +101,7 @@ def more_tables(results: dict) -> str:
     parts = [
         f"protocol: {test['protocol']['name']}; "
         + ("; ".join(test["protocol"]["departures"]) or "as published: complete gallery, every query ranked"),
-        f"95 % interval of text → video SumR over queries: {low:.1f} to {high:.1f}",
+        f"95 % interval of text → video SumR over videos with their queries: {low:.1f} to {high:.1f}",
         "by choice of checkpoint\n"
         + rows_as_text([(f"{name} (step {c['step']})", c["t2v"]) for name, c in results["checkpoints"].items()]),
         "by what the right video has\n" + rows_as_text(list(test["by_video"].items())),
@@ -128,7 +128,13 @@ def name_of(data: Data, split: str, workdir: str) -> str:
     path = os.path.join(workdir, RESULTS)
     if os.path.exists(path) and writers.read_json(path)["data"]["shards"] != data.manifest["shards"]:
         return f"results-{data.manifest['corpus']}-{split}.json"
-    return RESULTS if split == "test" else f"results-{split}.json"
+    own = writers.read_json(os.path.join(workdir, "config.json"))["data"]["test_split"]
+    return RESULTS if split == own else f"results-{split}.json"
+
+
+def folder_of(name: str, workdir: str) -> str:
+    """Where the figures of a results file lie: figures/ of results.json, figures-val/ of results-val.json."""
+    return os.path.join(workdir, name.removesuffix(".json").replace("results", "figures", 1))
 
 
 def write(results: dict, evaluation: Evaluation, data: Data, workdir: str, name: str = RESULTS) -> None:
@@ -136,7 +142,7 @@ def write(results: dict, evaluation: Evaluation, data: Data, workdir: str, name:
     writers.write_json(os.path.join(workdir, name), results)
     test = results["test"]
     rows = writers.read_rows(os.path.join(workdir, "metrics.jsonl"))
-    validated = any("t2v" in row and row["split"] != results["split"] for row in rows)
+    validated = any("t2v" in row and row["split"] == results["config"]["data"]["val_split"] for row in rows)
     picked = "picked on validation" if validated else "the last; nothing was validated yet"
     print(f"\n{results['split']}, checkpoint of step {results['picked_step']} ({picked})\n{table(test)}")
     if test["groups"]:
@@ -146,7 +152,7 @@ def write(results: dict, evaluation: Evaluation, data: Data, workdir: str, name:
         print(f"\nmean absolute gates by kind of clip\n{gate_lines(test['gates'])}")
     if test["gallery"]["failed"]:
         print(f"\n{len(test['gallery']['failed'])} videos of the gallery failed to decode and rank last")
-    folder = os.path.join(workdir, name.removesuffix(".json").replace("results", "figures", 1))
+    folder = folder_of(name, workdir)
     figures = plots.write_all(rows, results, evaluation, data, folder)
     print(f"\n{os.path.join(workdir, name)} and {len(figures)} figures in {folder}")
 
@@ -155,8 +161,14 @@ def _agreement(mine: dict, stored: dict | None, name: str) -> str:
     """How a new evaluation compares with the results that the run left, in words."""
     if stored is None:
         return f"the run has left no {name} of this step to compare with"
-    then, now = stored["test"]["t2v"], mine["t2v"]
-    changed = [f"{m} {then[m]:.4g} there, {now[m]:.4g} here" for m in METRICS if m in then and then[m] != now[m]]
+    changed = []
+    for direction in ("t2v", "v2t"):
+        then, now = stored["test"][direction], mine[direction]
+        changed += [
+            f"{direction} {m} {then[m]:.4g} there, {now[m]:.4g} here"
+            for m in METRICS
+            if m in then and then[m] != now[m]
+        ]
     return f"{name} says otherwise: {'; '.join(changed)}" if changed else f"the same as in {name}, to the last digit"
 
 

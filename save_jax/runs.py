@@ -43,7 +43,7 @@ class Run:
     def bank_split(self) -> str | None:
         """The split whose captions querybank normalisation may use."""
         val_split = self.config.data.val_split
-        return val_split if val_split in self.data.sources else None
+        return val_split if val_split in self.data.sources and val_split != self.config.data.test_split else None
 
     @functools.cached_property
     def index(self) -> similarity.VideoIndex:

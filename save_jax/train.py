@@ -169,6 +169,11 @@ def train(config: ConfigDict, workdir: str) -> dict:
     """
     if jax.process_count() > 1:
         raise ValueError(f"training runs in one process, here are {jax.process_count()}; start it on one host")
+    if config.data.val_split == config.data.test_split:
+        raise ValueError(
+            f"config.data.val_split and test_split are both {config.data.test_split!r}: checkpoints are never picked "
+            "on test; for the peak there set config.evaluation.peak_on_test=True"
+        )
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     data = pipeline.Data(config, ("train", config.data.val_split, config.data.test_split))

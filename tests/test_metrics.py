@@ -26,7 +26,7 @@ def test_summary_by_hand():
 def test_intervals_are_those_of_resampled_queries():
     """Against SciPy's bootstrap of the same statistic, and the textbook's formula for a share."""
     found = np.random.default_rng(0).geometric(0.1, 400)
-    ours = metrics.intervals(found)
+    ours = metrics.intervals(found, np.arange(400))
     assert ours.keys() == metrics.summary(found).keys() - {"queries"}
     for name in ("R@5", "MedR", "MeanR", "MRR", "SumR"):
         peer = scipy.stats.bootstrap(
@@ -40,7 +40,23 @@ def test_intervals_are_those_of_resampled_queries():
 
 
 def test_intervals_of_equal_ranks_have_no_width():
-    assert metrics.intervals(np.array([3, 3, 3]))["MedR"] == [3.0, 3.0]
+    assert metrics.intervals(np.array([3, 3, 3]), np.arange(3))["MedR"] == [3.0, 3.0]
+
+
+def test_captions_of_one_video_count_as_one_draw():
+    """Twenty equal ranks a video tell no more than one."""
+    found = np.random.default_rng(0).geometric(0.1, 100)
+    once = metrics.intervals(found, np.arange(100))
+    repeated = metrics.intervals(np.repeat(found, 20), np.repeat(np.arange(100), 20))
+    assert once["R@5"][0] < once["R@5"][1]
+    for name, interval in once.items():
+        assert repeated[name] == pytest.approx(interval), name
+
+
+def test_a_video_without_frames_stays_last_whatever_is_normalised():
+    scores = np.array([[9, 8, -5e29], [9, 7, -5e29]], np.float32)
+    for found in (metrics.dual_softmax(scores), metrics.querybank(scores, scores)):
+        assert (found.argmin(axis=1) == 2).all()
 
 
 def test_querybank_pushes_down_a_candidate_that_the_bank_likes():

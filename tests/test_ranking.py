@@ -21,7 +21,7 @@ def made(queries: int, videos: int, shared: float = 0.0) -> tuple[np.ndarray, si
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize("tile", [1, 1 << 9, 1 << 26])
+@pytest.mark.parametrize("tile", [1, 7 * 512, 1 << 26])
 def test_tiles_and_devices_change_nothing(monkeypatch, devices, tile):
     texts, videos = made(530, 37)  # more than one block of queries
     monkeypatch.setattr(ranking, "TILE", tile * 5)

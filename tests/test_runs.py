@@ -3,14 +3,18 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
-from conftest import make_clip, write_corpus
+import simplejpeg
+from conftest import SETTINGS, make_clip, write_corpus
 from run_made import replace_test_split
 
-from save_jax import main, runs, train, writers
+from save_jax import main, report, runs, train, writers
 from save_jax.checkpoint import FOLDER
+from save_jax.config import resolve
+from save_jax.data import records
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +117,40 @@ def test_a_gallery_without_captions_is_searched_not_evaluated(trained, tmp_path)
     assert len(run.search("a red car", best=9)) == 5
     with pytest.raises(ValueError, match="has no captions, so there is nothing to evaluate"):
         run.evaluator.run(run.params, "test")
+
+
+def test_raw_frames_train_evaluate_and_draw_as_their_jpegs_do(trained, config, shards, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(shards, raw)
+    manifest = json.loads((raw / records.MANIFEST).read_text())
+    for name in manifest["shards"]:
+        source = records.ShardSource([str(shards / name)])
+        clips = [source[number] for number in range(len(source))]
+        for clip in clips:
+            clip.frames = [simplejpeg.decode_jpeg(frame, "RGB").tobytes() for frame in clip.frames]
+        index = records.write_shard(str(raw / name), iter(clips), SETTINGS | {"frames": "raw"})
+        manifest["shards"][name] = {"bytes": index["bytes"], "crc32c": index["crc32c"]}
+    (raw / records.MANIFEST).write_text(json.dumps(manifest))
+    config = config.copy_and_resolve_references().unlock()
+    config.data_dir = str(raw)
+    results = train.train(resolve(config), str(tmp_path / "run"))
+    assert results["params_sha256"] == trained[1]["params_sha256"]
+    assert results["test"]["t2v"] == trained[1]["test"]["t2v"]
+    assert report.write_page(str(tmp_path / "run"), queries=2).stat().st_size > 10_000
+
+
+def test_validation_on_test_is_refused(config, tmp_path):
+    config = config.copy_and_resolve_references().unlock()
+    config.data.val_split = "test"
+    with pytest.raises(ValueError, match="checkpoints are never picked on test"):
+        train.train(resolve(config), str(tmp_path))
+
+
+def test_another_split_is_no_bank_for_itself_and_has_no_peak_of_the_other(trained):
+    workdir, _ = trained
+    config = runs.read_config(workdir, split="val").unlock()
+    config.evaluation.peak_on_test = True
+    found = main.evaluate(resolve(config), workdir)
+    assert "querybank" not in found["test"]["post_processed"] and "peak on test" not in found["checkpoints"]
+    assert os.path.exists(os.path.join(workdir, "results-val.json"))
+    assert os.path.exists(os.path.join(workdir, "figures-val", "examples.png"))
