@@ -17,7 +17,8 @@ def run(name: str, command: Callable[[], int], stopped: str = "stopped") -> int:
     Any other exception is a mistake in our code, and keeps its traceback.
     """
     here = threading.current_thread() is threading.main_thread()  # signals are nobody else's to handle
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if here else None
+    signals = (signal.SIGINT, signal.SIGTERM) if here else ()
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
     try:
         return command()
     except (ValueError, OSError) as error:
@@ -28,8 +29,8 @@ def run(name: str, command: Callable[[], int], stopped: str = "stopped") -> int:
         print(f"{name}: {stopped}", file=sys.stderr)
         return STOPPED
     finally:
-        if here:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def weights(option: str, given: str) -> str:
