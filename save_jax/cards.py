@@ -17,7 +17,6 @@ SHOWN = 5  # videos ranked first; the right one is added where it comes later
 FAILURES = 0.75  # share of the queries shown of a group whose right video is not first, as far as there are so many
 THUMBNAILS = 3  # frames of a video
 LEAST_PIXELS = 96  # a side of a thumbnail has at least so many, less than twice as many, where the frame has them
-NOWHERE = -1e20  # scores below stand for videos without any frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +154,7 @@ def make(run: Run, evaluation: Evaluation, groups: Sequence[str], count: int) ->
                 Candidate(
                     rank=int(np.flatnonzero(order == video)[0]) + 1,
                     right=video == notes.owners[query],
-                    score=score if score > NOWHERE else None,
+                    score=score if score > metrics.NOWHERE else None,
                     clip=clips[video],
                     thumbnails=pictures[video],
                     carried=_carried(found, row, columns[video], clips[video]),

@@ -12,7 +12,7 @@ import numpy as np
 CUTOFFS = (1, 5, 10, 50)
 SUMMED = (1, 5, 10)  # SumR, as the papers count it
 RESAMPLES = 2000  # of the bootstrap
-_NOWHERE = -1e20  # scores below stand for videos without any frame, which stay last whatever is normalised
+NOWHERE = -1e20  # scores below stand for videos without any frame, which stay last whatever is normalised
 
 
 def _check(scores: np.ndarray) -> None:
@@ -102,7 +102,7 @@ def querybank(scores: np.ndarray, bank: np.ndarray, temperature: float = 5.0) ->
     changed = hubs[scores.argmax(axis=1)]
     shift = bank.max(axis=0)
     likes = np.log(np.exp((bank - shift) / temperature).sum(axis=0)) + shift / temperature
-    normalised = np.where(shift < _NOWHERE, scores, scores / temperature - likes)
+    normalised = np.where(shift < NOWHERE, scores, scores / temperature - likes)
     return np.where(changed[:, None], normalised, scores)
 
 

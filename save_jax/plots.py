@@ -10,6 +10,7 @@ import simplejpeg
 
 from save_jax.data.pipeline import Data
 from save_jax.evaluate import Evaluation
+from save_jax.metrics import NOWHERE
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -88,7 +89,7 @@ def heat_map(scores: np.ndarray, owners: np.ndarray, groups: Sequence[str]) -> p
     rows = np.argsort(groups, kind="stable")
     columns = list(dict.fromkeys(owners[rows].tolist()))
     columns += sorted(set(range(scores.shape[1])) - set(columns))
-    grid = np.where(scores < -1e20, np.nan, scores)[rows][:, columns]
+    grid = np.where(scores < NOWHERE, np.nan, scores)[rows][:, columns]
     for axis in (0, 1):
         if grid.shape[axis] > HEAT_MAP:
             starts = np.linspace(0, grid.shape[axis], HEAT_MAP, endpoint=False).astype(int)

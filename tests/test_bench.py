@@ -56,9 +56,9 @@ def test_ways_take_turns_and_waiting_counts():
     def way(name: str, seconds: float):
         return lambda: (order.append(name), time.sleep(seconds))[0]
 
-    found = timing.alternate({"a": way("a", 0.001), "b": way("b", 0.02)}, rounds=3)
+    found = timing.alternate({"a": way("a", 0.001), "b": way("b", 0.3)}, rounds=3)
     assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]  # a call of each first, then forth, back, forth
-    assert found["b"]["min"] >= 0.02 > found["a"]["median"]
+    assert found["b"]["min"] >= 0.3 > found["a"]["min"]  # far apart, and a busy machine cannot sleep less
     assert timing.alternate({"b": way("b", 0.02)}, rounds=9, budget=0)["b"]["rounds"] == 1
 
 
