@@ -162,16 +162,20 @@ def main(argv: list[str] | None = None) -> None:
     command.add_argument("--videos", type=int, default=1000)
     command.set_defaults(run=efficiency.table)
 
-    model = argparse.ArgumentParser(add_help=False, parents=[common])
+    training = argparse.ArgumentParser(add_help=False, parents=[common])
+    training.add_argument(
+        "--dtype", choices=config.CHOICES["model.dtype"], default="float32", help="of the computation"
+    )
+    training.add_argument("--micro-batch", type=int, default=0, help="samples at a time; 0: all of them")
+    training.add_argument("--remat", choices=config.CHOICES["model.remat"], default="none")
+    training.add_argument("--attention", choices=config.CHOICES["model.attention"], default="xla")
+    training.add_argument("--budget", type=float, default=60.0, help="seconds after which no further round begins")
+    training.add_argument("--steps", type=int, default=1, help="steps in a row in each round, waited for at their end")
+
+    model = argparse.ArgumentParser(add_help=False, parents=[training])
     model.add_argument("--model", choices=list(recipe.MODELS), default="save")
     model.add_argument("--backbone", choices=[*recipe.BACKBONES, "tiny"], default="B/32")
     model.add_argument("--batch", type=int, default=128, help="over all devices; default %(default)s")
-    model.add_argument("--dtype", choices=config.CHOICES["model.dtype"], default="float32", help="of the computation")
-    model.add_argument("--micro-batch", type=int, default=0, help="samples at a time; 0: all of them")
-    model.add_argument("--remat", choices=config.CHOICES["model.remat"], default="none")
-    model.add_argument("--attention", choices=config.CHOICES["model.attention"], default="xla")
-    model.add_argument("--budget", type=float, default=60.0, help="seconds after which no further round begins")
-    model.add_argument("--steps", type=int, default=1, help="steps in a row in each round, waited for at their end")
     caches = {"type": _caches, "help": "with commas: none (live), ast (AST cached), towers (heads only); default all"}
 
     command = commands.add_parser("step", parents=[model], help="the training step: time, work, memory, start")
@@ -207,15 +211,9 @@ def main(argv: list[str] | None = None) -> None:
     command.set_defaults(run=_input)
 
     command = commands.add_parser(
-        "vlsa", parents=[common], help="VLSA's pre-training: what leaving hidden tokens out saves"
+        "vlsa", parents=[training], help="VLSA's pre-training: what leaving hidden tokens out saves"
     )
     command.add_argument("--batch", type=int, default=0, help="over all devices; default 2 on a CPU, else 64")
-    command.add_argument("--dtype", choices=config.CHOICES["model.dtype"], default="float32", help="of the computation")
-    command.add_argument("--micro-batch", type=int, default=0, help="samples at a time; 0: all of them")
-    command.add_argument("--remat", choices=config.CHOICES["model.remat"], default="none")
-    command.add_argument("--attention", choices=config.CHOICES["model.attention"], default="xla")
-    command.add_argument("--budget", type=float, default=60.0, help="seconds after which no further round begins")
-    command.add_argument("--steps", type=int, default=1, help="steps in a row in each round, waited for at their end")
     command.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
     command.set_defaults(run=bench_vlsa.pretraining)
 

@@ -1,6 +1,7 @@
 """Evaluation: embed a split once, score every text against every video, rank both ways, look at the gates."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from save_jax import metrics, ranking, sharding, similarity
 from save_jax.data.pipeline import Data, eval_batches
 from save_jax.data.records import Clip
+from save_jax.data.tokenizer import says_something
 from save_jax.models.retrieval import Retrieval
 
 # As far as a batch has them; the last three are stored outputs of frozen towers.
@@ -53,7 +55,7 @@ def read_notes(data: Data, split: str) -> Notes:
         groups += clip.groups
         tags.append(clip.tags)
         sound.append(clip.fbank is not None or clip.spectrogram is not None)
-        transcripts.append(clip.transcript if data.tokenizer.transcript(clip.transcript, 2).any() else "")
+        transcripts.append(clip.transcript if says_something(clip.transcript) else "")
     gallery = {
         "videos": len(source),
         "captions": len(captions),
@@ -64,6 +66,17 @@ def read_notes(data: Data, split: str) -> Notes:
     }
     owners = np.repeat(np.arange(len(source)), source.caption_counts)
     return Notes(source.ids, captions, owners, groups, tags, np.array(sound), transcripts, gallery)
+
+
+def in_batches(encode: Callable[[jax.Array], jax.Array], ids: np.ndarray, size: int, mesh: Mesh) -> np.ndarray:
+    """Rows of `encode`, whole in every process, for token ids [n, w], `size` at a time; the last batch is padded."""
+    padded = np.concatenate([ids, np.repeat(ids[:1], -len(ids) % size, axis=0)])
+    mine = sharding.rows_of_process(size)
+    parts = [
+        jax.device_get(encode(sharding.to_devices({"ids": padded[at : at + size][mine]}, mesh)["ids"]))
+        for at in range(0, len(padded), size)
+    ]
+    return np.concatenate(parts)[: len(ids)]
 
 
 class Evaluator:
@@ -128,17 +141,9 @@ class Evaluator:
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:
         """Query embeddings, float32 [texts, d]."""
         few = len(texts) <= self.mesh.size  # such as one typed sentence
-        size, words = self.mesh.size if few else self.config.batch_size, self.config.data.max_words
-        ids = np.stack([self.data.tokenizer(text, words) for text in texts])
-        padded = np.concatenate([ids, np.repeat(ids[:1], -len(ids) % size, axis=0)])
-        mine = sharding.rows_of_process(size)
-        parts = [
-            jax.device_get(
-                self._encode_text(params, sharding.to_devices({"ids": padded[at : at + size][mine]}, self.mesh)["ids"])
-            )
-            for at in range(0, len(padded), size)
-        ]
-        return np.concatenate(parts)[: len(texts)].astype(np.float32)
+        size = self.mesh.size if few else self.config.batch_size
+        ids = np.stack([self.data.clip_to_arrays.text(text) for text in texts])
+        return in_batches(functools.partial(self._encode_text, params), ids, size, self.mesh).astype(np.float32)
 
     def score(self, params: dict, texts: np.ndarray, videos: similarity.VideoIndex) -> np.ndarray:
         """float32 [texts, videos], tile by tile; every process computes all of it."""

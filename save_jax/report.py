@@ -14,6 +14,7 @@ results.json:
   params_sha256: of the parameters after the last step
   config, versions: all settings; packages, Python and devices
   data: corpus, settings and checksums of the shards
+VLSA's has another `test`, as tasks.VlsaTask.finish describes it, and of `checkpoints` the steps alone.
 """
 
 import argparse

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from save_jax import cli, plots, report, train, writers
 from save_jax import config as config_lib
-from save_jax.data import pipeline, records
+from save_jax.data import pipeline, reader, records
 
 METRICS = ("R@1", "R@5", "R@10", "MedR", "SumR")
 SAVE = {"model.branches": "vision,audio,speech"}
@@ -102,7 +102,8 @@ def finished(config: ConfigDict, folder: str) -> dict | None:
             + "\n  ".join(lines)
             + f"\nchoose another --workdir, delete {folder}, or go back to its settings and shards"
         )
-    items = pipeline.count_items(records.ShardSource(records.split_shards(config.data_dir, "train")), config.task)
+    source = records.ShardSource(records.split_shards(config.data_dir, "train"))
+    items = reader.count_items(source, pipeline.ITEMS[config.task])
     total = config.steps or config.epochs * (items // config.batch_size)
     return results if results["checkpoints"]["last"]["step"] == total else None
 

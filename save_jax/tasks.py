@@ -8,6 +8,7 @@ from typing import Protocol
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -127,9 +128,9 @@ class VlsaTask:
             )
 
     def _holds(self, split: str) -> set[str]:
-        """Which modalities the first clips of a split have, captions being its text."""
+        """Which modalities a sample of a split's clips has, captions being its text."""
         source, found = self.data.sources[split], {"text"}
-        for number in range(min(len(source), 256)):
+        for number in np.unique(np.linspace(0, len(source) - 1, 256).astype(int)):
             clip = source[number]
             found |= {"video"} if clip.frames else set()
             found |= {"audio"} if clip.spectrogram is not None else set()
@@ -169,9 +170,8 @@ class VlsaTask:
             if f"t2{name[0]}" in test
         }
         if self.pretrains:
-            train = (
-                data if "train" in data.sources else Data(config, ("train",))
-            )  # --mode=eval opens no more than it ranks
+            # --mode=eval opens no more than it ranks.
+            train = data if "train" in data.sources else Data(config, ("train",))
             test["masked"] = self.evaluator.masked_errors(picked[1], split, train)
         results = {
             "test": test,
@@ -204,7 +204,8 @@ def masked_table(masked: dict) -> str:
     """Errors of masked modelling beside those of the mean predictor, as text."""
     lines = [f"{'':8}{'model':>9}{'mean predictor':>17}  hidden tokens"]
     units = {"video": "squared error", "text": "nats a word", "audio": "squared error"}
-    for name, row in masked.items():
+    for name in (name for name in config_vlsa.MODALITIES if name in masked):
+        row = masked[name]
         lines.append(f"{name:8}{row['model']:9.3f}{row['mean predictor']:17.3f}  {row['hidden']}  ({units[name]})")
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """VLSA's evaluation: text, video and audio of a split embedded once, ranked in all six directions."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 from save_jax import metrics, sharding
 from save_jax.data.pipeline import Data, eval_batches
 from save_jax.data.records import Clip
-from save_jax.evaluate import Notes, read_notes
+from save_jax.evaluate import Notes, in_batches, read_notes
 from save_jax.models.vlsa import Vlsa, VlsaSizes, errors
 from save_jax.similarity import ABSENT, unit
 
@@ -55,13 +56,15 @@ class VlsaEvaluator:
         self.model, self.data, self.config, self.mesh = model, data, config, mesh
         whole, rows = sharding.replicated(mesh), sharding.by_sample(mesh)
 
-        def embed(names: tuple[str, ...]) -> Callable[[dict, dict], dict]:
-            def run(params: dict, batch: dict) -> dict:
-                params = {"params": sharding.gathered(params, mesh)}
-                found = model.apply(params, batch, names, method=Vlsa.embed)
-                return jax.tree.map(unit, found)
+        def embed(params: dict, batch: dict, names: tuple[str, ...]) -> dict:
+            params = {"params": sharding.gathered(params, mesh)}
+            return jax.tree.map(unit, model.apply(params, batch, names, method=Vlsa.embed))
 
-            return jax.jit(run, in_shardings=(None, rows), out_shardings=whole)
+        def embed_clips(params: dict, batch: dict) -> dict:
+            return embed(params, batch, ("video", "audio"))
+
+        def embed_words(params: dict, ids: jax.Array) -> jax.Array:
+            return embed(params, {"words": ids}, ("text",))["text"]
 
         def guess(params: dict, batch: dict) -> dict:
             params = {"params": sharding.gathered(params, mesh)}
@@ -90,7 +93,8 @@ class VlsaEvaluator:
             found = sums(params, batch)  # the compiler leaves out what nobody asks for: all guesses
             return {name: (0.0, *rest) for name, (_, *rest) in found.items()}
 
-        self._embed_clips, self._embed_texts = embed(("video", "audio")), embed(("text",))
+        self._embed_clips = jax.jit(embed_clips, in_shardings=(None, rows), out_shardings=whole)
+        self._embed_words = jax.jit(embed_words, in_shardings=(None, rows), out_shardings=whole)
         self._guess = jax.jit(guess, in_shardings=(None, rows), out_shardings=whole)
         self._sums = jax.jit(sums, in_shardings=(None, rows), out_shardings=whole)
         self._targets = jax.jit(targets_alone, in_shardings=(None, rows), out_shardings=whole)
@@ -140,17 +144,8 @@ class VlsaEvaluator:
 
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:
         """Unit query embeddings, float32 [texts, d]."""
-        size, words = self.config.batch_size, self.config.data.max_words
-        ids = np.stack([self.data.tokenizer.words(text, words) for text in texts])
-        padded, mine = (
-            np.concatenate([ids, np.repeat(ids[:1], -len(ids) % size, axis=0)]),
-            sharding.rows_of_process(size),
-        )
-        parts = []
-        for at in range(0, len(padded), size):
-            sent = sharding.to_devices({"words": padded[at : at + size][mine]}, self.mesh)
-            parts.append(jax.device_get(self._embed_texts(params, sent)["text"]))
-        return np.concatenate(parts)[: len(texts)]
+        ids = np.stack([self.data.clip_to_arrays.text(text) for text in texts])
+        return in_batches(functools.partial(self._embed_words, params), ids, self.config.batch_size, self.mesh)
 
     def run(self, params: dict, split: str) -> Evaluation:
         """Evaluates parameters on a split. The galleries are complete: what a clip lacks is ranked last.

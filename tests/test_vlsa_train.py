@@ -257,9 +257,12 @@ def test_word_pieces(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(pieces))
     found = open_words(str(tmp_path))
     assert isinstance(found, WordPieces) and found.vocab_size == 9
-    assert found("Red bird SINGS", 8).tolist() == [2, 5, 6, 7, 8, 3, 0, 0]
-    assert found("red red red red", 4).tolist() == [2, 5, 5, 3]
-    assert not found.transcript("red", 8).any()
+    read = ClipToVlsa(found, "clips", 6, 3, 2, raw=True)
+    assert read.text("Red bird SINGS").tolist() == [5, 6, 7, 8, 0, 0]
+    assert read.text("red " * 9).tolist() == [5] * 6 and not read.text("").any()
+    frames = np.zeros((3, 2, 2, 3), np.uint8)
+    assert read(clip_of(1, transcript="red bird"), frames)["words"].tolist() == [5, 6, 0, 0, 0, 0]
+    assert not read(clip_of(1, transcript="red"), frames)["words"].any()  # too short to count
     (tmp_path / "vocab.txt").write_text("\n".join(pieces[1:]))
     with pytest.raises(ValueError, match=r"vocab.txt is not BERT's"):
         WordPieces(str(tmp_path))

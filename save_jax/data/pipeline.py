@@ -54,11 +54,6 @@ TRANSFORMS = {"retrieval": _retrieval_arrays, "vlsa-pretrain": _vlsa_arrays, "vl
 ITEMS = {"retrieval": "captions", "vlsa-pretrain": "clips", "vlsa-finetune": "captions"}
 
 
-def count_items(source: ShardSource, task: str) -> int:
-    """How many there are in an epoch."""
-    return len(source) if ITEMS[task] == "clips" else int(source.caption_counts.sum())
-
-
 class Data:
     """The shards of a config: opened, verified and checked against the model before anything is compiled.
 

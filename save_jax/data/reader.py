@@ -29,7 +29,7 @@ class Reader:
     @property
     def count(self) -> int:
         """Items of an epoch: captions, each with its clip, or clips."""
-        return len(self.source) if self.to_arrays.items == "clips" else int(self.source.caption_counts.sum())
+        return count_items(self.source, self.to_arrays.items)
 
     def items(self, numbers: np.ndarray) -> Batch:
         """A training batch: these items, int [b]; or int [b, 2] with what is drawn for each."""
@@ -81,6 +81,11 @@ class Reader:
                 example["text_ids"] = self.to_arrays.text(clip.captions[caption])
             examples.append(example)
         return batch | {name: np.stack([e[name] for e in examples]) for name in examples[0].keys() - {"frames"}}
+
+
+def count_items(source: ShardSource, items: str) -> int:
+    """How many "clips", or "captions", an epoch goes through."""
+    return len(source) if items == "clips" else int(source.caption_counts.sum())
 
 
 def clips_of(source: ShardSource, pairs: np.ndarray) -> np.ndarray:

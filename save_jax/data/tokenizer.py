@@ -16,7 +16,7 @@ import numpy as np
 # CLIP's pre-tokenisation, in the syntax of the Rust `tokenizers` library.
 _PATTERN = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 START, END = "<|startoftext|>", "<|endoftext|>"
-MIN_TRANSCRIPT_CHARACTERS = 5  # the reference's rule for transcripts: shorter ones count as missing
+MIN_TRANSCRIPT_CHARACTERS = 5
 
 
 def clean(text: str) -> str:
@@ -48,39 +48,12 @@ def _find(source: str, name: str, files: str = "vocab.json and merges.txt") -> s
             ) from error
 
 
-class _Padded:
-    """Ids between a start and an end, padded with 0. Pickles, and needs no transformers once it is made."""
-
-    start: int
-    end: int
-
-    def pieces(self, text: str) -> list[int]:
-        """Ids of a text, without start and end."""
-        raise NotImplementedError
-
-    def words(self, text: str, length: int) -> np.ndarray:
-        """Ids alone, cut to `length` and padded with 0; the id 0 itself is left out. int32 [length]."""
-        ids = [id for id in self.pieces(text) if id][:length]
-        return np.pad(np.array(ids, np.int32), (0, length - len(ids)))
-
-    def __call__(self, text: str, length: int) -> np.ndarray:
-        """`[start] … [end]`, cut to `length` with the end kept, padded with 0. int32 [length].
-
-        Short texts are encoded as they are, also those under five characters, which the reference blanks.
-        """
-        ids = [self.start, *self.pieces(text)][: length - 1]
-        out = np.zeros(length, np.int32)
-        out[: len(ids) + 1] = [*ids, self.end]
-        return out
-
-    def transcript(self, text: str, length: int) -> np.ndarray:
-        """As `__call__`, but a missing transcript, or one under five characters, is all zeros. int32 [length]."""
-        if len(text.strip()) < MIN_TRANSCRIPT_CHARACTERS:
-            return np.zeros(length, np.int32)
-        return self(text, length)
+def says_something(transcript: str) -> bool:
+    """Whether a transcript counts: the reference takes one of under five characters for missing."""
+    return len(transcript.strip()) >= MIN_TRANSCRIPT_CHARACTERS
 
 
-class WordPieces(_Padded):
+class WordPieces:
     """BERT's word pieces, lower case. `source`: a folder with vocab.txt, or a name on the Hugging Face hub."""
 
     def __init__(self, source: str):
@@ -89,12 +62,11 @@ class WordPieces(_Padded):
         path = _find(source, "vocab.txt", "vocab.txt")
         self._tokenizer = BertWordPieceTokenizer(path, lowercase=True)
         self.vocab_size = self._tokenizer.get_vocab_size()
-        self.start, self.end, pad = map(self._tokenizer.token_to_id, ("[CLS]", "[SEP]", "[PAD]"))
-        if self.start is None or self.end is None or pad != 0:
-            raise ValueError(f"{path} is not BERT's: it needs [CLS], [SEP], and [PAD] in its first line")
-        self.digest = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+        if self._tokenizer.token_to_id("[UNK]") is None or self._tokenizer.token_to_id("[PAD]") != 0:
+            raise ValueError(f"{path} is not BERT's: it needs [UNK], and [PAD] in its first line")
 
     def pieces(self, text: str) -> list[int]:
+        """Ids of a text."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
 
@@ -103,7 +75,7 @@ def open_words(source: str) -> "Tokenizer | WordPieces":
     return Tokenizer(source) if os.path.exists(os.path.join(source, "merges.txt")) else WordPieces(source)
 
 
-class Tokenizer(_Padded):
+class Tokenizer:
     """CLIP byte-pair encoding. `source`: a folder with vocab.json and merges.txt, or a name on the Hugging Face hub."""
 
     def __init__(self, source: str):
@@ -130,7 +102,22 @@ class Tokenizer(_Padded):
             )
 
     def pieces(self, text: str) -> list[int]:
+        """Ids of a text, without start and end."""
         return self._tokenizer.encode(clean(text), add_special_tokens=False).ids
+
+    def __call__(self, text: str, length: int) -> np.ndarray:
+        """`[start] … [end]`, cut to `length` with the end kept, padded with 0. int32 [length].
+
+        Short texts are encoded as they are, also those under five characters, which the reference blanks.
+        """
+        ids = [self.start, *self.pieces(text)][: length - 1]
+        out = np.zeros(length, np.int32)
+        out[: len(ids) + 1] = [*ids, self.end]
+        return out
+
+    def transcript(self, text: str, length: int) -> np.ndarray:
+        """As `__call__`, but a missing transcript, or one under five characters, is all zeros. int32 [length]."""
+        return self(text, length) if says_something(text) else np.zeros(length, np.int32)
 
 
 def learn(texts: list[str], directory: str, vocab_size: int) -> None:

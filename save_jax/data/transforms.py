@@ -7,7 +7,7 @@ import numpy as np
 import simplejpeg
 
 from save_jax.data.records import FBANK_SHAPE, SPECTROGRAM_SHAPE, TEACHER_DIM, Clip
-from save_jax.data.tokenizer import MIN_TRANSCRIPT_CHARACTERS, Tokenizer, WordPieces
+from save_jax.data.tokenizer import Tokenizer, WordPieces, says_something
 
 Example = dict[str, np.ndarray]
 
@@ -106,11 +106,15 @@ class ClipToVlsa:
         return example | {
             "frames": frames,
             "frame_mask": np.arange(self.max_frames) < len(positions),
-            "words": self.text(clip.transcript if len(clip.transcript.strip()) >= MIN_TRANSCRIPT_CHARACTERS else ""),
+            "words": self.text(clip.transcript if says_something(clip.transcript) else ""),
             "spectrogram": np.zeros(SPECTROGRAM_SHAPE, np.float16) if clip.spectrogram is None else clip.spectrogram,
             "has_audio": np.bool_(clip.spectrogram is not None),
         }
 
     def text(self, caption: str) -> np.ndarray:
-        """Ids of a text without start and end, which no embedding is read from, int32 [W]."""
-        return self.tokenizer.words(caption, self.max_words)
+        """Ids of a text without start and end, which no embedding is read from, cut and padded with 0. int32 [W].
+
+        The id 0, which stands for no word, is left out where the text holds it.
+        """
+        ids = [id for id in self.tokenizer.pieces(caption) if id][: self.max_words]
+        return np.pad(np.array(ids, np.int32), (0, self.max_words - len(ids)))
