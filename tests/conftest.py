@@ -3,10 +3,10 @@
 import os
 import tempfile
 
+from helpers.places import COMPILE_FAST
+
 # Before JAX starts: one device and eight are compared in one process.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-# Tiny models run for milliseconds and compile for seconds: half of those are LLVM's optimisations.
-COMPILE_FAST = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] += COMPILE_FAST
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -22,75 +22,15 @@ with install_import_hook(["save_jax.models", "save_jax.similarity", "save_jax.lo
     import save_jax.models.retrieval
     import save_jax.similarity  # noqa: F401
 
-import json
-import zlib
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
-import simplejpeg
+from helpers.corpus import IMAGE_SIZE, write_corpus
 
 from save_jax.config import base, resolve, smoke
-from save_jax.data import records, tokenizer
 
 jax.config.update("jax_default_matmul_precision", "highest")
-
-GOLDEN = Path(__file__).parent / "golden"
-IMAGE_SIZE = 32
-SETTINGS = {"corpus": "made", "image_size": IMAGE_SIZE, "max_frames": 12, "frames": "jpeg"}
-WORDS = ["red", "blue", "green", "car", "bird", "drum", "beach", "left", "rings", "sings", "talks", "about", "bread"]
-
-
-def make_clip(number: int, split: str, captions: int = 2, **changes: object) -> records.Clip:
-    """A clip that depends on its number and split alone; every third has no sound, every fourth no transcript."""
-    rng = np.random.default_rng([number, zlib.crc32(split.encode())])
-    count = int(rng.integers(1, 4))
-    texts = [" ".join(rng.choice(WORDS, 5)) for _ in range(captions)]
-    frames = rng.integers(0, 255, (count, 1, 1, 3), np.uint8).repeat(IMAGE_SIZE, 1).repeat(IMAGE_SIZE, 2)
-    sound = number % 3 != 0
-    clip = records.Clip(
-        id=f"{split}{number}",
-        captions=texts,
-        groups=[("vision", "sound", "speech")[number % 3]] * captions,
-        frames=[simplejpeg.encode_jpeg(np.ascontiguousarray(frame), 95) for frame in frames],
-        frame_times=np.arange(count, dtype=np.float32),
-        fbank=rng.normal(size=records.FBANK_SHAPE).astype(np.float16) if sound else None,
-        transcript="" if number % 4 == 0 else " ".join(rng.choice(WORDS, 6)),
-        tags=["related" if sound else "no-track"],
-        teacher_video=rng.normal(size=records.TEACHER_DIM).astype(np.float32),
-        teacher_audio=rng.normal(size=records.TEACHER_DIM).astype(np.float32) if sound else None,
-    )
-    for name, value in changes.items():
-        setattr(clip, name, value)
-    return clip
-
-
-def _spectrogram(number: int) -> dict[str, np.ndarray | None]:
-    rng = np.random.default_rng(number)
-    values = rng.uniform(-1, 1, records.SPECTROGRAM_SHAPE).astype(np.float16)
-    return {"spectrogram": values if number % 3 else None}
-
-
-def write_corpus(directory: Path, sizes: dict[str, int], settings: dict | None = None) -> Path:
-    """Shards, tokenizer and manifest of a made corpus."""
-    settings = settings or SETTINGS
-    directory.mkdir(parents=True, exist_ok=True)
-    shards = {}
-    for split, size in sizes.items():
-        halves = np.array_split(np.arange(size), 2)
-        for k, numbers in enumerate(halves):
-            name = records.shard_name(split, k, len(halves))
-            more = _spectrogram if settings.get("spectrogram") else lambda number: {}
-            clips = (make_clip(int(n), split, 1 if split == "test" else 2, **more(n)) for n in numbers)
-            index = records.write_shard(str(directory / name), clips, settings)
-            shards[name] = {"bytes": index["bytes"], "crc32c": index["crc32c"]}
-    counts = {split: {"with_teacher": 1} for split in sizes}
-    manifest = {"schema": records.SCHEMA_VERSION, "corpus": "made", "settings": settings}
-    manifest |= {"shards": shards, "counts": counts}
-    (directory / records.MANIFEST).write_text(json.dumps(manifest))
-    tokenizer.learn([" ".join(WORDS)] * 3, str(directory / "tokenizer"), 600)
-    return directory
 
 
 @pytest.fixture(scope="session")

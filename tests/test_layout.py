@@ -4,8 +4,8 @@ import ast
 from pathlib import Path
 
 import pytest
+from helpers.places import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 # A file imports only from a lower floor (or from its own package's __init__).
 FLOORS = [
     {"data.records", "data.tokenizer", "data.features", "data.workers", "models.layers", "models.masking",

@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.places import REPOSITORY
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 ELSEWHERE = {"IPython", "google"}  # what notebook servers bring
 MACHINE_PATH = re.compile(r"(?<![\w.}])(/(tmp|root|home|work|usr|opt|mnt|Users|content)\b|[A-Z]:\\)")
 

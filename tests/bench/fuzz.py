@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-import fuzzing
+from helpers import fuzzing
 
 from data_prep import build, runners
 from save_jax.data import records

@@ -14,8 +14,8 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-import conftest
-import killing
+
+from helpers import corpus, killing
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     wrong = runs = done = 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        shards = conftest.write_corpus(folder / "shards", {"train": 24, "val": 9, "test": 13})
+        shards = corpus.write_corpus(folder / "shards", {"train": 24, "val": 9, "test": 13})
         straight, _ = killing.finish(folder / "straight", shards)
         print("| run | moment | went on from | reached | left half written |\n|---|---|---|---|---|", flush=True)
         while done < args.kills:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.made_run import HOSTILE, hostile_clip, make_run
 from playwright.sync_api import Browser, Page, sync_playwright
-from run_made import HOSTILE, hostile_clip, make_run
 
 from save_jax import report
 

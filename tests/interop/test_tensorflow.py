@@ -5,12 +5,12 @@ In an environment of its own: see README.md beside this file.
 
 import json
 
-import media
 import numpy as np
 import pytest
 import simplejpeg
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from helpers import media
 
 from data_prep import build
 from save_jax.data import records

@@ -1,0 +1,153 @@
+"""The final evaluation: leaks are found, departures are named, breakdowns add up."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from helpers.evaluators import evaluator_and_params
+
+from save_jax import assess, audit, breakdown, protocols, train
+from save_jax.config import resolve
+from save_jax.data.transforms import ClipToArrays
+
+
+def test_the_audit_passes_for_the_model_and_has_looked(config):
+    evaluator, params = evaluator_and_params(config)
+    found = audit.audit(evaluator, params, "test")
+    assert found["clips"] == 8 and found["captions_changed"] == 0.0 and found["order_and_batch"] < 1e-4
+
+
+class Leaking(ClipToArrays):
+    """Puts a clip's first caption in place of its transcript."""
+
+    def __call__(self, clip, frames=None, stored=()):
+        return super().__call__(dataclasses.replace(clip, transcript=clip.captions[0]), frames, stored)
+
+
+def test_a_leak_of_captions_into_videos_is_found(config, monkeypatch):
+    """An input path that appends the first caption to the transcript, as one bug of real code did."""
+    evaluator, params = evaluator_and_params(config)
+    params = jax.tree.map(lambda x: x + 0.02, params)  # gates that are open
+    monkeypatch.setattr(evaluator.data, "clip_to_arrays", Leaking(**vars(evaluator.data.clip_to_arrays)))
+    with pytest.raises(audit.LeakError, match="captions leak into videos"):
+        audit.audit(evaluator, params, "test")
+
+
+def test_an_embedding_that_depends_on_its_neighbours_is_found(config, monkeypatch):
+    evaluator, params = evaluator_and_params(config)
+    encode = evaluator._encode_video
+
+    def normalised_over_the_batch(params: dict, batch: dict) -> tuple:
+        index, gates = encode(params, batch)
+        return index.replace(mean=index.mean - index.mean.mean(axis=0)), gates
+
+    monkeypatch.setattr(evaluator, "_encode_video", normalised_over_the_batch)
+    with pytest.raises(audit.LeakError, match="with order and batch"):
+        audit.audit(evaluator, params, "test")
+
+
+def test_departures_from_a_protocol_are_named():
+    ids, owners = [f"video{k}" for k in range(1000)], np.arange(1000)
+    assert protocols.describe("msrvtt-9k", "test", ids, owners, [])["departures"] == []
+    assert protocols.describe("msrvtt-7k", "test", ids, owners, ["video3"])["departures"] == [
+        "the gallery has 1000 videos, the protocol 2990",
+        "1000 videos do not have 20 caption(s)",
+        "1 videos could not be decoded and rank last",
+    ]
+    twice = protocols.describe("msrvtt-9k", "test", [*ids[:-1], "video0"], owners, [])
+    assert twice["departures"] == ["1 ids occur more than once, such as video0"]
+    assert protocols.describe("vatex", "val", ids, owners, [])["departures"] == ["split 'val' is not the test split"]
+    assert "no published protocol" in protocols.describe("mine", "test", ids, owners, [])["departures"][0]
+
+
+@pytest.mark.parametrize(
+    ("caption", "group"),
+    [
+        ("a man sings a song", "sound"),
+        ("a woman is talking about cars", "speech"),
+        ("two people are singing while a reporter speaks", "sound+speech"),
+        ("a man is describing a car", "speech"),
+        ("the results are announced", "speech"),
+        ("people are clapping and humming", "sound"),
+        ("a red car turns left", "vision"),
+        ("the singularity of spring", "vision"),  # parts of words do not count
+    ],
+)
+def test_automatic_groups(caption, group):
+    assert breakdown.automatic_groups([caption]) == [group]
+
+
+def test_what_is_taken_away_and_exchanged(config):
+    evaluator, _ = evaluator_and_params(config)
+    source, notes = evaluator.data.sources["test"], evaluator.notes("test")
+    changes = breakdown.changes(source, notes, ["vision", "audio", "speech"])
+    assert list(changes) == ["no sound", "wrong sound", "no speech", "wrong speech", "vision only"]
+    assert list(breakdown.changes(source, notes, ["vision"])) == []
+    for number in range(len(source)):
+        clip = source[number]
+        assert changes["vision only"](clip, number).fbank is None
+        assert changes["vision only"](clip, number).transcript == ""
+        wrong = changes["wrong sound"](clip, number)
+        if clip.fbank is None:
+            assert wrong.fbank is None
+        else:
+            assert not np.array_equal(wrong.fbank, clip.fbank)
+            assert any(np.array_equal(wrong.fbank, source[k].fbank) for k in range(len(source)) if k != number)
+        assert wrong.transcript == clip.transcript and wrong.frames == clip.frames
+        spoken = changes["wrong speech"](clip, number).transcript
+        assert (spoken == "") == (clip.transcript == "") and (not spoken or spoken != clip.transcript)
+
+
+def test_a_training_run_ends_with_the_whole_assessment(config, tmp_path):
+    """The sections agree with each other, and the peak on test is there only under its own name."""
+    config = config.copy_and_resolve_references().unlock()
+    config.evaluation.peak_on_test = True
+    results = train.train(resolve(config), str(tmp_path))
+    test = results["test"]
+    assert test["protocol"]["queries"] == test["t2v"]["queries"] == 13
+    low, high = test["intervals"]["t2v"]["R@10"]
+    assert low <= test["t2v"]["R@10"] <= high
+    queries = {name: found["queries"] for name, found in test["by_video"].items()}
+    assert sum(n for name, n in queries.items() if name.startswith("transcript")) == 13
+    assert sum(n for name, n in queries.items() if not name.startswith("transcript")) == 13
+    assert list(test["without_modalities"]) == ["no sound", "wrong sound", "no speech", "wrong speech", "vision only"]
+    assert all("uses" in found for found in test["post_processed"].values())
+    assert results["checkpoints"]["picked on validation"]["step"] == results["picked_step"]
+    peak = results["checkpoints"]["peak on test"]["t2v"]["SumR"]
+    assert peak >= max(c["t2v"]["SumR"] for c in results["checkpoints"].values())
+    assert results["checkpoints"]["picked on validation"]["t2v"] == test["t2v"]
+    config.evaluation.peak_on_test = False
+    assert "peak on test" not in train.train(resolve(config), str(tmp_path))["checkpoints"]
+
+
+def test_a_model_that_ignores_sound_is_not_hurt_by_its_absence(config):
+    """Zero fusion weights: the table of modalities must be flat."""
+    config = config.copy_and_resolve_references().unlock()
+    config.model.weights.save = (1.0, 0.0, 0.0)
+    evaluator, params = evaluator_and_params(resolve(config))
+    found = assess.assess(evaluator, params, "test").results
+    assert all(change["t2v"] == found["t2v"] for change in found["without_modalities"].values())
+
+
+def test_taking_sound_away_changes_the_videos_that_have_it(config):
+    evaluator, params = evaluator_and_params(config)
+    params = jax.tree.map(lambda x: x + 0.02, params)  # gates that are open
+    notes = evaluator.notes("test")
+    change = breakdown.changes(evaluator.data.sources["test"], notes, ["vision", "audio"])["no sound"]
+    whole, less = (evaluator.embed_videos(params, "test", change=c)[0].mean for c in (None, change))
+    np.testing.assert_array_equal((whole != less).any(axis=1), notes.sound)
+
+
+def test_nothing_is_exchanged_where_one_clip_alone_has_sound():
+    assert breakdown._donors([False, True, False]) == {}
+
+
+def test_global_score_alone_is_one_vector_per_video(config):
+    config = config.copy_and_resolve_references().unlock()
+    config.model.score = "global"
+    evaluator, params = evaluator_and_params(resolve(config))
+    found = evaluator.run(params, "test")
+    texts = found.texts / np.linalg.norm(found.texts, axis=1, keepdims=True)
+    expected = np.exp(float(params["logit_scale"])) * texts @ found.videos.mean.T
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,1 @@
+"""What tests share: places, made corpora, media, runs. No test imports another test."""

@@ -1,0 +1,258 @@
+"""Any folder of videos: which files are clips, and the texts that may lie beside them."""
+
+import json
+import os
+
+import pytest
+from helpers import media
+from helpers import official_corpora as made
+
+from data_prep import prepare
+from data_prep.corpora import CORPORA
+
+FOLDER = CORPORA["folder"]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two videos and much that is none."""
+    root = tmp_path / "videos"
+    for name in ("b.mp4", "a/clip.MKV", "a/notes.txt", ".hidden/c.mp4", "a/.d.mp4", "a/clip.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def read(root, **options):
+    """id → sample, over all splits."""
+    return {sample.id: sample for samples in FOLDER.read(str(root), **options).values() for sample in samples}
+
+
+def problem(root, *matches):
+    with pytest.raises(ValueError) as caught:
+        FOLDER.read(str(root))
+    for match in matches:
+        assert match in str(caught.value)
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_gallery_without_any_text(root, caplog):
+    splits = FOLDER.read(str(root))
+    assert [sample.id for sample in splits["test"]] == ["a/clip.MKV", "b.mp4"]
+    assert splits["train"] == splits["val"] == [] and not FOLDER.needs_captions
+    first = splits["test"][0]
+    assert first.video == str(root / "a" / "clip.MKV") == first.subtitles
+    assert first.captions == [] and first.transcript == "" and first.teacher_video is None
+    assert not caplog.records
+
+
+def test_a_folder_without_videos(tmp_path):
+    problem(tmp_path, "no video below this folder; known are .mp4")
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    good = made.video(tmp_path / "good.mp4")
+    odd = os.path.join(os.fsencode(tmp_path), b"caf\xe9.mp4")
+    os.rename(good, odd)
+    sample = read(tmp_path)["caf\\xe9.mp4"]
+    assert os.fsencode(sample.video) == odd
+    clip = prepare.prepare(made_captioned(sample), {"image_size": 32, "max_frames": 4, "frames": "jpeg"})
+    assert clip.id == "caf\\xe9.mp4" and len(clip.frames) == 1 and clip.fbank is not None
+    (tmp_path / "caf\\xe9.mp4").touch()
+    problem(tmp_path, "two videos have the same name once it is written as UTF-8; rename one: 'caf\\\\xe9.mp4'")
+
+
+def made_captioned(sample):
+    return type(sample)(**{**vars(sample), "captions": ["a caption"], "groups": [""]})
+
+
+def test_links_out_of_the_tree_are_left_out_and_named(root, tmp_path, caplog):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.mp4").touch()
+    (root / "link.mp4").symlink_to(outside / "secret.mp4")
+    (root / "linked").symlink_to(outside)
+    (root / "nowhere.mp4").symlink_to(root / "gone.mp4")
+    (root / "readme").symlink_to(outside / "anything")  # no video, no folder: of no interest
+    assert read(root).keys() == {"a/clip.MKV", "b.mp4"}
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.message.startswith(f"{root}: left out 3 links") and "link.mp4, " in record.message
+    assert all(name in record.message for name in ("linked", "nowhere.mp4")) and "readme" not in record.message
+
+
+def test_a_name_that_begins_like_the_root_is_outside(root, tmp_path, caplog):
+    (tmp_path / "videos2").mkdir()
+    (tmp_path / "videos2" / "c.mp4").touch()
+    (root / "c.mp4").symlink_to(tmp_path / "videos2" / "c.mp4")
+    assert "c.mp4" not in read(root) and len(caplog.records) == 1
+
+
+def test_links_within_the_tree(root, caplog):
+    (root / "store.mp4").symlink_to(root / ".hidden" / "c.mp4")  # as git-annex keeps files
+    (root / "a" / "again").symlink_to(root / "a")  # its videos are found where they are
+    assert read(root).keys() == {"a/clip.MKV", "b.mp4", "store.mp4"} and not caplog.records
+
+
+def test_loops_of_links_end(root, caplog):
+    (root / "a" / "up").symlink_to(root)
+    (root / "self.mp4").symlink_to(root / "self.mp4")
+    (root / "one.mp4").symlink_to(root / "two.mp4")
+    (root / "two.mp4").symlink_to(root / "one.mp4")
+    assert read(root).keys() == {"a/clip.MKV", "b.mp4"}
+    assert "left out 3 links" in caplog.records[0].message
+
+
+def test_a_root_that_is_a_link(root, tmp_path, caplog):
+    (root / "c.mp4").symlink_to(root / ".hidden" / "c.mp4")
+    (tmp_path / "link").symlink_to(root)
+    assert read(tmp_path / "link").keys() == {"a/clip.MKV", "b.mp4", "c.mp4"} and not caplog.records
+
+
+def test_subtitle_files_beside_a_video(root):
+    for name in ("a/clip.de.srt", "b.srt", "b.en.srt", "a/clip.en.forced.srt", "bb.srt", "a/clip.en-GB.vtt"):
+        (root / name).touch()
+    samples = read(root)
+    assert samples["b.mp4"].subtitles == str(root / "b.srt")
+    assert samples["a/clip.MKV"].subtitles == str(root / "a" / "clip.en-GB.vtt")  # English before other languages
+    (root / "a" / "clip.en-GB.vtt").unlink()
+    assert read(root)["a/clip.MKV"].subtitles == str(root / "a" / "clip.de.srt")
+
+
+def test_a_subtitle_file_belongs_to_the_longest_name_that_fits(root):
+    for name in ("clip.mp4", "clip.2.mp4", "clip.2.srt"):
+        (root / name).touch()
+    samples = read(root)
+    assert samples["clip.2.mp4"].subtitles == str(root / "clip.2.srt")
+    assert samples["clip.mp4"].subtitles == str(root / "clip.mp4")  # none of its own: perhaps a track
+    for name in ("clip.en.srt", "clip.2.de.forced.vtt", "clip.2.extra.mp4"):
+        (root / name).touch()
+    samples = read(root)
+    assert samples["clip.mp4"].subtitles == str(root / "clip.en.srt")
+    assert samples["clip.2.mp4"].subtitles == str(root / "clip.2.srt")
+    assert samples["clip.2.extra.mp4"].subtitles == str(root / "clip.2.extra.mp4")
+
+
+def test_teacher_vectors_by_path(root):
+    folder = root / "FeatureData" / "ImageBind" / "VideoFeature" / "a"
+    folder.mkdir(parents=True)
+    (folder / "clip.MKV.npy").touch()
+    assert read(root)["a/clip.MKV"].teacher_video == str(folder / "clip.MKV.npy")
+    assert read(root, teacher="PE-AV")["a/clip.MKV"].teacher_video is None
+
+
+# ---------------------------------------------------------------- texts
+
+
+def test_captions_as_a_table(root):
+    rows = [
+        ["b.mp4", "a dog, running", "vision", "train"],
+        ["b.mp4", "a bark", "sound", ""],
+        ["b.mp4", " ", "", ""],
+        ["a/clip.MKV", "a cat", "", "val"],
+    ]
+    media.write_csv(root / "captions.csv", ["video", "caption", "group", "split"], rows)
+    (root / "c.mp4").touch()
+    splits = FOLDER.read(str(root))
+    (dog,) = splits["train"]
+    assert dog.captions == ["a dog, running", "a bark"] and dog.groups == ["vision", "sound"]
+    assert dog.empty_captions == 1
+    assert [s.id for s in splits["val"]] == ["a/clip.MKV"]
+    assert [s.id for s in splits["test"]] == ["c.mp4"] and splits["test"][0].captions == []
+
+
+def test_rows_may_name_a_video_in_another_form(root):
+    """Two files whose names differ in the form of é alone stay apart, and only their exact names mean them."""
+    composed, apart = "caf\u00e9.mp4", "cafe\u0301.mp4"
+    (root / apart).touch()
+    rows = [["./b.mp4", "a dog"], [composed, "a cup"]]
+    media.write_csv(root / "captions.csv", ["Video", " CAPTION"], rows)
+    media.write_csv(root / "transcripts.csv", ["VIDEO", "text"], [["./" + composed, "Good morning."]])
+    samples = read(root)
+    assert samples["b.mp4"].captions == ["a dog"] and samples[apart].captions == ["a cup"]
+    assert samples[apart].transcript == "Good morning."
+    (root / composed).touch()
+    samples = read(root)
+    assert samples[composed].captions == ["a cup"] and samples[apart].captions == []
+    (root / "u\u0308\u00fc.mp4").touch()
+    (root / "\u00fcu\u0308.mp4").touch()
+    media.write_csv(root / "captions.csv", ["video", "caption"], [["\u00fc\u00fc.mp4", "which?"]])
+    problem(root, "captions: 1 rows name no video below this folder")
+
+
+def test_a_comma_without_quotation_marks(root):
+    text = 'video,caption\nb.mp4,"a dog, running"\na/clip.MKV,a cat, asleep, grey\nb.mp4,a bark,,\n'
+    (root / "captions.csv").write_text(text)
+    (root / "transcripts.csv").write_text("video,text\nb.mp4,Good morning, you.\n")
+    problem(
+        root,
+        "captions.csv: 1 rows have more fields than the 2 columns; a text with a comma in it needs quotation marks",
+        "'line 3, at asleep, grey'",
+        "transcripts.csv: 1 rows have more fields",
+        "2 problem(s); correct them",
+    )
+    (root / "transcripts.csv").unlink()
+    (root / "captions.csv").write_text(text.replace("cat, asleep, grey", "cat"))
+    assert read(root)["b.mp4"].captions == ["a dog, running", "a bark"]  # a spreadsheet's empty columns
+
+
+def test_a_table_with_semicolons(root):
+    (root / "captions.csv").write_text("video;caption\nb.mp4;a dog\n")
+    problem(
+        root, "has the columns ['video;caption'] (commas are expected between them, here is ';'), it lacks: 'video'"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"b.mp4": ["a dog", "a bark"]},
+        [{"video": "b.mp4", "caption": "a dog"}, {"video": "b.mp4", "caption": "a bark", "split": "test"}],
+    ],
+)
+def test_captions_as_json(root, content):
+    (root / "captions.json").write_text(json.dumps(content))
+    assert read(root)["b.mp4"].captions == ["a dog", "a bark"]
+
+
+def test_caption_problems_in_one_message(root):
+    rows = [["B.mp4", "x", "dev"], ["clip.MKV", "x", ""], ["b.mp4", "x", "train"], ["b.mp4", "y", "test"]]
+    media.write_csv(root / "captions.csv", ["video", "caption", "split"], rows)
+    (root / "captions.json").write_text("{}")
+    problem(
+        root,
+        "4 problem(s)",
+        "captions.json; keep one",
+        "captions: 2 rows name no video below this folder: 'B.mp4 (like b.mp4)', 'clip.MKV (like a/clip.MKV)'",
+        "splits that are not train, val or test: 'dev'",
+        "videos in more than one split: 'b.mp4'",
+    )
+
+
+@pytest.mark.parametrize("content", ['{"b.mp4": "text"}', "[1]", "3", "null", '[{"video": 3}]'])
+def test_captions_of_another_form(root, content):
+    (root / "captions.json").write_text(content)
+    problem(root, "captions.json holds null" if content == "null" else "captions.json has neither the form")
+
+
+def test_transcripts_written_by_hand(root):
+    media.write_csv(root / "transcripts.csv", ["video", "text"], [["b.mp4", "Good morning."]])
+    assert read(root)["b.mp4"].transcript == "Good morning."
+    (root / "transcripts.csv").unlink()
+    (root / "transcripts.json").write_text('{"b.mp4": "Good evening.", "a/clip.MKV": null}')
+    assert read(root)["b.mp4"].transcript == "Good evening." and read(root)["a/clip.MKV"].transcript == ""
+    (root / "transcripts.json").write_text('{"c.mp4": "Good evening."}')
+    problem(root, "transcripts.json: 1 rows name no video below this folder: 'c.mp4 (like b.mp4)'")
+
+
+def test_transcripts_of_a_recogniser(root, tmp_path):
+    segments = [{"start": 0.0, "end": 1.0, "text": "Good morning."}]
+    rows = [{"key": "b.mp4", "text": "Good morning.", "segments": segments}, {"key": "gone.mp4", "text": "Once here."}]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(rows))
+    sample = read(root, transcripts=str(path))["b.mp4"]
+    assert sample.transcript == "Good morning." and sample.speech == {"segments": segments}
+    (root / "transcripts.json").write_text("[")
+    problem(root, "transcripts.json cannot be read as JSON")

@@ -1,0 +1,310 @@
+"""VLSA from shards to ranks: pre-training, fine-tuning, resume, six directions, bad input."""
+
+import dataclasses
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from helpers.corpus import IMAGE_SIZE, SETTINGS, write_corpus
+from helpers.places import REPOSITORY
+
+from save_jax import cache, main, metrics, runs, sharding, sweep_vlsa, tasks, train
+from save_jax.config import resolve
+from save_jax.data import pipeline, records
+from save_jax.data.records import Clip, ShardError
+from save_jax.data.tokenizer import WordPieces, open_words
+from save_jax.data.transforms import ClipToVlsa
+from save_jax.similarity import ABSENT
+from save_jax.vlsa_evaluate import cosines
+
+
+def mesh_of(count: int, make=sharding.make_mesh):
+    return make(jax.devices()[:count])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """A program for eight devices takes several times as long to compile; one test compares two with one."""
+    mesh = mesh_of(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "make_mesh", lambda devices=None: mesh)
+        yield
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    """The made corpus with spectrograms."""
+    sizes = {"train": 24, "val": 9, "test": 13}
+    return write_corpus(tmp_path_factory.mktemp("heard"), sizes, SETTINGS | {"spectrogram": True})
+
+
+def made(name: str, heard, **changes: object):
+    config = importlib.import_module(f"configs.vlsa_{name}").get_config("smoke")
+    config.data_dir, config.data.tokenizer = str(heard), "data"
+    config.model.image_size, config.model.patch_size, config.model.vocab_size = IMAGE_SIZE, 16, 600
+    config.optim.learning_rate, config.log_every = 1e-3, 1
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def rows_of(workdir: str | Path) -> list[dict]:
+    return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+
+
+def frames_of(heard: Path) -> int:
+    """Frames of the test split, at most two of a clip."""
+    source = pipeline.Data(resolve(made("pretrain", heard)), ("test",)).sources["test"]
+    return sum(min(len(source[number].frames), 2) for number in range(len(source)))
+
+
+@pytest.fixture(scope="module")
+def pretrained(heard, tmp_path_factory):
+    workdir = str(tmp_path_factory.mktemp("pretrained"))
+    return workdir, train.train(resolve(made("pretrain", heard)), workdir)
+
+
+def test_pretraining_leaves_what_it_should(pretrained, heard):
+    workdir, results = pretrained
+    test = results["test"]
+    assert set(test) >= {"v2t", "v2a", "t2v", "t2a", "a2v", "a2t", "groups", "gallery", "protocol", "audit", "masked"}
+    assert test["gallery"] == test["gallery"] | {"videos": 13, "with_video": 13, "with_audio": 8}
+    assert test["t2a"]["queries"] == 13 and test["a2t"]["queries"] == test["a2v"]["queries"] == 8
+    assert test["audit"]["captions_changed"] == 0
+    assert test["masked"].keys() == {"video", "text", "audio"}
+    assert test["masked"]["audio"]["hidden"] == 8 * 12 and test["masked"]["video"]["hidden"] == 3 * frames_of(heard)
+    rows = rows_of(workdir)
+    assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, 7))
+    assert {"video", "text", "audio", "audio-video", "audio-text", "match video", "match text"} <= rows[0].keys()
+    figures = {"loss", "directions", "neighbours", "reconstructions"}
+    assert {path.stem for path in (REPOSITORY / workdir / "figures").glob("*.png")} == figures
+    # Nothing is picked by retrieval, in which captions have no part: the last checkpoint is the result.
+    assert results["picked_step"] == results["checkpoints"]["last"]["step"] == 6
+
+
+def test_evaluation_again_gives_the_same(pretrained, heard):
+    workdir, results = pretrained
+    again = main.evaluate(resolve(made("pretrain", heard)), workdir)
+    assert again["test"] == results["test"]
+
+
+def test_finetuning_starts_from_it_and_goes_on_where_it_stopped(pretrained, heard, tmp_path):
+    config = made("finetune", heard, init_from=pretrained[0], **{"loss.pairs": ("text-video", "text-audio")})
+    whole = train.train(resolve(config), str(tmp_path / "whole"))
+    half = config.copy_and_resolve_references()
+    half.checkpoint_every = 2
+    config.checkpoint_every = 2
+    stopping = train.Progress.line
+
+    def stop(self, step, means):
+        if step == 4:
+            raise KeyboardInterrupt
+        return stopping(self, step, means)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Progress, "line", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(resolve(half), str(tmp_path / "half"))
+    on = train.train(resolve(config), str(tmp_path / "half"))
+    assert on["params_sha256"] == whole["params_sha256"]
+    assert on["test"] == whole["test"] and "masked" not in on["test"]
+    rows = rows_of(tmp_path / "whole")
+    assert {"text-video", "text-audio", "loss"} <= rows[0].keys()
+
+
+def test_two_devices_give_the_losses_of_one(pretrained, heard, tmp_path):
+    mesh = mesh_of(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "make_mesh", lambda devices=None: mesh)
+        train.train(resolve(made("pretrain", heard, steps=2, eval_every=2)), str(tmp_path))
+    two = [row for row in rows_of(tmp_path) if row["split"] == "train"]
+    one = [row for row in rows_of(pretrained[0]) if row["split"] == "train"]
+    # The schedule knows how long the run is: only before the first update are both the same.
+    for name in ("loss", "video", "text", "audio", "audio-video", "match text"):
+        np.testing.assert_allclose(one[0][name], two[0][name], rtol=1e-5, err_msg=name)
+
+
+def test_the_ablation_is_one_command_and_keeps_what_is_finished(heard, tmp_path, capsys):
+    pretrain, finetune = (made(name, heard, steps=2, eval_every=2) for name in ("pretrain", "finetune"))
+    before, after = sweep_vlsa.run_all(pretrain, finetune, str(tmp_path), [0])
+    assert capsys.readouterr().out.count("run ") >= 7
+    table = sweep_vlsa.summarize(after)
+    text = sweep_vlsa.markdown(table, before, [0])
+    assert list(table) == ["neither", "masked", "matching", "both"] and "| mean predictor |" in text
+    audio = before["both"][0]["test"]["masked"]["audio"]
+    assert text.splitlines()[-1].endswith(f" | {audio['mean predictor']:.3f} |")  # under its own heading
+    assert "| pre-trained with | video | text | audio |" in text
+    config = json.loads((tmp_path / "finetune" / "both-seed0" / "config.json").read_text())
+    assert config["init_from"] == str(tmp_path / "pretrain" / "both-seed0")
+    weights = {name: json.loads((tmp_path / "pretrain" / f"{name}-seed0" / "config.json").read_text())["loss"]
+               for name in sweep_vlsa.PRETRAINED}  # fmt: skip
+    assert [(w["masked"], w["matching"]) for w in weights.values()] == [(1.0, 0.0), (0.0, 5.0), (1.0, 5.0)]
+    again = sweep_vlsa.run_all(pretrain, finetune, str(tmp_path), [0])
+    assert sweep_vlsa.markdown(sweep_vlsa.summarize(again[1]), again[0], [0]) == text
+    assert "run " not in capsys.readouterr().out
+
+
+def test_order_of_the_ablation():
+    def row(value: float) -> dict:
+        return {"t2v": {"SumR": {"median": value, "seeds": [value]}}}
+
+    rising = {name: row(value) for value, name in enumerate(sweep_vlsa.VARIANTS)}
+    assert sweep_vlsa.ordering(rising, "t2v", "SumR") == (True, "neither < masked < matching < both")
+    assert not sweep_vlsa.ordering(rising | {"both": row(1.5)}, "t2v", "SumR")[0]
+    tied = sweep_vlsa.ordering(rising | {"both": row(2)}, "t2v", "SumR")
+    assert tied == (False, "neither < masked < matching = both")
+
+
+# ---------------------------------------------------------------- input
+
+
+def clip_of(frames: int, **changes: object) -> Clip:
+    picture = np.arange(2 * 2 * 3, dtype=np.uint8)
+    clip = Clip(
+        id="a", captions=["x"], groups=[""], frames=[(picture + np.uint8(12 * n)).tobytes() for n in range(frames)],
+        frame_times=np.arange(frames, dtype=np.float32), fbank=None, transcript="red bird sings", tags=[],
+        teacher_video=None, teacher_audio=None,
+    )  # fmt: skip
+    for name, value in changes.items():
+        setattr(clip, name, value)
+    return clip
+
+
+@pytest.fixture(scope="module")
+def words(heard):
+    return open_words(str(heard / "tokenizer"))
+
+
+def test_frames_are_drawn_by_the_draw_alone_and_even_without_one(words):
+    read = ClipToVlsa(words, "clips", 8, 3, 2, raw=True)
+
+    def chosen(draw: int | None) -> list[int]:
+        frames = np.zeros((3, 2, 2, 3), np.uint8)
+        read(clip_of(9), frames, draw=draw)
+        return (frames[:, 0, 0, 0] // 12).tolist()
+
+    assert chosen(None) == [0, 4, 8] and chosen(5) == chosen(5) == sorted(chosen(5))
+    assert len({tuple(chosen(draw)) for draw in range(20)}) > 5
+
+
+def test_few_frames_no_sound_and_no_words(words):
+    read = ClipToVlsa(words, "clips", 8, 3, 2, raw=True)
+    example = read(clip_of(1, transcript=""), np.zeros((3, 2, 2, 3), np.uint8), draw=1)
+    assert example["frame_mask"].tolist() == [True, False, False] and not example["frames"][1:].any()
+    assert not example["words"].any() and not example["has_audio"] and not example["spectrogram"].any()
+    none = read(clip_of(0), np.zeros((3, 2, 2, 3), np.uint8))
+    assert not none["frame_mask"].any() and "draw" not in none
+
+
+def test_draws_are_new_every_epoch_and_the_same_after_a_resume(heard):
+    config = resolve(made("pretrain", heard))
+    data = pipeline.Data(config, ("train",))
+    with_draws = pipeline.train_iterator(data, config)
+    batches = [next(with_draws) for _ in range(7)]
+    later = next(pipeline.train_iterator(data, config, start=5))
+    for name in later:
+        np.testing.assert_array_equal(later[name], batches[5][name])
+    draws = {}
+    for batch in batches[:6]:  # two epochs of 24 clips
+        for clip, draw in zip(batch["clip"], batch["draw"], strict=True):
+            draws.setdefault(int(clip), set()).add(int(draw))
+    assert len(draws) == 24 and all(len(found) == 2 for found in draws.values())
+
+
+def test_shards_without_spectrograms_are_refused(shards, heard):
+    with pytest.raises(
+        (ValueError, ShardError), match=r"split train holds no spectrograms, .*rebuild with --spectrogram"
+    ):
+        pipeline.Data(resolve(made("pretrain", heard, data_dir=str(shards))), ("train",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss.pairs": ("text-video",), "evaluation.pick": "t2a"}, "holds audio, text alone; set config.loss.pairs"),
+        ({"loss.pairs": ("text-audio",)}, "config.evaluation.pick=t2v: split 'val' holds audio, text alone"),
+    ],
+)
+def test_what_sounds_alone_cannot_train_is_said_at_the_start(changes, message, heard, tmp_path, monkeypatch):
+    read = records.ShardSource.__getitem__
+
+    def without_pictures(source, number: int) -> Clip:
+        return dataclasses.replace(read(source, number), frames=[], frame_times=np.zeros(0, np.float32))
+
+    monkeypatch.setattr(records.ShardSource, "__getitem__", without_pictures)
+    with pytest.raises(ValueError) as caught:
+        train.train(resolve(made("finetune", heard, **changes)), str(tmp_path / "run"))
+    assert message in str(caught.value) and not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_there_is_nothing_to_cache(heard):
+    with pytest.raises(ValueError, match="--mode=cache stores frozen towers, and vlsa-finetune has none"):
+        cache.make(resolve(made("finetune", heard)))
+
+
+def test_search_says_that_it_does_not_know_vlsa(pretrained):
+    with pytest.raises(ValueError, match="is a run of vlsa-pretrain: search and the report page know SAVE, AVIGATE"):
+        runs.open_run(pretrained[0])
+
+
+def test_word_pieces(tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "bird", "sing", "##s"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces))
+    found = open_words(str(tmp_path))
+    assert isinstance(found, WordPieces) and found.vocab_size == 9
+    read = ClipToVlsa(found, "clips", 6, 3, 2, raw=True)
+    assert read.text("Red bird SINGS").tolist() == [5, 6, 7, 8, 0, 0]
+    assert read.text("red " * 9).tolist() == [5] * 6 and not read.text("").any()
+    frames = np.zeros((3, 2, 2, 3), np.uint8)
+    assert read(clip_of(1, transcript="red bird"), frames)["words"].tolist() == [5, 6, 0, 0, 0, 0]
+    assert not read(clip_of(1, transcript="red"), frames)["words"].any()  # too short to count
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces[1:]))
+    with pytest.raises(ValueError, match=r"vocab.txt is not BERT's"):
+        WordPieces(str(tmp_path))
+
+
+# ---------------------------------------------------------------- ranks
+
+
+def test_directions_by_hand(heard):
+    """Three clips, the second silent: a caption of it cannot find a sound; sounds and pictures find what is there."""
+    config = resolve(made("finetune", heard))
+    data = pipeline.Data(config, ("test",))
+    evaluator = tasks.make(config, data, sharding.make_mesh()).evaluator
+    notes = evaluator.notes("test")
+    notes.owners, notes.captions = np.array([0, 0, 1, 2]), ["a", "b", "c", "d"]
+    notes.groups = ["g", "", "g", "g"]
+    e = np.eye(4, dtype=np.float32)
+    texts = np.stack([e[0], e[1], e[1], e[2]])
+    clips = {"video": np.stack([e[0], e[1], e[2]]), "audio": np.stack([e[1], 0 * e[0], e[0]])}
+    evaluator.embed_videos = lambda params, split: (clips, {})
+    evaluator.embed_texts = lambda params, captions: texts
+    results = evaluator.run({}, "test").results
+    ranks = {
+        "t2v": [1, 3, 1, 1],  # b asks for clip 0 and looks like clip 1: the others tie against it
+        "t2a": [2, 1, 3, 2],  # a ties with nothing it owns: sound 2 is nearer; c's sound is not there
+        "v2a": [2, 3, 2],
+        "a2v": [3, 3],
+        "v2t": [1, 2, 1],  # clip 1 is asked for by c as much as by b, which is another's
+        "a2t": [2, 3],
+    }
+    for name, found in ranks.items():
+        assert results[name] == metrics.summary(np.array(found)), name
+    assert results["groups"]["g"]["t2v"] == metrics.summary(np.array([1, 1, 1]))
+    assert cosines(texts, clips["audio"])[:, 1].max() == np.float32(ABSENT)
+
+
+def test_the_command_lines(heard, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "save_jax.sweep_vlsa",
+        "--config=configs/vlsa_pretrain.py:smoke",
+        f"--workdir={tmp_path}",
+    ]
+    found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert found.returncode and "--finetune is missing" in found.stdout + found.stderr
