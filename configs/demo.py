@@ -2,12 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from save_jax.config import base
-from save_jax.recipe import apply
+from save_jax.config import apply, base
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: words of save_jax.recipe but for backbones, such as model=avigate,seed=1 or smoke."""
+    """`arg`: words of save_jax.config.recipe but for backbones, such as model=avigate,seed=1 or smoke."""
     config = base()
     config.name = "demo"
     config.data_dir = "data/demo/shards"

@@ -7,10 +7,17 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from save_jax import cache, cli, report, runs, sharding, state, tasks, train
-from save_jax import config as config_lib
+from save_jax import sharding
+from save_jax.config import resolve
+from save_jax.inference import runs
+from save_jax.methods import run as method_run
+from save_jax.models import trees
+from save_jax.report import results_file
+from save_jax.training import flags as run_flags
+from save_jax.training import process, tower_cache, workdir
+from save_jax.training.monitor import TrainingError
 
-flags.adopt_module_key_flags(cli)  # --help shows those, too
+flags.adopt_module_key_flags(run_flags)  # --help shows those, too
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
@@ -19,34 +26,34 @@ MODE = flags.DEFINE_enum(
 )
 
 
-def evaluate(config: ConfigDict, workdir: str) -> dict:
-    """Evaluates a run's picked checkpoint on config.data.test_split and writes results and figures.
+def evaluate(config: ConfigDict, folder: str) -> dict:
+    """Evaluates the picked checkpoint of a run in `folder` on config.data.test_split and writes results and figures.
 
     They go into results.json and figures/; those of another split or of other shards than the run's own have names of
-    their own (report.name_of).
+    their own (results_file.name_of).
     """
-    train.check_workdir(config, workdir, free=(*train.FREE_SETTINGS, "batch_size", "data.test_split"))
+    workdir.check_workdir(config, folder, free=(*workdir.FREE_SETTINGS, "batch_size", "data.test_split"))
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     data = runs.open_data(config)
-    task = tasks.make(config, data, mesh)
-    picked = runs.restore(task.model, config, workdir, mesh)
-    last = runs.restore(task.model, config, workdir, mesh, "last")
-    name = report.name_of(data, config.data.test_split, workdir)
-    return task.finish(workdir, name, picked, last, state.digest(last[1]))
+    method = method_run.make_method(config, mesh)
+    picked = runs.restore(method.model, config, folder, mesh)
+    last = runs.restore(method.model, config, folder, mesh, "last")
+    name = results_file.name_of(data, config.data.test_split, folder)
+    return method_run.evaluate(method, method.evaluator(data), folder, name, picked, last, trees.digest(last.params))
 
 
-def run(config: ConfigDict, workdir: str, mode: str) -> None:
+def run(config: ConfigDict, folder: str, mode: str) -> None:
     """Dispatches; what a user can cause ends as one message instead of a traceback."""
     try:
-        config = config_lib.resolve(config)
+        config = resolve(config)
         if mode == "cache":
-            cache.make(config)
+            tower_cache.make(config)
         elif mode == "eval":
-            evaluate(config, workdir)
+            evaluate(config, folder)
         else:
-            train.train(config, workdir)
-    except (ValueError, train.TrainingError) as error:
+            method_run.train(config, folder)
+    except (ValueError, TrainingError) as error:
         sys.exit(f"error: {error}")
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
@@ -63,10 +70,10 @@ def run(config: ConfigDict, workdir: str, mode: str) -> None:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    cli.set_up_process()
-    cli.join_processes()
-    run(cli.CONFIG.value, cli.WORKDIR.value, MODE.value)
+    process.set_up_process()
+    run_flags.join_processes()
+    run(run_flags.CONFIG.value, run_flags.WORKDIR.value, MODE.value)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=cli.parse_flags)
+    app.run(main, flags_parser=run_flags.parse_flags)

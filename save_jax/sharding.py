@@ -105,6 +105,12 @@ def whole(tree: Tree, mesh: Mesh) -> Tree:
     return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
 
 
+def say(text: str) -> None:
+    """Prints at once, in the first of several processes alone."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
 def of_first(number: float) -> float:
     """The first process's number (as float32), in every process: for decisions that all must take alike."""
     return float(multihost_utils.broadcast_one_to_all(np.float32(number)))

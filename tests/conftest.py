@@ -17,10 +17,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from jaxtyping import install_import_hook
 
-with install_import_hook(["save_jax.models", "save_jax.similarity", "save_jax.losses"], "beartype.beartype"):
-    import save_jax.losses
+with install_import_hook(["save_jax.models", "save_jax.training.losses"], "beartype.beartype"):
     import save_jax.models.retrieval
-    import save_jax.similarity  # noqa: F401
+    import save_jax.training.losses  # noqa: F401
 
 from pathlib import Path
 

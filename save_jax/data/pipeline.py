@@ -5,8 +5,8 @@ Threads of this process or processes of their own (`config.data.workers`) make w
 """
 
 import collections
+import copy
 import functools
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -16,10 +16,12 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from save_jax.data import records, workers
-from save_jax.data.features import Features
+from save_jax.config import branches
+from save_jax.data import files, records, split_info, workers
 from save_jax.data.reader import PER_PAIR, Batch, Reader, clips_of
 from save_jax.data.records import Clip, ShardError, ShardSource
+from save_jax.data.split_info import SplitInfo
+from save_jax.data.stored import Stored
 from save_jax.data.tokenizer import Tokenizer, open_words
 from save_jax.data.transforms import ClipToArrays, ClipToVlsa
 
@@ -27,9 +29,9 @@ T = TypeVar("T")
 
 
 def _retrieval_arrays(config: ConfigDict, raw: bool) -> ClipToArrays:
-    branches, data = tuple(config.model.branches.split(",")), config.data
+    data = config.data
     return ClipToArrays(
-        Tokenizer(_tokenizer(config)), branches, data.max_words, data.max_frames, config.model.image_size, raw
+        Tokenizer(_tokenizer(config)), branches(config), data.max_words, data.max_frames, config.model.image_size, raw
     )
 
 
@@ -57,7 +59,7 @@ ITEMS = {"retrieval": "captions", "vlsa-pretrain": "clips", "vlsa-finetune": "ca
 class Data:
     """The shards of a config: opened, verified and checked against the model before anything is compiled.
 
-    `features`, None at first, are stored outputs of towers that batches hold in place of what those would read.
+    `stored` are outputs of frozen towers that batches hold in place of what those would read; None: all is read live.
     """
 
     def __init__(self, config: ConfigDict, splits: tuple[str, ...]):
@@ -69,7 +71,8 @@ class Data:
         ):
             records.verify_shard(path)
         self.sources = {split: ShardSource(shards) for split, shards in paths.items()}
-        self.features: Features | None = None
+        self.stored: Stored | None = None
+        self._info: dict[str, SplitInfo] = {}
         self.manifest = _read_manifest(directory, [path for shards in paths.values() for path in shards])
         raw = next(iter(self.sources.values())).settings["frames"] == "raw"
         self.clip_to_arrays = TRANSFORMS[config.task](config, raw)
@@ -97,9 +100,21 @@ class Data:
                 "(config.model.vocab_size)"
             )
 
+    def with_stored(self, stored: Stored | None) -> "Data":
+        """The same shards, read with these outputs of towers."""
+        other = copy.copy(self)
+        other.stored = stored
+        return other
+
+    def info(self, split: str) -> SplitInfo:
+        """Texts and counts of a split, read once."""
+        if split not in self._info:
+            self._info[split] = split_info.read(self.sources[split])
+        return self._info[split]
+
     def reader(self, split: str, live: bool = False) -> Reader:
-        """What makes batches of a split; `live`: without the stored features."""
-        return Reader(self.sources[split], self.clip_to_arrays, None if live else self.features, split)
+        """What makes batches of a split; `live`: without stored outputs."""
+        return Reader(self.sources[split], self.clip_to_arrays, None if live else self.stored, split)
 
     def has_teachers(self, split: str) -> bool:
         """Whether any clip of a split has teacher vectors."""
@@ -109,8 +124,7 @@ class Data:
 def _read_manifest(directory: str, paths: list[str]) -> dict:
     """The manifest that preparation wrote, if it tells of these very shards; else ShardError."""
     try:
-        with open(os.path.join(directory, records.MANIFEST)) as file:
-            manifest = json.load(file)
+        manifest = files.read_json(os.path.join(directory, records.MANIFEST))
     except (OSError, ValueError) as error:
         raise ShardError(
             f"{directory}: no readable {records.MANIFEST} ({error}); run data_prep.build to its end"
@@ -220,7 +234,7 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Clips of a split, every one once and in order; the last batch is padded to full size with its first clip.
 
-    The caller knows the number of clips and cuts the padding off. Whole splits come from `data.features`, if there are
+    The caller knows the number of clips and cuts the padding off. Whole splits come from `data.stored`, if there is
     any. Chosen or changed clips are read live: what is compared with them to the bit must not differ by a rounding.
 
     Args:

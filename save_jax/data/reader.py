@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from save_jax.data.features import Features
 from save_jax.data.records import Clip, ShardSource
+from save_jax.data.stored import Stored
 from save_jax.data.transforms import ClipToArrays, ClipToVlsa
 
 Batch = dict[str, np.ndarray]
@@ -19,7 +19,7 @@ class Reader:
 
     source: ShardSource
     to_arrays: ClipToArrays | ClipToVlsa
-    features: Features | None  # None: everything is read live
+    stored: Stored | None  # None: everything is read live
     split: str
 
     def clips(self, numbers: Sequence[int], change: Callable[[Clip, int], Clip] | None = None) -> Batch:
@@ -44,20 +44,20 @@ class Reader:
         clips, counts = clips_of(self.source, numbers), self.source.caption_counts
         captions = numbers - (np.cumsum(counts) - counts)[clips]
         batch = self._read(clips, captions, draws=draws)
-        if self.features:
-            batch |= self.features.read(self.split, "captions", numbers)
+        if self.stored:
+            batch |= self.stored.read(self.split, "captions", numbers)
         return batch | {"clip": clips.astype(np.int32)}
 
     def all_queries(self) -> Batch:
         """`text` or `text_ids` of every pair of the split."""
-        if "text" in self._stored:
-            return self.features.read(self.split, "captions", range(self.source.caption_counts.sum()))
+        if "text" in self._fields:
+            return self.stored.read(self.split, "captions", range(self.source.caption_counts.sum()))
         clips = (self.source[number] for number in range(len(self.source)))
         return {"text_ids": np.stack([self.to_arrays.text(text) for clip in clips for text in clip.captions])}
 
     @property
-    def _stored(self) -> tuple[str, ...]:
-        return self.features.fields(self.split) if self.features else ()
+    def _fields(self) -> tuple[str, ...]:
+        return self.stored.fields(self.split) if self.stored else ()
 
     def _read(
         self,
@@ -67,17 +67,17 @@ class Reader:
         draws: np.ndarray | None = None,
     ) -> Batch:
         """Clips are read one after the other and frames decoded in place, so that they are never held twice."""
-        batch = self.features.read(self.split, "clips", numbers) if self.features else {}
+        batch = self.stored.read(self.split, "clips", numbers) if self.stored else {}
         side, frames = self.to_arrays.image_size, [None] * len(numbers)
-        if "visual" not in self._stored:
+        if "visual" not in self._fields:
             frames = np.zeros((len(numbers), self.to_arrays.max_frames, side, side, 3), np.uint8)
             batch["frames"] = frames
         examples = []
         drawn = [{}] * len(numbers) if draws is None else [{"draw": int(draw)} for draw in draws]
         for number, caption, row, draw in zip(numbers, captions, frames, drawn, strict=True):
             clip = self.source[number]
-            example = self.to_arrays(clip if change is None else change(clip, int(number)), row, self._stored, **draw)
-            if caption is not None and "text" not in self._stored:
+            example = self.to_arrays(clip if change is None else change(clip, int(number)), row, self._fields, **draw)
+            if caption is not None and "text" not in self._fields:
                 example["text_ids"] = self.to_arrays.text(clip.captions[caption])
             examples.append(example)
         return batch | {name: np.stack([e[name] for e in examples]) for name in examples[0].keys() - {"frames"}}

@@ -81,12 +81,12 @@ def _example_class() -> type:
     feature.oneof_decl.add(name="kind")
     for alternative in feature.field:
         alternative.oneof_index = 0
-    features = message("Features", ("feature", many, field.TYPE_MESSAGE, ".tensorflow.Features.FeatureEntry"))
+    features = message("Stored", ("feature", many, field.TYPE_MESSAGE, ".tensorflow.Stored.FeatureEntry"))
     entry = features.nested_type.add(name="FeatureEntry")
     entry.field.add(name="key", number=1, label=one, type=field.TYPE_STRING)
     entry.field.add(name="value", number=2, label=one, type=field.TYPE_MESSAGE, type_name=".tensorflow.Feature")
     entry.options.map_entry = True
-    message("Example", ("features", one, field.TYPE_MESSAGE, ".tensorflow.Features"))
+    message("Example", ("features", one, field.TYPE_MESSAGE, ".tensorflow.Stored"))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))

@@ -1,26 +1,15 @@
 """Audio Spectrogram Transformer: a distilled ViT over a log-mel picture. arXiv 2104.01778."""
 
-import dataclasses
 import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from save_jax.config.sizes import AstSizes
 from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, exact_gelu, remat
 
 EPSILON = 1e-6
-
-
-@dataclasses.dataclass(frozen=True)
-class AstSizes:
-    """Sizes of the tower. Patch and stride are (mel bins, time steps); AST-base has 16×16 patches, 10 apart."""
-
-    width: int
-    layers: int
-    heads: int
-    patch_size: tuple[int, int]
-    stride: tuple[int, int]
 
 
 class AudioTower(nn.Module):

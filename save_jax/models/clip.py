@@ -1,6 +1,5 @@
 """CLIP's two towers (ViT and causal text transformer), as OpenAI's code computes them. arXiv 2103.00020."""
 
-import dataclasses
 import functools
 
 import flax.linen as nn
@@ -8,26 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from save_jax.config.sizes import ClipSizes
 from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, project, quick_gelu, remat
 
 EPSILON = 1e-5
 PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of 0 … 1
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipSizes:
-    """Sizes of both towers. OpenAI's models have `head_dim` 64 throughout."""
-
-    embed_dim: int  # joint width
-    head_dim: int
-    image_size: int
-    patch_size: int
-    vision_width: int
-    vision_layers: int
-    text_width: int
-    text_layers: int
-    vocab_size: int
-    context_length: int
 
 
 class VisionTower(nn.Module):

@@ -1,6 +1,5 @@
 """How picture takes from sound and speech: the audio resampler and the gated fusion transformer (AVIGATE §3.2–3.3)."""
 
-import dataclasses
 import functools
 
 import flax.linen as nn
@@ -8,25 +7,10 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from save_jax.config.sizes import FusionSizes
 from save_jax.models.layers import MLP, Attention, FewQueriesAttention, Initializer, LayerNorm, quick_gelu, remat
 
 EPSILON = 1e-12  # the reference's own LayerNorm, in resampler and fusion
-
-
-@dataclasses.dataclass(frozen=True)
-class FusionSizes:
-    """Sizes of resampler and fusion; their width is the joint width."""
-
-    width: int
-    head_dim: int
-    queries: int  # tokens that a sound track is resampled to
-    resampler_layers: int
-    fusion_layers: int
-    init_std: float = 0.02  # of new weights; the reference's value, made for width 512
-
-    @property
-    def init(self) -> Initializer:
-        return nn.initializers.normal(self.init_std)
 
 
 @flax.struct.dataclass
@@ -38,13 +22,17 @@ class Fused:
     mlp_gates: Float[Array, "b layers"]
 
 
+def _init(sizes: FusionSizes) -> Initializer:
+    return nn.initializers.normal(sizes.init_std)
+
+
 def _attention(sizes: FusionSizes, dtype: jnp.dtype, kind: str, name: str) -> Attention:
     heads = sizes.width // sizes.head_dim
-    return Attention(sizes.width, heads, dtype, kind, in_init=sizes.init, out_init=sizes.init, name=name)
+    return Attention(sizes.width, heads, dtype, kind, in_init=_init(sizes), out_init=_init(sizes), name=name)
 
 
 def _mlp(sizes: FusionSizes, dtype: jnp.dtype, name: str, use_bias: bool = True) -> MLP:
-    return MLP(sizes.width, quick_gelu, dtype, use_bias, in_init=sizes.init, out_init=sizes.init, name=name)
+    return MLP(sizes.width, quick_gelu, dtype, use_bias, in_init=_init(sizes), out_init=_init(sizes), name=name)
 
 
 class ResamplerLayer(nn.Module):
@@ -61,7 +49,7 @@ class ResamplerLayer(nn.Module):
         asking = ln_3(x)
         scale, shift = (ln_3.get_variable("params", name) for name in ("scale", "bias"))
         heads = sizes.width // sizes.head_dim
-        cross_attention = FewQueriesAttention(sizes.width, heads, dtype, sizes.init, name="cross_attention")
+        cross_attention = FewQueriesAttention(sizes.width, heads, dtype, _init(sizes), name="cross_attention")
         x = x + cross_attention(asking, memory, scale, shift)
         return x + _mlp(sizes, dtype, "mlp")(LayerNorm(EPSILON, dtype, name="ln_2")(x))
 
@@ -78,7 +66,7 @@ class Resampler(nn.Module):
     def __call__(self, audio: Float[Array, "b m d"]) -> Float[Array, "b q d"]:
         shape = (self.sizes.queries, self.sizes.width)
         queries = self.param("query_tokens", nn.initializers.orthogonal(), shape)
-        queries = queries + self.param("query_position_embedding", self.sizes.init, shape)
+        queries = queries + self.param("query_position_embedding", _init(self.sizes), shape)
         x = jnp.broadcast_to(queries, (audio.shape[0], *shape))
         memory = LayerNorm(EPSILON, self.dtype, use_scale=False, use_bias=False)(audio)
         layers = functools.partial(remat(ResamplerLayer, self.remat), self.sizes, self.dtype, self.attention_kind)
@@ -95,7 +83,7 @@ class Gate(nn.Module):
 
     @nn.compact
     def __call__(self, means: Float[Array, "b dd"]) -> Float[Array, "b 1"]:
-        dense = functools.partial(nn.Dense, use_bias=False, kernel_init=self.sizes.init, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, use_bias=False, kernel_init=_init(self.sizes), dtype=self.dtype)
         hidden = dense(self.sizes.width // 2, name="fc")(means)
         return jnp.tanh(dense(1, name="proj")(quick_gelu(hidden)))
 

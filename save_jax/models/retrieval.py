@@ -1,6 +1,5 @@
 """The whole model: texts and videos → vectors to score. SAVE, AVIGATE and vision only are settings of it."""
 
-import dataclasses
 import math
 from collections.abc import Collection, Mapping
 
@@ -10,25 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 from ml_collections import ConfigDict
 
+from save_jax.config.sizes import ModelSizes
 from save_jax.data.records import FBANK_SHAPE
-from save_jax.models.ast import AstSizes, AudioTower
-from save_jax.models.clip import ClipSizes, TextTower, VisionTower, at_end_of_text, normalize_pixels
-from save_jax.models.fusion import Fused, FusionSizes, GatedFusion, Resampler
+from save_jax.models.ast import AudioTower
+from save_jax.models.clip import TextTower, VisionTower, at_end_of_text, normalize_pixels
+from save_jax.models.fusion import Fused, GatedFusion, Resampler
 from save_jax.models.layers import check_attention, normal_02, project
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelSizes:
-    """Everything the model's shapes and arithmetic depend on."""
-
-    clip: ClipSizes
-    ast: AstSizes
-    fusion: FusionSizes
-    branches: tuple[str, ...]  # ("vision",), ("vision", "audio") or ("vision", "audio", "speech")
-    weights: tuple[float, ...]  # of the branches in the fused tokens, in the same order
-    dtype: jnp.dtype  # of the computation; parameters are float32
-    remat: str  # what the gradient computes again: "none", "blocks" or "dots"
-    attention: str  # "xla" or "cudnn"
 
 
 @flax.struct.dataclass

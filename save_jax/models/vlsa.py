@@ -3,7 +3,6 @@
 arXiv 2405.07202; no code of its authors is public. What the paper leaves open is chosen here and said beside it.
 """
 
-import dataclasses
 import functools
 import math
 
@@ -14,51 +13,16 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 from ml_collections import ConfigDict
 
+from save_jax.config.sizes import VlsaSizes, vlsa_sizes
+from save_jax.config.vlsa import MODALITIES
 from save_jax.models import masking
 from save_jax.models.clip import normalize_pixels
 from save_jax.models.layers import Block, LayerNorm, check_attention, exact_gelu, normal_02, quick_gelu, remat
-from save_jax.similarity import masked_mean, unit
+from save_jax.models.similarity import masked_mean, unit
 
-MODALITIES = ("video", "text", "audio")
 ACTIVATIONS = {"gelu": exact_gelu, "quick_gelu": quick_gelu}  # of MAE's weights, and of CLIP's
 EPSILON = 1e-6
 Tokens = dict[str, tuple[Array, Array]]  # modality → (what a patch or word is made of, bool [b, n]: is it there)
-
-
-@dataclasses.dataclass(frozen=True)
-class VlsaSizes:
-    """ViT-Base with MAE's decoder by default of the config: 151M parameters."""
-
-    width: int
-    layers: int
-    heads: int
-    decoder_width: int
-    decoder_layers: int
-    decoder_heads: int
-    image_size: int
-    patch_size: int
-    frames: int
-    words: int
-    vocab_size: int
-    spectrogram: tuple[int, int]  # frequencies, times
-    audio_patch: tuple[int, int]
-    shares: tuple[float, float, float]  # hidden of video (of each frame), text, audio
-    activation: str
-    normalize_patches: bool  # a video patch is guessed with its own mean and deviation taken out, as MAE found better
-    drop_hidden: bool  # the encoder never sees hidden tokens; False puts a learned one in their place, as BERT does
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Tokens of each modality."""
-        side = self.image_size // self.patch_size
-        audio = [whole // part for whole, part in zip(self.spectrogram, self.audio_patch, strict=True)]
-        return {"video": self.frames * side * side, "text": self.words, "audio": audio[0] * audio[1]}
-
-    @property
-    def targets(self) -> dict[str, int]:
-        """What the decoder gives for a hidden token: pixels, scores of words, values of a spectrogram."""
-        area = self.audio_patch[0] * self.audio_patch[1]
-        return {"video": 3 * self.patch_size**2, "text": self.vocab_size, "audio": area}
 
 
 def patches(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b n p"]:
@@ -301,3 +265,9 @@ def errors(name: str, guesses: Array, targets: Array) -> Float[Array, "b h"]:
     if name == "text":
         return optax.softmax_cross_entropy_with_integer_labels(guesses, targets)
     return jnp.mean(jnp.square(guesses - targets), axis=-1)
+
+
+def make_model(config: ConfigDict) -> Vlsa:
+    """The model of a resolved config."""
+    m = config.model
+    return Vlsa(vlsa_sizes(config), jnp.dtype(m.dtype), m.remat, m.attention)

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from helpers.places import GOLDEN
 
-from save_jax import convert, fixtures, weight_files
-from save_jax.convert_rules import RULES
-from save_jax.convert_sizes import fit_positions
-from save_jax.models.ast import AstSizes, AudioTower
-from save_jax.models.clip import ClipSizes, TextTower, VisionTower, at_end_of_text, normalize_pixels
+from save_jax.config.sizes import AstSizes, ClipSizes
+from save_jax.models.ast import AudioTower
+from save_jax.models.clip import TextTower, VisionTower, at_end_of_text, normalize_pixels
 from save_jax.models.vlsa import Stack, patches
+from save_jax.parity import fixtures
+from save_jax.weights import convert
+from save_jax.weights import files as weight_files
+from save_jax.weights.rules import RULES
+from save_jax.weights.sizes import fit_positions
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 transformers = pytest.importorskip("transformers")

@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 from helpers.places import REPOSITORY
 
-from save_jax import convert, operations, optim, sharding, state
+from save_jax import sharding
+from save_jax.bench import operations
 from save_jax.config import base, model_sizes, resolve, smoke
-from save_jax.convert_rules import RULES
+from save_jax.models import trees
 from save_jax.models.retrieval import Retrieval
-from save_jax.step import RetrievalObjective, make_train_step
+from save_jax.training import optim, state
+from save_jax.training.objectives import RetrievalObjective
+from save_jax.training.step import make_train_step
+from save_jax.weights import convert
+from save_jax.weights.rules import RULES
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
@@ -76,7 +81,7 @@ def made_params(shapes: dict) -> dict:
         noise = rng.standard_normal(shape, np.float32) * (shape[-2] ** -0.5 if len(shape) > 1 else 0.1)
         return jnp.asarray(noise + (1.0 if name.endswith("scale") else 0.0), jnp.float32)
 
-    return optim.unflatten({name: made(name, x.shape) for name, x in optim.flatten(shapes).items()})
+    return trees.unflatten({name: made(name, x.shape) for name, x in trees.flatten(shapes).items()})
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,7 @@ def test_loss_and_every_gradient(both):
     trained, frozen = optim.split_frozen(params, config.optim.frozen)
 
     def loss(trained, batch):
-        whole = optim.unflatten(trained | frozen)
+        whole = trees.unflatten(trained | frozen)
         return objective.loss(whole, objective.embed(whole, batch), batch)[0]
 
     ours, grads = jax.jit(jax.value_and_grad(loss))(trained, batch)
@@ -127,7 +132,7 @@ def test_loss_and_every_gradient(both):
     found.backward()
     assert abs(float(ours) - found.item()) < 1e-4 * abs(float(ours))
     zeros = {name: jnp.zeros_like(x) for name, x in frozen.items()}
-    expected = in_their_names(optim.unflatten(grads | zeros))
+    expected = in_their_names(trees.unflatten(grads | zeros))
     for name, parameter in theirs.named_parameters():
         if parameter.requires_grad:
             grad, largest = parameter.grad.numpy(), parameter.grad.abs().max().item()
@@ -150,9 +155,9 @@ def test_operations_are_those_that_pytorch_counts(both):
 
 def test_rates_and_decays(both):
     config, _, params, _, theirs = both
-    rates = {name: optim.multiplier(name, config.optim.multipliers) for name in optim.flatten(params)}
-    filled = {name: np.full(x.shape, rates[name], np.float32) for name, x in optim.flatten(params).items()}
-    expected = in_their_names(optim.unflatten(filled))
+    rates = {name: optim.multiplier(name, config.optim.multipliers) for name in trees.flatten(params)}
+    filled = {name: np.full(x.shape, rates[name], np.float32) for name, x in trees.flatten(params).items()}
+    expected = in_their_names(trees.unflatten(filled))
     optimizer = twin_training.make_optimizer(theirs)
     names = {parameter: name for name, parameter in theirs.named_parameters()}
     for group in optimizer.param_groups:

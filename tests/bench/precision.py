@@ -9,11 +9,14 @@ import jax
 import numpy as np
 from absl import app
 
-from save_jax import checkpoint, cli, report, sharding, state, step
+from save_jax import cli, sharding
 from save_jax.config import model_sizes, resolve
 from save_jax.data import pipeline
-from save_jax.evaluate import Evaluator
+from save_jax.evaluation.retrieval import RetrievalEvaluator
 from save_jax.models.retrieval import Retrieval
+from save_jax.report import tables
+from save_jax.training import objectives, state, step
+from save_jax.weights import loading
 
 BATCHES = 8
 
@@ -34,9 +37,11 @@ def main(argv: list[str]) -> None:
             lambda model=model, config=config: state.init_params(model, config, jax.random.key(0)),
             out_shardings=sharding.replicated(mesh),
         )()
-        params = checkpoint.load_params(cli.WORKDIR.value, like)
+        params = loading.load_params(cli.WORKDIR.value, like)
         loss = jax.jit(
-            lambda p, b, model=model, config=config: step.loss_of_batch(step.RetrievalObjective(model, config), p, b)[0]
+            lambda p, b, model=model, config=config: step.loss_of_batch(
+                objectives.RetrievalObjective(model, config), p, b
+            )[0]
         )
         batches = pipeline.train_iterator(data, config)
         losses[dtype] = []
@@ -45,9 +50,9 @@ def main(argv: list[str]) -> None:
             batch.pop("clip")
             losses[dtype].append(float(loss(params, batch)))
         batches.close()
-        results = Evaluator(model, data, config, mesh).run(params, config.data.test_split).results
+        results = RetrievalEvaluator(model, data, config, mesh).run(params, config.data.test_split).results
         for direction in ("t2v", "v2t"):
-            print(f"{dtype:9} {direction}  {report.one_line(results[direction])}")
+            print(f"{dtype:9} {direction}  {tables.one_line(results[direction])}")
         print(f"{dtype:9} mean loss of {BATCHES} training batches {np.mean(losses[dtype]):.6f}")
     ratio = np.array(losses["bfloat16"]) / np.array(losses["float32"]) - 1
     print(f"loss of bfloat16 against float32: mean {ratio.mean():+.3%}, largest of a batch {np.abs(ratio).max():.3%}")

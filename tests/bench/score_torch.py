@@ -13,7 +13,10 @@ import jax
 import numpy as np
 import torch
 
-from save_jax import bench, ranking, sharding, timing
+from save_jax import sharding
+from save_jax.bench import command as bench
+from save_jax.bench import timing
+from save_jax.evaluation import scoring
 
 
 def by_broadcasting(texts: torch.Tensor, frames: torch.Tensor, mask: torch.Tensor, batch: int) -> torch.Tensor:
@@ -41,8 +44,8 @@ def main() -> None:
     texts, videos = bench.made(args.queries, args.videos, args.frames, args.dim)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     theirs = [torch.from_numpy(x).to(device) for x in (texts, videos.frames, videos.mask.astype(np.float32))]
-    tile = max(bench.BEST, ranking.tile_of(args.queries, args.frames))
-    texts_there, on_device = jax.device_put((texts, ranking.pad(videos, tile)), jax.devices()[0])
+    tile = max(bench.BEST, scoring.tile_of(args.queries, args.frames))
+    texts_there, on_device = jax.device_put((texts, scoring.pad(videos, tile)), jax.devices()[0])
 
     def reference() -> np.ndarray:
         with torch.no_grad():
@@ -50,8 +53,8 @@ def main() -> None:
 
     ways = {
         "reference": reference,
-        "all_pairs": lambda: ranking.all_pairs(texts, videos, bench.LOGIT_SCALE, mesh),
-        "top_k": lambda: ranking.top_k(texts_there, on_device, bench.LOGIT_SCALE, bench.BEST, tile),
+        "all_pairs": lambda: scoring.all_pairs(texts, videos, bench.LOGIT_SCALE, mesh),
+        "top_k": lambda: scoring.top_k(texts_there, on_device, bench.LOGIT_SCALE, bench.BEST, tile),
     }
     difference = np.abs(ways["reference"]() - ways["all_pairs"]()).max()
     times = timing.alternate(ways, args.rounds, budget=600)

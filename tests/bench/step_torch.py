@@ -68,7 +68,9 @@ def fastest(call, operations: int, count: int = 5) -> float:
 def be_ours(spec: SimpleNamespace) -> None:
     import jax
 
-    from save_jax import bench_step, sharding, timing
+    from save_jax import sharding
+    from save_jax.bench import step as bench_step
+    from save_jax.bench import timing
 
     config, mesh = bench_step.config_of(spec, spec.cache), sharding.make_mesh()
     batch = bench_step.made(bench_step.batch_shapes(config), config, sharding.by_sample(mesh))
@@ -234,7 +236,9 @@ def compare(specs: dict[str, dict], rounds: int, steps: int, deadline: float, wa
 
 def row(cache: str, args: argparse.Namespace, deadline: float) -> dict:
     """Both sides with one setting of config.cache, and how they compare."""
-    from save_jax import bench_step, config, operations, timing
+    from save_jax import config
+    from save_jax.bench import operations, timing
+    from save_jax.bench import step as bench_step
 
     spec = {"cache": cache, "model": "save", "micro_batch": 0, "remat": args.remat, "attention": args.attention}
     spec |= {name: getattr(args, name) for name in ("backbone", "batch", "dtype", "device", "threads")}
@@ -261,7 +265,7 @@ def row(cache: str, args: argparse.Namespace, deadline: float) -> dict:
 
 
 def show(found: dict) -> None:
-    from save_jax.bench_step import NAMES, milliseconds
+    from save_jax.bench.step import NAMES, milliseconds
 
     for name, side in found["sides"].items():
         if "failed" in side:

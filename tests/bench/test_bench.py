@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from helpers.jaxprs import products
 
-from save_jax import bench, bench_step, efficiency, operations, optim, timing
+from save_jax.bench import command as bench
+from save_jax.bench import efficiency, operations, timing
+from save_jax.bench import step as bench_step
 from save_jax.config import model_sizes, resolve
+from save_jax.models import trees
 from save_jax.models.retrieval import Retrieval
-from save_jax.step import RetrievalObjective, loss_of_batch
+from save_jax.training import optim
+from save_jax.training.objectives import RetrievalObjective
+from save_jax.training.step import loss_of_batch
 
 
 def test_score_prints_and_writes_its_figures(tmp_path, capsys):
@@ -115,7 +120,7 @@ def test_operations_are_those_of_the_program(cache):
     trained, frozen = optim.split_frozen(params, config.optim.frozen)
 
     def loss(trained, frozen, batch):
-        return loss_of_batch(objective, optim.unflatten(trained | frozen), batch)[0]
+        return loss_of_batch(objective, trees.unflatten(trained | frozen), batch)[0]
 
     traced = products(jax.make_jaxpr(jax.grad(loss))(trained, frozen, batch).jaxpr)
     masked_means = 3 * 2 * 3 * config.data.max_frames * config.model.embed_dim  # of the score, its gradient, the margin

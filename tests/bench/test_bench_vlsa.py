@@ -7,11 +7,15 @@ import jax
 import pytest
 from helpers.jaxprs import products
 
-from save_jax import bench, bench_vlsa, operations, optim, state
+from save_jax.bench import command as bench
+from save_jax.bench import operations
+from save_jax.bench import vlsa as bench_vlsa
 from save_jax.config import resolve
-from save_jax.config_vlsa import make_model
-from save_jax.step import loss_of_batch
-from save_jax.vlsa_objectives import Pretraining
+from save_jax.models import trees
+from save_jax.models.vlsa import make_model
+from save_jax.training import state
+from save_jax.training.step import loss_of_batch
+from save_jax.training.vlsa_objectives import Pretraining
 
 OPTIONS = {"small": True, "batch": 8, "micro_batch": 0, "dtype": "float32", "remat": "none", "attention": "xla"}
 
@@ -32,10 +36,10 @@ def test_operations_are_those_of_the_program(way):
     sizes = {"model.width": 256, "model.heads": 2, "model.decoder_width": 192, "model.layers": 2, "batch_size": 3}
     config = small(way, **sizes)
     model = make_model(config)
-    params = optim.flatten(jax.eval_shape(lambda key: state.init_params(model, config, key), jax.random.key(0)))
+    params = trees.flatten(jax.eval_shape(lambda key: state.init_params(model, config, key), jax.random.key(0)))
     batch = {name: jax.ShapeDtypeStruct(*spec) for name, spec in bench_vlsa.batch_shapes(config).items()}
     objective = Pretraining(model, config)
-    gradient = jax.grad(lambda flat, batch: loss_of_batch(objective, optim.unflatten(flat), batch)[0])
+    gradient = jax.grad(lambda flat, batch: loss_of_batch(objective, trees.unflatten(flat), batch)[0])
     traced = jax.jit(gradient).trace(params, batch)
     counted = sum(operations.of_pretraining(config).values())
     seen = {"visible": 2 * 4 + 10 + 4, "all": 2 * 16 + 12 + 16}[way]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:  # the twin's process is spared the import of JAX
-    from save_jax.models.retrieval import ModelSizes
+    from save_jax.config.sizes import ModelSizes
 
 Batch = Mapping[str, Tensor]
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -15,7 +15,7 @@ import pytest
 from helpers.made_run import HOSTILE, hostile_clip, make_run
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from save_jax import report
+from save_jax.inference import run_page
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
@@ -23,7 +23,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     workdir = make_run(tmp_path_factory.mktemp("made"), "vision,audio,speech", [hostile_clip(n) for n in range(9)])
-    return report.write_page(str(workdir), queries=8).resolve().as_uri()
+    return run_page.write_page(str(workdir), queries=8).resolve().as_uri()
 
 
 @pytest.fixture(scope="module")

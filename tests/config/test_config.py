@@ -8,8 +8,7 @@ import sys
 import pytest
 from helpers.places import REPOSITORY
 
-from save_jax import config_vlsa
-from save_jax.config import METHODS, base, differences, model_sizes, resolve, smoke
+from save_jax.config import METHODS, base, differences, frozen_patterns, model_sizes, resolve, smoke, vlsa_sizes
 
 CONFIGS = [path.stem for path in sorted((REPOSITORY / "configs").glob("*.py")) if path.stem != "__init__"]
 
@@ -18,7 +17,7 @@ CONFIGS = [path.stem for path in sorted((REPOSITORY / "configs").glob("*.py")) i
 @pytest.mark.parametrize("arg", ["", "smoke"])
 def test_every_config_resolves(name, arg):
     config = resolve(importlib.import_module(f"configs.{name}").get_config(arg))
-    (model_sizes if config.task == "retrieval" else config_vlsa.sizes)(config)
+    (model_sizes if config.task == "retrieval" else vlsa_sizes)(config)
 
 
 @pytest.mark.parametrize("branches", METHODS)
@@ -90,7 +89,8 @@ def test_early_alignment_needs_the_audio_branch():
 def test_what_is_cached_is_frozen_also_where_all_is_trained(cache, frozen):
     config = base()
     config.cache, config.optim.frozen = cache, ()
-    patterns = resolve(config).optim.frozen
+    patterns = frozen_patterns(resolve(config))
+    assert resolve(config).optim.frozen == ()  # what the user said stays
     names = ("ast/block_0/mlp", "ast/norm", "vision/ln_post", "text/block_0", "audio_fusion/block_0", "logit_scale")
     assert {name for name in names if any(re.search(p, f"{name}/kernel") for p in patterns)} == frozen
     config.optim.frozen = patterns

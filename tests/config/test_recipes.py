@@ -17,12 +17,13 @@ pytest.importorskip("av")
 from data_prep import build
 from data_prep.corpora import CORPORA
 from data_prep.corpora.layout import OWN_TRANSCRIPTS
-from save_jax import main, sharding, state
+from save_jax import main, sharding
 from save_jax.config import base, model_sizes, resolve
+from save_jax.config.recipe import BACKBONES, MODELS
 from save_jax.data import records, tokenizer
 from save_jax.models.retrieval import Retrieval
-from save_jax.optim import flatten
-from save_jax.recipe import BACKBONES, MODELS
+from save_jax.models.trees import flatten
+from save_jax.training import state
 
 BENCHMARKS = {  # config → corpus of data_prep
     "msrvtt": "msrvtt-9k",

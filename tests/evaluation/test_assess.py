@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from helpers.evaluators import evaluator_and_params
 
-from save_jax import assess, audit, breakdown, protocols, train
 from save_jax.config import resolve
 from save_jax.data.transforms import ClipToArrays
+from save_jax.evaluation import assessment, audit, breakdown, protocols
+from save_jax.methods import run as method_run
 
 
 def test_the_audit_passes_for_the_model_and_has_looked(config):
@@ -80,7 +81,7 @@ def test_automatic_groups(caption, group):
 
 def test_what_is_taken_away_and_exchanged(config):
     evaluator, _ = evaluator_and_params(config)
-    source, notes = evaluator.data.sources["test"], evaluator.notes("test")
+    source, notes = evaluator.data.sources["test"], evaluator.data.info("test")
     changes = breakdown.changes(source, notes, ["vision", "audio", "speech"])
     assert list(changes) == ["no sound", "wrong sound", "no speech", "wrong speech", "vision only"]
     assert list(breakdown.changes(source, notes, ["vision"])) == []
@@ -103,7 +104,7 @@ def test_a_training_run_ends_with_the_whole_assessment(config, tmp_path):
     """The sections agree with each other, and the peak on test is there only under its own name."""
     config = config.copy_and_resolve_references().unlock()
     config.evaluation.peak_on_test = True
-    results = train.train(resolve(config), str(tmp_path))
+    results = method_run.train(resolve(config), str(tmp_path))
     test = results["test"]
     assert test["protocol"]["queries"] == test["t2v"]["queries"] == 13
     low, high = test["intervals"]["t2v"]["R@10"]
@@ -118,7 +119,7 @@ def test_a_training_run_ends_with_the_whole_assessment(config, tmp_path):
     assert peak >= max(c["t2v"]["SumR"] for c in results["checkpoints"].values())
     assert results["checkpoints"]["picked on validation"]["t2v"] == test["t2v"]
     config.evaluation.peak_on_test = False
-    assert "peak on test" not in train.train(resolve(config), str(tmp_path))["checkpoints"]
+    assert "peak on test" not in method_run.train(resolve(config), str(tmp_path))["checkpoints"]
 
 
 def test_a_model_that_ignores_sound_is_not_hurt_by_its_absence(config):
@@ -126,16 +127,16 @@ def test_a_model_that_ignores_sound_is_not_hurt_by_its_absence(config):
     config = config.copy_and_resolve_references().unlock()
     config.model.weights.save = (1.0, 0.0, 0.0)
     evaluator, params = evaluator_and_params(resolve(config))
-    found = assess.assess(evaluator, params, "test").results
+    found = assessment.assess(evaluator, params, "test").results
     assert all(change["t2v"] == found["t2v"] for change in found["without_modalities"].values())
 
 
 def test_taking_sound_away_changes_the_videos_that_have_it(config):
     evaluator, params = evaluator_and_params(config)
     params = jax.tree.map(lambda x: x + 0.02, params)  # gates that are open
-    notes = evaluator.notes("test")
+    notes = evaluator.data.info("test")
     change = breakdown.changes(evaluator.data.sources["test"], notes, ["vision", "audio"])["no sound"]
-    whole, less = (evaluator.embed_videos(params, "test", change=c)[0].mean for c in (None, change))
+    whole, less = (evaluator.embed_videos(params, "test", change=c).mean for c in (None, change))
     np.testing.assert_array_equal((whole != less).any(axis=1), notes.sound)
 
 
@@ -150,4 +151,4 @@ def test_global_score_alone_is_one_vector_per_video(config):
     found = evaluator.run(params, "test")
     texts = found.texts / np.linalg.norm(found.texts, axis=1, keepdims=True)
     expected = np.exp(float(params["logit_scale"])) * texts @ found.videos.mean.T
-    np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.scores["t2v"], expected, rtol=1e-4, atol=1e-5)

@@ -9,10 +9,12 @@ import pytest
 from helpers.corpus import SETTINGS, make_clip, write_corpus
 from helpers.evaluators import evaluator_and_params
 
-from save_jax import main, train
+from save_jax import main
 from save_jax.config import resolve
 from save_jax.data import records
-from save_jax.evaluate import gate_table
+from save_jax.evaluation.retrieval import gate_table
+from save_jax.methods import run as method_run
+from save_jax.training import workdir
 
 
 def test_scores_depend_neither_on_batch_size_nor_on_devices(config):
@@ -23,7 +25,7 @@ def test_scores_depend_neither_on_batch_size_nor_on_devices(config):
     for changed, devices in ((other, 1), (config, 8)):
         evaluator, params = evaluator_and_params(resolve(changed), devices)
         found = evaluator.run(params, "test")
-        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(found.scores["t2v"], expected.scores["t2v"], atol=1e-4)
         assert found.results["t2v"] == expected.results["t2v"]
 
 
@@ -42,7 +44,7 @@ def test_captions_leave_no_trace_in_videos(config, tmp_path):
         path = directory / records.shard_name("test", 0, 1)
         records.write_shard(str(path), iter(moved), SETTINGS)
         evaluator.data.sources["test"] = records.ShardSource([str(path)])
-        embedded.append(evaluator.embed_videos(params, "test")[0])
+        embedded.append(evaluator.embed_videos(params, "test"))
     np.testing.assert_array_equal(embedded[0].frames, embedded[1].frames)
     np.testing.assert_array_equal(embedded[0].mean, embedded[1].mean)
 
@@ -60,7 +62,7 @@ def test_a_failed_clip_stays_in_the_gallery_and_ranks_last(config, tmp_path):
     found = evaluator.run(params, "test")
     assert found.results["gallery"]["videos"] == found.results["t2v"]["queries"] == 6
     assert found.results["gallery"]["failed"] == {"test2": "test2.mp4: cut short"}
-    assert (found.scores.argsort(axis=1)[:, 0] == 2).all()  # the lowest score of every query
+    assert (found.scores["t2v"].argsort(axis=1)[:, 0] == 2).all()  # the lowest score of every query
 
 
 def test_gate_table_by_hand():
@@ -71,14 +73,14 @@ def test_gate_table_by_hand():
 
 
 def test_eval_mode_repeats_what_training_found(config, tmp_path):
-    trained = train.train(config, str(tmp_path))
+    trained = method_run.train(config, str(tmp_path))
     (tmp_path / "results.json").unlink()
     assert main.evaluate(config, str(tmp_path)) == trained
     assert json.loads((tmp_path / "results.json").read_text())["params_sha256"] == trained["params_sha256"]
 
 
 def test_eval_with_other_settings_than_the_run_is_refused(config, tmp_path):
-    train.claim_workdir(config, str(tmp_path))
+    workdir.claim_workdir(config, str(tmp_path))
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     other = config.copy_and_resolve_references()
     other.seed = 3
@@ -101,7 +103,7 @@ def test_a_corpus_without_tags_and_groups_and_with_dollar_signs(config, tmp_path
     (data / records.MANIFEST).write_text(json.dumps(manifest))
     config = config.copy_and_resolve_references().unlock()
     config.data_dir, config.steps, config.model.branches = str(data), 2, "vision,audio"
-    results = train.train(resolve(config), str(tmp_path / "run"))
+    results = method_run.train(resolve(config), str(tmp_path / "run"))
     assert list(results["test"]["groups"]) == ["vision"] and results["test"]["groups_are"].startswith("automatic")
     assert list(results["test"]["gates"]["audio"]) == ["all"]
     assert (tmp_path / "run" / "figures" / "examples.png").exists()

@@ -10,7 +10,7 @@ from helpers.evaluators import evaluator_and_params
 
 from save_jax.config import model_sizes, resolve
 from save_jax.data.pipeline import eval_batches
-from save_jax.explain import explain
+from save_jax.evaluation.attribution import explain
 from save_jax.models.retrieval import Retrieval
 
 NUMBERS = [4, 0, 11]
@@ -77,7 +77,7 @@ def test_a_branch_of_weight_0_contributes_exactly_0(config):
 
 def test_taking_away_what_is_not_there_changes_exactly_nothing(config):
     _, evaluator, _, _, found = explained(config, (1.0, 0.5, 0.5))
-    notes = evaluator.notes("test")
+    notes = evaluator.data.info("test")
     for column, number in enumerate(NUMBERS):  # 4: all; 0: neither; 11: all
         assert (found.inputs["sound"][:, column] != 0).all() == notes.sound[number]
         assert (found.inputs["speech"][:, column] != 0).all() == bool(notes.transcripts[number])

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from save_jax import ranking, sharding, similarity
+from save_jax import sharding
+from save_jax.evaluation import scoring
+from save_jax.models import similarity
 
 SCALE = jnp.log(jnp.float32(60.0))
 
@@ -24,9 +26,9 @@ def made(queries: int, videos: int, shared: float = 0.0) -> tuple[np.ndarray, si
 @pytest.mark.parametrize("tile", [1, 7 * 512, 1 << 26])
 def test_tiles_and_devices_change_nothing(monkeypatch, devices, tile):
     texts, videos = made(530, 37)  # more than one block of queries
-    monkeypatch.setattr(ranking, "TILE", tile * 5)
+    monkeypatch.setattr(scoring, "TILE", tile * 5)
     mesh = sharding.make_mesh(jax.devices()[:devices])
-    found = ranking.all_pairs(texts, videos, SCALE, mesh)
+    found = scoring.all_pairs(texts, videos, SCALE, mesh)
     np.testing.assert_allclose(found, similarity.score(jnp.asarray(texts), videos, SCALE), rtol=1e-5, atol=1e-4)
     assert (found.argmin(axis=1) == 3).all()
 
@@ -37,7 +39,7 @@ def test_top_k_is_the_head_of_the_sorted_matrix(tile, grains):
     """Also where scores are negative: neither what pads the last tile nor a video without frames comes in between."""
     texts, videos = made(7, 37, shared=3.0)
     scores = np.asarray(similarity.score(jnp.asarray(texts), videos, SCALE, grains=grains))
-    found, numbers = ranking.top_k(texts, ranking.pad(videos, tile), SCALE, k=4, tile=tile, grains=grains)
+    found, numbers = scoring.top_k(texts, scoring.pad(videos, tile), SCALE, k=4, tile=tile, grains=grains)
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :4]
     assert (scores < 0).all() and not (numbers == 3).any()
     np.testing.assert_array_equal(numbers, expected)
@@ -47,4 +49,4 @@ def test_top_k_is_the_head_of_the_sorted_matrix(tile, grains):
 def test_a_tile_that_does_not_fit_is_refused():
     texts, videos = made(7, 37)
     with pytest.raises(ValueError, match="37 videos are not a multiple of tile 8"):
-        ranking.top_k(texts, videos, SCALE, k=4, tile=8)
+        scoring.top_k(texts, videos, SCALE, k=4, tile=8)

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 
 from helpers.corpus import IMAGE_SIZE, SETTINGS, make_clip, write_corpus
-from save_jax import checkpoint, state, writers
 from save_jax.config import base, model_sizes, resolve, smoke
-from save_jax.data import records
+from save_jax.data import files, records
 from save_jax.models.retrieval import Retrieval
+from save_jax.training import metrics_log, state
+from save_jax.weights import checkpoint
 
 STEP = 6
 # Texts that a page must show as they are. The address must never be asked for anything.
@@ -60,11 +61,11 @@ def make_run(folder: Path, branches: str, clips: list[records.Clip]) -> Path:
     params = jax.jit(lambda key: state.init_params(model, config, key))(jax.random.key(0))
     params = jax.tree.map(lambda x: x + 0.05, params)  # gates that are open
     workdir.mkdir()
-    writers.write_json(str(workdir / "config.json"), config.to_dict())
+    files.write_json(str(workdir / "config.json"), config.to_dict())
     checkpoints = checkpoint.Checkpoints(str(workdir))
     checkpoints.save(STEP, params, {"nothing": np.zeros(1)}, {"step": STEP}, {checkpoint.METRIC: 1.0})
     checkpoints.close()
-    writer = writers.MetricsWriter(str(workdir / "metrics.jsonl"), 0)
+    writer = metrics_log.MetricsWriter(str(workdir / "metrics.jsonl"), 0)
     for step in (3, STEP):
         writer.write(step=step, split="train", loss=9.0 / step, contrastive=6.0 / step)
         writer.write(step=step, split="val", t2v={"R@1": 10.0 * step, "R@5": 50.0, "R@10": 60.0})

@@ -11,10 +11,13 @@ import simplejpeg
 from helpers.corpus import SETTINGS, make_clip, write_corpus
 from helpers.made_run import replace_test_split
 
-from save_jax import main, ranking, report, runs, train, writers
-from save_jax.checkpoint import FOLDER
+from save_jax import main
 from save_jax.config import resolve
-from save_jax.data import records
+from save_jax.data import files, records
+from save_jax.evaluation import scoring
+from save_jax.inference import run_page, runs
+from save_jax.methods import run as method_run
+from save_jax.weights.checkpoint import FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def workdir(tmp_path_factory):
 def trained(config, workdir):
     """A run of six steps, trained once; (its folder, its results)."""
     if not workdir.exists():
-        train.train(config, str(workdir))
+        method_run.train(config, str(workdir))
     return str(workdir), json.loads((workdir / "results.json").read_text())
 
 
@@ -64,14 +67,14 @@ def test_shards_that_moved_and_another_split(trained, shards, tmp_path):
 def test_a_sentence_finds_what_the_matrix_says(trained, monkeypatch, tile):
     workdir, _ = trained
     run = runs.open_run(workdir)
-    monkeypatch.setattr(ranking, "tile_of", lambda *_: tile)
+    monkeypatch.setattr(scoring, "tile_of", lambda *_: tile)
     evaluation = run.evaluator.run(run.params, "test")
     number = 5
     for best in (2, 4, 99):
-        found = run.search(evaluation.notes.captions[number], best=best)
-        order = np.argsort(-evaluation.scores[number], kind="stable")[:best]
-        assert [one.id for one in found] == [evaluation.notes.ids[i] for i in order]
-        np.testing.assert_allclose([one.score for one in found], evaluation.scores[number][order], rtol=1e-5)
+        found = run.search(evaluation.info.captions[number], best=best)
+        order = np.argsort(-evaluation.scores["t2v"][number], kind="stable")[:best]
+        assert [one.id for one in found] == [evaluation.info.ids[i] for i in order]
+        np.testing.assert_allclose([one.score for one in found], evaluation.scores["t2v"][number][order], rtol=1e-5)
     assert run.search("a red car", best=0) == []
 
 
@@ -123,7 +126,7 @@ def test_what_cannot_work_is_said(trained, arguments, message):
 def test_folders_that_are_no_run(trained, tmp_path):
     with pytest.raises(ValueError, match=r"is not the folder of a run: it has no config\.json"):
         runs.open_run(str(tmp_path))
-    stored = writers.read_json(trained[0] + "/config.json")
+    stored = files.read_json(trained[0] + "/config.json")
     (tmp_path / "config.json").write_text(json.dumps(stored | {"speed": 3}))
     with pytest.raises(ValueError, match="settings unknown here: speed; use the version"):
         runs.open_run(str(tmp_path))
@@ -139,8 +142,8 @@ def test_results_on_other_data_replace_nothing(trained, tmp_path):
     other = write_corpus(tmp_path / "other", {"test": 6})
     found = main.evaluate(runs.read_config(workdir, data_dir=str(other)), workdir)
     assert found["test"]["t2v"]["queries"] == 6 and "querybank" not in found["test"]["post_processed"]
-    assert writers.read_json(os.path.join(workdir, "results.json")) == results
-    assert writers.read_json(os.path.join(workdir, "results-made-test.json"))["test"]["t2v"]["queries"] == 6
+    assert files.read_json(os.path.join(workdir, "results.json")) == results
+    assert files.read_json(os.path.join(workdir, "results-made-test.json"))["test"]["t2v"]["queries"] == 6
     assert os.path.exists(os.path.join(workdir, "figures-made-test", "examples.png"))
 
 
@@ -169,17 +172,17 @@ def test_raw_frames_train_evaluate_and_draw_as_their_jpegs_do(trained, config, s
     (raw / records.MANIFEST).write_text(json.dumps(manifest))
     config = config.copy_and_resolve_references().unlock()
     config.data_dir = str(raw)
-    results = train.train(resolve(config), str(tmp_path / "run"))
+    results = method_run.train(resolve(config), str(tmp_path / "run"))
     assert results["params_sha256"] == trained[1]["params_sha256"]
     assert results["test"]["t2v"] == trained[1]["test"]["t2v"]
-    assert report.write_page(str(tmp_path / "run"), queries=2).stat().st_size > 10_000
+    assert run_page.write_page(str(tmp_path / "run"), queries=2).stat().st_size > 10_000
 
 
 def test_validation_on_test_is_refused(config, tmp_path):
     config = config.copy_and_resolve_references().unlock()
     config.data.val_split = "test"
     with pytest.raises(ValueError, match="checkpoints are never picked on test"):
-        train.train(resolve(config), str(tmp_path))
+        method_run.train(resolve(config), str(tmp_path))
 
 
 def test_another_split_is_no_bank_for_itself_and_has_no_peak_of_the_other(trained):

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from save_jax import state
 from save_jax.config import METHODS, model_sizes, resolve
 from save_jax.models.layers import Attention, FewQueriesAttention, LayerNorm, PatchEmbedding, attend
 from save_jax.models.retrieval import Retrieval
-from save_jax.step import RetrievalObjective, loss_of_batch
+from save_jax.training import state
+from save_jax.training.objectives import RetrievalObjective
+from save_jax.training.step import loss_of_batch
 
 
 def build(config, branches: str = "vision,audio,speech", **model: object) -> tuple[Retrieval, dict]:

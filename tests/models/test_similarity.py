@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from save_jax import similarity
+from save_jax.models import similarity
 
 
 def by_hand(texts, tokens, mask, scale, temperature):

@@ -8,18 +8,20 @@ import numpy as np
 import optax
 import pytest
 
-from save_jax import config_vlsa, losses, optim, sharding, step
-from save_jax.config import resolve, smoke, vlsa
-from save_jax.models import masking
-from save_jax.models.vlsa import MODALITIES, Vlsa, errors, normalize, patches, pictures
-from save_jax.vlsa_objectives import Finetuning, Pretraining
+from save_jax import sharding
+from save_jax.config import resolve, smoke, vlsa_base, vlsa_sizes
+from save_jax.config.vlsa import MODALITIES
+from save_jax.models import masking, trees
+from save_jax.models.vlsa import Vlsa, errors, make_model, normalize, patches, pictures
+from save_jax.training import losses, step
+from save_jax.training.vlsa_objectives import Finetuning, Pretraining
 
 loss_of_batch = jax.jit(step.loss_of_batch, static_argnums=0)
-SIZES = config_vlsa.sizes(vlsa("vlsa-pretrain"))
+SIZES = vlsa_sizes(vlsa_base("vlsa-pretrain"))
 
 
 def small(task: str = "vlsa-pretrain", **changes: object):
-    config = vlsa(task)
+    config = vlsa_base(task)
     config.model.image_size, config.model.vocab_size = 32, 600
     config = smoke(config)
     config.model.patch_size = 8
@@ -49,7 +51,7 @@ def made_batch(size: int = 8, seed: int = 0) -> dict[str, jax.Array]:
 
 @pytest.fixture(scope="module")
 def model() -> Vlsa:
-    return config_vlsa.make_model(small())
+    return make_model(small())
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +185,7 @@ def test_terms_of_a_silent_batch_are_zero_and_give_no_gradient(model, params):
         "text", "audio", "audio-video", "audio-text", "match video", "match text",
     }  # fmt: skip
     assert parts["loss"] == parts["video"] > 0
-    flat = optim.flatten(grads)
+    flat = trees.flatten(grads)
     assert all(np.isfinite(x).all() for x in flat.values())
     assert not any(np.abs(x).any() for name, x in flat.items() if name.startswith(("audio_proj", "word_emb", "match")))
     empty = silent | {"frame_mask": jnp.zeros((8, 3), bool)}
@@ -222,7 +224,7 @@ def test_weights_leave_terms_out(model, params):
 @pytest.mark.parametrize("task", [Pretraining, Finetuning])
 def test_micro_batches_give_the_gradients_of_the_whole(model, params, task):
     objective, mesh = task(model, small()), sharding.make_mesh(jax.devices()[:2])
-    batch, flat = sharding.to_devices(jax.device_get(made_batch()), mesh), optim.flatten(params)
+    batch, flat = sharding.to_devices(jax.device_get(made_batch()), mesh), trees.flatten(params)
 
     def run(parts: int) -> tuple[dict, dict]:
         return jax.jit(lambda p, b: step.gradients(objective, p, {}, b, micro_batches=parts, mesh=mesh))(flat, batch)
@@ -237,7 +239,7 @@ def test_micro_batches_give_the_gradients_of_the_whole(model, params, task):
 def test_the_encoder_may_read_hidden_tokens_as_one_learned_token():
     """What is compared in the bench: as many tokens as there are, none of them telling what is hidden, in one dtype."""
     config = small(**{"model.drop_hidden": False, "model.dtype": "bfloat16"})
-    net, batch = config_vlsa.make_model(config), made_batch()
+    net, batch = make_model(config), made_batch()
     params = jax.jit(lambda key: net.init(key, net.example(None))["params"])(jax.random.key(0))
 
     def given(batch: dict) -> jax.Array:
@@ -254,7 +256,7 @@ def test_the_encoder_may_read_hidden_tokens_as_one_learned_token():
 
 def test_cudnn_is_refused_where_it_cannot_be_had():
     config = small(**{"model.attention": "cudnn"})
-    net = config_vlsa.make_model(config)
+    net = make_model(config)
     with pytest.raises(ValueError, match=r"cudnn computes in bfloat16, and config.model.dtype is float32"):
         jax.eval_shape(lambda: net.init(jax.random.key(0), net.example(None)))
 
@@ -286,7 +288,7 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
     ],
 )
 def test_what_cannot_work(setting, value, message):
-    config = vlsa("vlsa-pretrain")
+    config = vlsa_base("vlsa-pretrain")
     config.update_from_flattened_dict({setting: value})
     with pytest.raises(ValueError) as caught:
         resolve(config)
@@ -295,4 +297,4 @@ def test_what_cannot_work(setting, value, message):
 
 def test_sizes_are_those_of_the_config():
     changed = small(**{"model.width": 48, "model.heads": 3})
-    assert dataclasses.replace(config_vlsa.sizes(small()), width=48, heads=3) == config_vlsa.sizes(changed)
+    assert dataclasses.replace(vlsa_sizes(small()), width=48, heads=3) == vlsa_sizes(changed)

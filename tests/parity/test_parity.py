@@ -10,10 +10,15 @@ import pytest
 from helpers.places import GOLDEN
 
 from data_prep import parity as preparation
-from save_jax import convert, convert_sizes, fixtures, metrics, parity, parity_metrics
 from save_jax.config import model_sizes
+from save_jax.evaluation import metrics
 from save_jax.models.clip import normalize_pixels
 from save_jax.models.retrieval import Retrieval
+from save_jax.parity import command as parity
+from save_jax.parity import fixtures
+from save_jax.parity import metrics as parity_metrics
+from save_jax.weights import convert
+from save_jax.weights import sizes as weight_sizes
 
 # Smallest number of lines that a table must have: a check that compares nothing also finds nothing wrong.
 FILES = {
@@ -181,7 +186,7 @@ def made_fixture(folder: Path) -> Path:
         "fbank": rng.normal(size=(3, 66, 128)).astype(np.float32),
         "audio_mask": np.array([1, 1, 0], np.int32),
     }
-    config = convert_sizes.config_for(SIZES | {"branches": "vision,audio"}, max_words=5, max_frames=2)
+    config = weight_sizes.config_for(SIZES | {"branches": "vision,audio"}, max_words=5, max_frames=2)
     batch = {name: jnp.asarray(inputs[name]) for name in ("text_ids", "fbank")} | {
         "frames": jnp.zeros((3, 2, 24, 24, 3))
     }

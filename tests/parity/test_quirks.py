@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from save_jax import losses, optim
 from save_jax.config import base
+from save_jax.config.sizes import FusionSizes
 from save_jax.data import tokenizer
 from save_jax.models import ast, clip, fusion
 from save_jax.models.clip import at_end_of_text
-from save_jax.models.fusion import FusionSizes, GatedFusion, Resampler
+from save_jax.models.fusion import GatedFusion, Resampler
+from save_jax.training import losses, optim
 
 F32 = jnp.dtype("float32")
 SIZES = FusionSizes(width=16, head_dim=8, queries=3, resampler_layers=1, fusion_layers=1)

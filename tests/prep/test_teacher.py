@@ -18,8 +18,9 @@ from data_prep.corpora import CORPORA
 from data_prep.runners import Here
 from data_prep.teachers import ImageBind, PeAv, Vectors, imagebind, sampling, vectors
 from data_prep.video import MediaError
-from save_jax import train
 from save_jax.config import resolve
+from save_jax.methods import run as method_run
+from save_jax.training import loop
 
 # ---------------------------------------------------------------- files
 
@@ -408,9 +409,9 @@ def test_training_without_teachers_says_that_the_early_alignment_is_off(config, 
     def begun(*_) -> None:
         raise InterruptedError  # the message has come by now, and training is tested elsewhere
 
-    monkeypatch.setattr(train.writers, "MetricsWriter", begun)
+    monkeypatch.setattr(loop, "MetricsLog", begun)
     manifest["counts"]["train"]["with_teacher"] = 0
     (directory / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InterruptedError):
-        train.train(resolve(config), str(tmp_path / "run"))
+        method_run.train(resolve(config), str(tmp_path / "run"))
     assert "no training clip has teacher vectors: the early-alignment loss is 0 throughout" in capsys.readouterr().out

@@ -14,8 +14,9 @@ import simplejpeg
 from helpers.corpus import make_clip
 from helpers.made_run import HOSTILE, STEP, hostile_clip, make_run, plain_clips
 
-from save_jax import cards, page, report, runs
-from save_jax.evaluate import Notes
+from save_jax.data.split_info import SplitInfo
+from save_jax.inference import run_page, runs
+from save_jax.report import cards, page
 
 VOID = {"meta", "img", "br", "input", "link", "hr"}
 
@@ -54,7 +55,7 @@ class Page(HTMLParser):
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
     """A SAVE run whose test clips are hostile, and its page."""
     workdir = make_run(tmp_path_factory.mktemp("hostile"), "vision,audio,speech", [hostile_clip(n) for n in range(9)])
-    report.main([str(workdir), "--queries", "6"])
+    run_page.main([str(workdir), "--queries", "6"])
     return workdir, Page((workdir / "report.html").read_text())
 
 
@@ -108,7 +109,7 @@ def test_cards_mark_the_right_video_and_show_it_beyond_the_five(hostile):
     workdir, found = hostile
     run = runs.open_run(str(workdir))
     evaluation = run.evaluator.run(run.params, "test")
-    made = cards.make(run, evaluation, evaluation.notes.groups, 9)
+    made = cards.make(run, evaluation, evaluation.info.groups, 9)
     assert len(found.all("article", "card")) == 6 == len(found.all("li", "right"))
     assert found.text.count("✓ right") == 6
     beyond = 0
@@ -138,13 +139,13 @@ def test_a_page_can_be_made_again_and_compares_itself_with_the_results(hostile, 
     left["data"] = {"shards": run.data.manifest["shards"]}
     left["checkpoints"] = {"last": {"step": STEP + 3, "t2v": test["t2v"], "v2t": test["v2t"]}}
     (workdir / "results.json").write_text(json.dumps(left))
-    report.main([str(workdir), "--queries", "1"])
+    run_page.main([str(workdir), "--queries", "1"])
     again = Page((workdir / "report.html").read_text())
     assert "the same as in results.json" in again.text and f"last, step {STEP + 3}" in again.text
     assert len(again.all("article", "card")) == 1
     assert "one file that needs no network" in capsys.readouterr().out
     test["t2v"]["R@1"] += 1
-    assert "R@1" in report._agreement(run.evaluator.run(run.params, "test").results, left, "results.json")
+    assert "R@1" in run_page._agreement(run.evaluator.run(run.params, "test").results, left, "results.json")
     (workdir / "results.json").unlink()
 
 
@@ -153,8 +154,8 @@ def test_vision_only_without_tags_groups_speech_or_history(tmp_path):
     (workdir / "metrics.jsonl").unlink()
     (tmp_path / "shards").rename(tmp_path / "moved")
     with pytest.raises(SystemExit, match=r"error: .*shards.*is not there"):
-        report.main([str(workdir)])
-    report.main([str(workdir), "--data_dir", str(tmp_path / "moved")])
+        run_page.main([str(workdir)])
+    run_page.main([str(workdir), "--data_dir", str(tmp_path / "moved")])
     found = Page((workdir / "report.html").read_text())
     assert "VISION on made" in found.text and "Groups: automatic, by words of the captions" in found.text
     assert "step 6, the last; metrics.jsonl tells of no validation" in found.text
@@ -165,9 +166,9 @@ def test_vision_only_without_tags_groups_speech_or_history(tmp_path):
 
 def test_a_folder_without_a_run_says_what_to_give(tmp_path):
     with pytest.raises(SystemExit, match=r"error: .* is not the folder of a run.*give a --workdir of save_jax.main"):
-        report.main([str(tmp_path)])
+        run_page.main([str(tmp_path)])
     with pytest.raises(SystemExit):
-        report.main([str(tmp_path), "--queries", "0"])
+        run_page.main([str(tmp_path), "--queries", "0"])
 
 
 def test_choice_of_queries_by_hand():
@@ -189,7 +190,7 @@ def test_confusion_by_hand():
 
 
 def test_kinds_without_tags_are_what_clips_have():
-    notes = Notes([], [], np.zeros(0), [], [[], []], np.array([True, False]), ["", ""], {})
+    notes = SplitInfo([], [], np.zeros(0), [], [[], []], np.array([True, False]), ["", ""], {})
     assert {name: member.tolist() for name, member in page.kinds(notes).items()} == {
         "sound": [True, False], "no sound": [False, True], "no speech": [True, True],
     }  # fmt: skip

@@ -11,8 +11,9 @@ from absl import flags
 from helpers.corpus import IMAGE_SIZE
 from helpers.places import REPOSITORY
 
-from save_jax import plots, sweep
 from save_jax.config import base, resolve, smoke
+from save_jax.report import plots
+from save_jax.sweep import grids as sweep
 
 
 def results(sumr: float, by_group: dict[str, float]) -> dict:
@@ -116,7 +117,7 @@ def again(swept, monkeypatch):
     """
     config, workdir = swept
     begun = []
-    monkeypatch.setattr(sweep.train, "train", lambda config, folder: begun.append((config.seed, folder)) or {})
+    monkeypatch.setattr(sweep.method_run, "train", lambda config, folder: begun.append((config.seed, folder)) or {})
 
     def run(tmp_path, change=lambda config, folder: None, seeds=(0,)):
         copied = config.copy_and_resolve_references()

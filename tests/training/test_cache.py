@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from helpers.corpus import write_corpus
 
-from save_jax import cache, optim, resident, sharding, state
+from save_jax import sharding
 from save_jax.config import model_sizes, resolve
-from save_jax.data import features, pipeline
+from save_jax.data import pipeline, stored
 from save_jax.models.retrieval import Retrieval
-from save_jax.step import RetrievalObjective
+from save_jax.training import optim, resident, state, tower_cache
+from save_jax.training.objectives import RetrievalObjective
 
 KINDS = ("ast", "towers")
 one_kind = pytest.mark.parametrize("cached", ["towers"], indirect=True)
@@ -60,10 +61,10 @@ def cached(request, small, made):
     """(config, data that read the cache, parameters); made once a kind."""
     config = changed(small, cache=request.param)
     if config.cache not in made:
-        made[config.cache] = cache.make(config)
+        made[config.cache] = tower_cache.make(config)
     params = parameters(config)
     data = pipeline.Data(config, ("train", "val", "test"))
-    data.features = cache.open_checked(config, data, params, sharding.make_mesh())
+    data = data.with_stored(tower_cache.open_checked(config, data, params, sharding.make_mesh()))
     return config, data, params
 
 
@@ -79,8 +80,8 @@ def test_batches_hold_what_the_towers_give(cached):
     live, batch = (first(pipeline.train_iterator(d, config, start=2)) for d in (live_data, data))
     model = Retrieval(model_sizes(config))
     towers = jax.jit(lambda batch: model.apply({"params": params}, batch, method=Retrieval.towers))(live)
-    fields = cache.fields(config)
-    assert batch.keys() == live.keys() - {cache.INPUTS[f] for f in fields} | set(fields)
+    fields = tower_cache.fields(config)
+    assert batch.keys() == live.keys() - {tower_cache.INPUTS[f] for f in fields} | set(fields)
     for name in batch.keys() - set(fields):
         np.testing.assert_array_equal(batch[name], live[name])
     for name in fields:
@@ -115,9 +116,9 @@ def test_whole_splits_are_read_stored_and_chosen_or_changed_clips_live(cached):
 @one_kind
 def test_silence_is_stored_once(cached):
     data = cached[1]
-    stored = features.read_meta(data.features.directory)["splits"]["train"]["ast"]
-    assert stored["rows"] == 12 - 4 + 1 and stored["shared"]  # every third clip is silent
-    rows = data.features.read("train", "clips", [0, 3, 1])["ast"]
+    meta = stored.read_meta(data.stored.directory)["splits"]["train"]["ast"]
+    assert meta["rows"] == 12 - 4 + 1 and meta["shared"]  # every third clip is silent
+    rows = data.stored.read("train", "clips", [0, 3, 1])["ast"]
     np.testing.assert_array_equal(rows[0], rows[1])
     assert not np.array_equal(rows[0], rows[2])
 
@@ -126,20 +127,20 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(5, 3, 2)).astype(ml_dtypes.bfloat16)
     rows[3] = rows[1]
-    writer = features.Writer(str(tmp_path), "val", "ast")
+    writer = stored.Writer(str(tmp_path), "val", "ast")
     for number, row in enumerate(rows):
         writer.add(row, same=number in (1, 3))
-    meta = {"format": features.FORMAT, "splits": {"val": {"ast": writer.close()}}}
-    (tmp_path / features.META).write_text(json.dumps(meta))
+    meta = {"format": stored.FORMAT, "splits": {"val": {"ast": writer.close()}}}
+    (tmp_path / stored.META).write_text(json.dumps(meta))
     assert meta["splits"]["val"]["ast"] == {"rows": 4, "shape": [3, 2], "shared": True}
-    read = features.Features(str(tmp_path), ["ast"], {"val": {"clips": 5, "captions": 7}}).read
+    read = stored.Features(str(tmp_path), ["ast"], {"val": {"clips": 5, "captions": 7}}).read
     order = [4, 3, 0, 1, 2, 3]
     np.testing.assert_array_equal(read("val", "clips", order)["ast"], rows[order])
     assert read("val", "captions", [0]) == {}
     with pytest.raises(ValueError, match="has ast for 5 clips of split 'val', the shards have 6"):
-        features.Features(str(tmp_path), ["ast"], {"val": {"clips": 6, "captions": 7}})
+        stored.Features(str(tmp_path), ["ast"], {"val": {"clips": 6, "captions": 7}})
     with pytest.raises(ValueError, match="has no ast of split 'test'; run --mode=cache again"):
-        features.Features(str(tmp_path), ["ast"], {"test": {"clips": 5, "captions": 7}})
+        stored.Features(str(tmp_path), ["ast"], {"test": {"clips": 5, "captions": 7}})
 
 
 @one_kind
@@ -156,21 +157,21 @@ def test_workers_read_the_cache(cached):
 def refusal(config, params=None, data=None) -> str:
     data = data or pipeline.Data(config, ("train",))
     with pytest.raises(ValueError) as error:
-        cache.open_checked(config, data, params or parameters(config), sharding.make_mesh())
+        tower_cache.open_checked(config, data, params or parameters(config), sharding.make_mesh())
     return str(error.value)
 
 
 @one_kind
 def test_what_does_not_fit_is_refused(cached, tmp_path):
     config, _, params = cached
-    folder = os.path.basename(cache.make(config))  # is there already
+    folder = os.path.basename(tower_cache.make(config))  # is there already
     message = refusal(config, params | {"text": jax.tree.map(lambda x: x + 1, params["text"])})
     assert "no cache of these weights" in message and folder in message and "once with --mode=cache" in message
     message = refusal(changed(config, model__dtype="bfloat16"), params)
     assert 'settings.dtype: "bfloat16" here, "float32" there' in message
     # Other shards in the same place: what the cache says of them is another checksum.
     other = write_corpus(tmp_path / "other", {"train": 10, "val": 5, "test": 3})
-    shutil.copytree(os.path.join(config.data_dir, cache.FOLDER), other / cache.FOLDER)
+    shutil.copytree(os.path.join(config.data_dir, tower_cache.FOLDER), other / tower_cache.FOLDER)
     message = refusal(changed(config, data_dir=str(other)), params)
     assert "shards.clips-train.tfrecord-00000-of-00002" in message
 
@@ -184,7 +185,7 @@ def test_towers_that_train_are_refused(cached):
 
 
 def test_a_cache_half_made_is_not_read(small, corpus, tmp_path, monkeypatch):
-    shutil.copytree(corpus, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(cache.FOLDER))
+    shutil.copytree(corpus, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(tower_cache.FOLDER))
     config = changed(small, cache="ast", data_dir=str(tmp_path))
     params = parameters(config)
 
@@ -192,22 +193,22 @@ def test_a_cache_half_made_is_not_read(small, corpus, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(features.Writer, "close", full_disk)
+        patch.setattr(stored.Writer, "close", full_disk)
         with pytest.raises(ValueError, match="No space left on device; free some space"):
-            cache.make(config)
+            tower_cache.make(config)
     assert "no cache of these weights" in refusal(config, params)
-    directory = cache.make(config)
-    rows = Path(features.rows_file(directory, "train", "ast"))
+    directory = tower_cache.make(config)
+    rows = Path(stored.rows_file(directory, "train", "ast"))
     rows.write_bytes(rows.read_bytes()[:-2])
     assert f"has {rows.stat().st_size} bytes" in refusal(config, params)
-    (Path(directory) / features.META).write_text(json.dumps({"format": 0}))
+    (Path(directory) / stored.META).write_text(json.dumps({"format": 0}))
     assert "has format 0, not 1" in refusal(config, params)
 
 
 def test_nothing_to_store_is_refused(small):
     config = changed(small, model__branches="vision", cache="ast")
     with pytest.raises(ValueError, match=r"stores nothing for config\.model.branches=vision"):
-        cache.make(config)
+        tower_cache.make(config)
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -215,8 +216,8 @@ def test_resident_tables_give_the_very_batches(small, made, stored):
     config = changed(small, cache="towers" if stored else "none")
     mesh, data = sharding.make_mesh(), pipeline.Data(config, ("train", "val", "test"))
     if stored:
-        cache.make(config)
-        data.features = cache.open_checked(config, data, parameters(config), mesh)
+        tower_cache.make(config)
+        data = data.with_stored(tower_cache.open_checked(config, data, parameters(config), mesh))
     tables, gather = resident.load(data, config, "train", mesh), resident.make_gather(mesh)
     assert sum(x.nbytes for x in tables.values()) == pipeline.table_bytes(data, config, "train")
     numbers = pipeline.pair_iterator(data, config, start=2)

@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from save_jax import losses
+from save_jax.training import losses
 
 
 def test_contrastive_by_hand():

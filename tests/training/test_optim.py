@@ -6,8 +6,9 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from save_jax import optim
 from save_jax.config import base
+from save_jax.models import trees
+from save_jax.training import optim
 
 
 def settings(**changes: object) -> ConfigDict:
@@ -69,7 +70,7 @@ def test_frozen_parts_of_the_paper():
               "ast/block_0/ln_1/scale", "ast/patch_embedding/bias"]  # fmt: skip
     trained = ["vision/ln_post/bias", "vision/block_0/ln_1/scale", "text/ln_final/scale", "ast/norm/scale",
                "audio_projection", "frame_position_embedding", "logit_scale"]  # fmt: skip
-    params = optim.unflatten(dict.fromkeys(frozen + trained, 0))
+    params = trees.unflatten(dict.fromkeys(frozen + trained, 0))
     found_trained, found_frozen = optim.split_frozen(params, base().optim.frozen)
     assert sorted(found_trained) == sorted(trained) and sorted(found_frozen) == sorted(frozen)
 

@@ -16,11 +16,15 @@ import pytest
 from helpers.corpus import write_corpus
 from helpers.places import REPOSITORY
 
-from save_jax import checkpoint, optim, sharding, state, step, train
+from save_jax import sharding
 from save_jax.config import model_sizes, resolve
 from save_jax.data import pipeline
 from save_jax.data.records import ShardError
+from save_jax.methods import run as method_run
+from save_jax.models import trees
 from save_jax.models.retrieval import Retrieval
+from save_jax.training import monitor, objectives, optim, state, step, workdir
+from save_jax.weights import loading
 
 
 def first_steps(config, devices: int, steps: int = 3) -> tuple[list[dict], dict]:
@@ -30,7 +34,7 @@ def first_steps(config, devices: int, steps: int = 3) -> tuple[list[dict], dict]
     model = Retrieval(model_sizes(config))
     optimizer = optim.make_optimizer(config.optim, 10)
     train_state = state.create(model, optimizer, config, mesh)
-    train_step = step.make_train_step(step.RetrievalObjective(model, config), optimizer, config, mesh)
+    train_step = step.make_train_step(objectives.RetrievalObjective(model, config), optimizer, config, mesh)
     batches = pipeline.train_iterator(data, config)
     found = []
     for _ in range(steps):
@@ -84,9 +88,9 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(config, devices, mi
     model = Retrieval(model_sizes(config))
     batch = next(pipeline.train_iterator(pipeline.Data(config, ("train",)), config))
     del batch["clip"]
-    params = optim.flatten(jax.jit(lambda key: state.init_params(model, config, key))(jax.random.key(1)))
+    params = trees.flatten(jax.jit(lambda key: state.init_params(model, config, key))(jax.random.key(1)))
     params["ast/position_embedding"] *= 50
-    objective, count = step.RetrievalObjective(model, config), config.batch_size // micro_batch
+    objective, count = objectives.RetrievalObjective(model, config), config.batch_size // micro_batch
     found = []
     mesh = sharding.make_mesh(jax.devices()[:devices])
     for micro_batches in (1, count):
@@ -104,8 +108,8 @@ def test_micro_batches_keep_less_in_memory(config):
     config = changed(config, batch_size=32)
     model, mesh = Retrieval(model_sizes(config)), sharding.make_mesh(jax.devices()[:1])
     batch = next(pipeline.train_iterator(pipeline.Data(config, ("train",)), config))
-    params = optim.flatten(jax.jit(lambda key: state.init_params(model, config, key))(jax.random.key(1)))
-    objective = step.RetrievalObjective(model, config)
+    params = trees.flatten(jax.jit(lambda key: state.init_params(model, config, key))(jax.random.key(1)))
+    objective = objectives.RetrievalObjective(model, config)
     needs = [
         jax.jit(functools.partial(step.gradients, objective, micro_batches=count, mesh=mesh))
         .lower(params, {}, batch)
@@ -128,7 +132,7 @@ def test_first_loss_is_pinned(config):
 
 
 def test_a_run_leaves_results_and_figures(config, tmp_path):
-    results = train.train(config, str(tmp_path))
+    results = method_run.train(config, str(tmp_path))
     assert results == json.loads((tmp_path / "results.json").read_text()) | {"config": results["config"]}
     for direction in ("t2v", "v2t"):
         assert {"R@1", "R@5", "R@10", "MedR", "MeanR", "SumR"} <= results["test"][direction].keys()
@@ -177,30 +181,30 @@ def test_a_stopped_run_ends_as_one_never_stopped(shards, tmp_path):
 
 
 def test_another_config_in_the_workdir_is_refused(config, tmp_path):
-    train.claim_workdir(config, str(tmp_path))
+    workdir.claim_workdir(config, str(tmp_path))
     (tmp_path / "checkpoints" / "20").mkdir(parents=True)
     other = config.copy_and_resolve_references()
     other.seed, other.log_every = 7, 99
     with pytest.raises(ValueError, match=r"(?s)seed: 7 here, 0 there.*choose another --workdir") as error:
-        train.claim_workdir(other, str(tmp_path))
+        workdir.claim_workdir(other, str(tmp_path))
     assert "log_every" not in str(error.value)
 
 
 def test_a_failed_start_leaves_the_workdir_free(config, tmp_path):
-    train.claim_workdir(config, str(tmp_path))  # and then, say, the batch did not fit
+    workdir.claim_workdir(config, str(tmp_path))  # and then, say, the batch did not fit
     (tmp_path / "checkpoints").mkdir()
     other = config.copy_and_resolve_references()
     other.batch_size = 16
-    train.claim_workdir(other, str(tmp_path))
+    workdir.claim_workdir(other, str(tmp_path))
 
 
 def test_other_shards_under_a_started_run_are_refused(config, tmp_path):
-    train.train(config, str(tmp_path / "run"))
+    method_run.train(config, str(tmp_path / "run"))
     directory = write_corpus(tmp_path / "shards", {"train": 16, "val": 9, "test": 13})
     other = config.copy_and_resolve_references()
     other.data_dir = str(directory)
     with pytest.raises(ValueError, match=r"was begun on other shards: clips-train.*set config.data_dir to those"):
-        train.train(other, str(tmp_path / "run"))
+        method_run.train(other, str(tmp_path / "run"))
 
 
 def test_training_starts_from_towers_and_copies_them_into_the_fusion(config, tmp_path):
@@ -210,24 +214,24 @@ def test_training_starts_from_towers_and_copies_them_into_the_fusion(config, tmp
     other.seed = 5
     model, mesh = Retrieval(model_sizes(resolve(other))), sharding.make_mesh()
     donor = jax.jit(lambda key: state.init_params(model, other, key))(jax.random.key(5))
-    checkpoint.save_params(str(tmp_path / "clip"), {name: donor[name] for name in ("vision", "text", "logit_scale")})
+    loading.save_params(str(tmp_path / "clip"), {name: donor[name] for name in ("vision", "text", "logit_scale")})
     config.init_from, config.steps = str(tmp_path / "clip"), 2
     optimizer = optim.make_optimizer(config.optim, 2)
     params = state.create(model, optimizer, config, mesh, init_from=config.init_from).params
     for name in ("audio_fusion", "speech_fusion", "resampler"):
         jax.tree.map(np.testing.assert_array_equal, params[name]["block_0"]["mlp"], donor["text"]["block_0"]["mlp"])
-    train.train(resolve(config), str(tmp_path / "run"))
+    method_run.train(resolve(config), str(tmp_path / "run"))
 
 
 def test_a_config_without_newer_settings_goes_on(config, tmp_path):
-    train.claim_workdir(config, str(tmp_path))
+    workdir.claim_workdir(config, str(tmp_path))
     (tmp_path / "checkpoints" / "20").mkdir(parents=True)
     stored = json.loads((tmp_path / "config.json").read_text())
     del stored["micro_batch"], stored["model"]["remat"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    train.check_workdir(config, str(tmp_path))
+    workdir.check_workdir(config, str(tmp_path))
     with pytest.raises(ValueError, match="epochs: 7 here, 5 there"):
-        train.check_workdir(changed(config, epochs=7), str(tmp_path))
+        workdir.check_workdir(changed(config, epochs=7), str(tmp_path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,20 +254,20 @@ def test_a_batch_that_devices_do_not_divide_is_refused():
 def test_a_loss_that_turns_nan_names_step_and_clips(config, tmp_path):
     config = config.copy_and_resolve_references().unlock()
     config.optim.learning_rate, config.optim.warmup, config.optim.weight_decay = 1e18, 0.0, 1e18
-    with pytest.raises(train.TrainingError, match=r"step 2: loss nan.*clips begin with train\d+"):
-        train.train(resolve(config), str(tmp_path))
+    with pytest.raises(monitor.TrainingError, match=r"step 2: loss nan.*clips begin with train\d+"):
+        method_run.train(resolve(config), str(tmp_path))
     told = json.loads((tmp_path / "bad-step-2.json").read_text())
     assert told["step"] == 2 and len(told["clips"]) == config.batch_size
 
 
 def test_a_spike_stops_and_what_is_usual_does_not(config, tmp_path):
-    watch = train.Watch(config, ["a", "b"], str(tmp_path))
+    watch = monitor.Watch(config, ["a", "b"], str(tmp_path))
     rows = [{"loss": 0.5 + 0.1 * (n % 3), "grad_norm": 1.0, "clip": [0, 1], "stop": False} for n in range(60)]
     assert watch.means(rows, 1).keys() == {"loss", "grad_norm"}
     watch.means([rows[0] | {"loss": 4.9}], 61)  # below config.spike itself, however low the usual loss
-    with pytest.raises(train.TrainingError, match=r"step 62: loss 5.1.*more than config.spike=5 times"):
+    with pytest.raises(monitor.TrainingError, match=r"step 62: loss 5.1.*more than config.spike=5 times"):
         watch.means([rows[0] | {"loss": 5.1}], 62)
-    train.Watch(config, ["a", "b"], str(tmp_path)).means([rows[0] | {"loss": 50.0}], 1)  # the start has no usual loss
+    monitor.Watch(config, ["a", "b"], str(tmp_path)).means([rows[0] | {"loss": 50.0}], 1)  # the start has no usual loss
 
 
 def test_training_never_starts_on_a_damaged_shard(config, tmp_path):
@@ -277,7 +281,7 @@ def test_training_never_starts_on_a_damaged_shard(config, tmp_path):
     with pytest.raises(
         ShardError, match=r"clips-train\.tfrecord-00001-of-00002: record \d \(clip train\d+\) fails its"
     ):
-        train.train(resolve(config), str(tmp_path / "run"))
+        method_run.train(resolve(config), str(tmp_path / "run"))
     assert not (tmp_path / "run" / "config.json").exists()
 
 

@@ -13,14 +13,19 @@ import pytest
 from helpers.corpus import IMAGE_SIZE, SETTINGS, write_corpus
 from helpers.places import REPOSITORY
 
-from save_jax import cache, main, metrics, runs, sharding, sweep_vlsa, tasks, train
+from save_jax import main, sharding
 from save_jax.config import resolve
 from save_jax.data import pipeline, records
 from save_jax.data.records import Clip, ShardError
 from save_jax.data.tokenizer import WordPieces, open_words
 from save_jax.data.transforms import ClipToVlsa
-from save_jax.similarity import ABSENT
-from save_jax.vlsa_evaluate import cosines
+from save_jax.evaluation import metrics
+from save_jax.evaluation.vlsa import cosines
+from save_jax.inference import runs
+from save_jax.methods import run as method_run
+from save_jax.models.similarity import ABSENT
+from save_jax.sweep import vlsa as sweep_vlsa
+from save_jax.training import monitor, tower_cache
 
 
 def mesh_of(count: int, make=sharding.make_mesh):
@@ -65,7 +70,7 @@ def frames_of(heard: Path) -> int:
 @pytest.fixture(scope="module")
 def pretrained(heard, tmp_path_factory):
     workdir = str(tmp_path_factory.mktemp("pretrained"))
-    return workdir, train.train(resolve(made("pretrain", heard)), workdir)
+    return workdir, method_run.train(resolve(made("pretrain", heard)), workdir)
 
 
 def test_pretraining_leaves_what_it_should(pretrained, heard):
@@ -94,11 +99,11 @@ def test_evaluation_again_gives_the_same(pretrained, heard):
 
 def test_finetuning_starts_from_it_and_goes_on_where_it_stopped(pretrained, heard, tmp_path):
     config = made("finetune", heard, init_from=pretrained[0], **{"loss.pairs": ("text-video", "text-audio")})
-    whole = train.train(resolve(config), str(tmp_path / "whole"))
+    whole = method_run.train(resolve(config), str(tmp_path / "whole"))
     half = config.copy_and_resolve_references()
     half.checkpoint_every = 2
     config.checkpoint_every = 2
-    stopping = train.Progress.line
+    stopping = monitor.Progress.line
 
     def stop(self, step, means):
         if step == 4:
@@ -106,10 +111,10 @@ def test_finetuning_starts_from_it_and_goes_on_where_it_stopped(pretrained, hear
         return stopping(self, step, means)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Progress, "line", stop)
+        patch.setattr(monitor.Progress, "line", stop)
         with pytest.raises(KeyboardInterrupt):
-            train.train(resolve(half), str(tmp_path / "half"))
-    on = train.train(resolve(config), str(tmp_path / "half"))
+            method_run.train(resolve(half), str(tmp_path / "half"))
+    on = method_run.train(resolve(config), str(tmp_path / "half"))
     assert on["params_sha256"] == whole["params_sha256"]
     assert on["test"] == whole["test"] and "masked" not in on["test"]
     rows = rows_of(tmp_path / "whole")
@@ -120,7 +125,7 @@ def test_two_devices_give_the_losses_of_one(pretrained, heard, tmp_path):
     mesh = mesh_of(2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharding, "make_mesh", lambda devices=None: mesh)
-        train.train(resolve(made("pretrain", heard, steps=2, eval_every=2)), str(tmp_path))
+        method_run.train(resolve(made("pretrain", heard, steps=2, eval_every=2)), str(tmp_path))
     two = [row for row in rows_of(tmp_path) if row["split"] == "train"]
     one = [row for row in rows_of(pretrained[0]) if row["split"] == "train"]
     # The schedule knows how long the run is: only before the first update are both the same.
@@ -237,13 +242,13 @@ def test_what_sounds_alone_cannot_train_is_said_at_the_start(changes, message, h
 
     monkeypatch.setattr(records.ShardSource, "__getitem__", without_pictures)
     with pytest.raises(ValueError) as caught:
-        train.train(resolve(made("finetune", heard, **changes)), str(tmp_path / "run"))
+        method_run.train(resolve(made("finetune", heard, **changes)), str(tmp_path / "run"))
     assert message in str(caught.value) and not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_there_is_nothing_to_cache(heard):
     with pytest.raises(ValueError, match="--mode=cache stores frozen towers, and vlsa-finetune has none"):
-        cache.make(resolve(made("finetune", heard)))
+        tower_cache.make(resolve(made("finetune", heard)))
 
 
 def test_search_says_that_it_does_not_know_vlsa(pretrained):
@@ -274,14 +279,14 @@ def test_directions_by_hand(heard):
     """Three clips, the second silent: a caption of it cannot find a sound; sounds and pictures find what is there."""
     config = resolve(made("finetune", heard))
     data = pipeline.Data(config, ("test",))
-    evaluator = tasks.make(config, data, sharding.make_mesh()).evaluator
-    notes = evaluator.notes("test")
-    notes.owners, notes.captions = np.array([0, 0, 1, 2]), ["a", "b", "c", "d"]
+    evaluator = method_run.make_method(config, sharding.make_mesh()).evaluator(data)
+    notes = evaluator.data.info("test")
+    notes.caption_to_video, notes.captions = np.array([0, 0, 1, 2]), ["a", "b", "c", "d"]
     notes.groups = ["g", "", "g", "g"]
     e = np.eye(4, dtype=np.float32)
     texts = np.stack([e[0], e[1], e[1], e[2]])
     clips = {"video": np.stack([e[0], e[1], e[2]]), "audio": np.stack([e[1], 0 * e[0], e[0]])}
-    evaluator.embed_videos = lambda params, split: (clips, {})
+    evaluator.embed_videos = lambda params, split: clips
     evaluator.embed_texts = lambda params, captions: texts
     results = evaluator.run({}, "test").results
     ranks = {

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from save_jax import checkpoint, seals, sharding
+from save_jax import sharding
+from save_jax.weights import checkpoint, loading, seals
 
 PARAMS = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}, "b": jnp.ones(4)}
 OPTIMIZER = {"m": jnp.zeros(4)}
@@ -46,7 +47,7 @@ def test_the_best_and_the_last_survive_a_restart(tmp_path):
     np.testing.assert_array_equal(checkpoints.restore_params(2, PARAMS)["a"]["kernel"], PARAMS["a"]["kernel"] + 2)
     checkpoints.close()
     # From outside, a workdir stands for its best checkpoint.
-    loaded = checkpoint.load_params(str(tmp_path), PARAMS)
+    loaded = loading.load_params(str(tmp_path), PARAMS)
     np.testing.assert_array_equal(loaded["a"]["kernel"], PARAMS["a"]["kernel"] + 2)
 
 
@@ -193,7 +194,7 @@ def test_a_damaged_best_checkpoint_gives_way_to_the_next_best(damaged, used, why
     assert said.count("is damaged") == (len(damaged) if why else 0)
     assert re.search(why, said)
     # From outside, too.
-    np.testing.assert_array_equal(checkpoint.load_params(str(workdir), big(0))["w"], big(used)["w"])
+    np.testing.assert_array_equal(loading.load_params(str(workdir), big(0))["w"], big(used)["w"])
 
 
 def test_where_nothing_is_whole_nothing_is_moved(workdir):
@@ -209,7 +210,7 @@ def test_where_nothing_is_whole_nothing_is_moved(workdir):
 def test_a_damaged_folder_named_outright_is_refused(workdir):
     flip(largest(workdir / checkpoint.FOLDER / "3" / "params"))
     with pytest.raises(ValueError, match=r"checkpoint .*3 is damaged \(params/.* has other bytes"):
-        checkpoint.load_params(str(workdir / checkpoint.FOLDER / "3" / "params"), big(0))
+        loading.load_params(str(workdir / checkpoint.FOLDER / "3" / "params"), big(0))
 
 
 def test_checkpoints_of_older_versions_are_taken_as_they_are(workdir, capsys):
@@ -251,17 +252,17 @@ def test_a_checkpoint_is_restored_on_other_devices_and_other_layouts(tmp_path):
 
 
 def test_parameters_of_another_model_are_refused_with_a_list(tmp_path):
-    checkpoint.save_params(str(tmp_path / "params"), PARAMS)
+    loading.save_params(str(tmp_path / "params"), PARAMS)
     like = {"a": {"kernel": jnp.zeros((2, 4))}, "c": jnp.zeros(1)}
     with pytest.raises(
         ValueError, match=r"(?s)a/kernel: \[2, 3\] there, \[2, 4\] in.*b: \[4\] there, absent.*c: absent"
     ):
-        checkpoint.load_params(str(tmp_path / "params"), like)
+        loading.load_params(str(tmp_path / "params"), like)
 
 
 def test_nothing_is_overwritten_and_nothing_missing_is_loaded(tmp_path):
-    checkpoint.save_params(str(tmp_path / "params"), PARAMS)
+    loading.save_params(str(tmp_path / "params"), PARAMS)
     with pytest.raises(ValueError, match="exists already"):
-        checkpoint.save_params(str(tmp_path / "params"), PARAMS)
+        loading.save_params(str(tmp_path / "params"), PARAMS)
     with pytest.raises(ValueError, match="no checkpoint at"):
-        checkpoint.load_params(str(tmp_path / "nothing"), PARAMS)
+        loading.load_params(str(tmp_path / "nothing"), PARAMS)

@@ -12,11 +12,15 @@ from flax.traverse_util import flatten_dict
 from helpers.places import GOLDEN
 from safetensors.numpy import load_file
 
-from save_jax import checkpoint, convert, fixtures, optim, sharding, state, weight_files
+from save_jax import sharding
 from save_jax.config import model_sizes, resolve
-from save_jax.convert_rules import RULES
-from save_jax.convert_sizes import fit_positions
 from save_jax.models.retrieval import Retrieval, start_from_text_tower
+from save_jax.parity import fixtures
+from save_jax.training import optim, state
+from save_jax.weights import convert, loading
+from save_jax.weights import files as weight_files
+from save_jax.weights.rules import RULES
+from save_jax.weights.sizes import fit_positions
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +247,8 @@ def equal(one, other) -> bool:
 def test_clip_and_ast_start_a_save_model(save_config, clip, ast, tmp_path, capsys):
     towers = convert.convert(clip, "clip").params
     audio = convert.convert(ast, "ast", fbank=(1024, 128)).params
-    checkpoint.save_params(str(tmp_path / "clip"), towers)
-    checkpoint.save_params(str(tmp_path / "ast"), audio)
+    loading.save_params(str(tmp_path / "clip"), towers)
+    loading.save_params(str(tmp_path / "ast"), audio)
     params = created(save_config, f"{tmp_path}/clip,{tmp_path}/ast")
     out = capsys.readouterr().out
     assert f"from {tmp_path}/clip: logit_scale, text, vision" in out and f"from {tmp_path}/ast: ast" in out
@@ -280,8 +284,8 @@ def test_checkpoints_that_do_not_fit_say_everything(save_config, clip, ast, tmp_
     del towers["vision"]["ln_post"]
     towers["text"]["projection"] = np.zeros((128, 64), np.float32)
     towers["poetry"] = {"rhyme": np.zeros(2, np.float32)}
-    checkpoint.save_params(str(tmp_path / "clip"), towers)
-    checkpoint.save_params(str(tmp_path / "ast"), convert.convert(ast, "ast").params)  # for 128 time steps
+    loading.save_params(str(tmp_path / "clip"), towers)
+    loading.save_params(str(tmp_path / "ast"), convert.convert(ast, "ast").params)  # for 128 time steps
     with pytest.raises(ValueError) as caught:
         created(save_config, f"{tmp_path}/clip,{tmp_path}/ast,{tmp_path}/ast")
     for line in (

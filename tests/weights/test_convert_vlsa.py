@@ -7,11 +7,15 @@ import pytest
 from flax.traverse_util import flatten_dict
 from helpers.places import GOLDEN
 
-from save_jax import checkpoint, config_vlsa, convert, fixtures, weight_files
-from save_jax.convert_rules import RULES
-from save_jax.models.ast import AstSizes, AudioTower
-from save_jax.models.vlsa import Stack, Vlsa, VlsaSizes, patches
-from save_jax.writers import write_json
+from save_jax.config import vlsa_base
+from save_jax.config.sizes import AstSizes, VlsaSizes
+from save_jax.data.files import write_json
+from save_jax.models.ast import AudioTower
+from save_jax.models.vlsa import Stack, Vlsa, patches
+from save_jax.parity import fixtures
+from save_jax.weights import checkpoint, convert, loading
+from save_jax.weights import files as weight_files
+from save_jax.weights.rules import RULES
 
 F32 = jnp.dtype("float32")
 # As MAE's own decoder is narrower than its encoder; widths and counts all differ, so that a swapped pair shows.
@@ -77,7 +81,7 @@ def modules(params: dict) -> dict:
 
 
 def test_mae_of_full_width_fits_the_default_config():
-    settings = config_vlsa.model().to_dict() | {"frames": 8, "words": 40, "layers": 2, "decoder_layers": 1}
+    settings = vlsa_base("vlsa-pretrain").model.to_dict() | {"frames": 8, "words": 40, "layers": 2, "decoder_layers": 1}
     base = VlsaSizes(**{field: settings[field] for field in VlsaSizes.__dataclass_fields__})
     shapes = mae_shapes(base, decoder=True)
     assert shapes["patch_embed.proj.weight"] == (768, 3, 16, 16) and shapes["pos_embed"] == (1, 197, 768)
@@ -151,7 +155,7 @@ def test_a_model_starts_from_what_the_command_wrote(mae, vlsa_params, tmp_path, 
     out = capsys.readouterr().out
     assert "--config.model.decoder_width=32" in out and "--config.model.activation=gelu" in out
     assert "new, not in this kind of file: audio_projection, decoder_position, frame_position" in out
-    loaded = checkpoint.load_modules(folder, like=jax.tree.map(jnp.asarray, vlsa_params))
+    loaded = loading.load_modules(folder, like=jax.tree.map(jnp.asarray, vlsa_params))
     assert modules(loaded) == modules({name: vlsa_params[name] for name in loaded}) and len(loaded) == 6
     assert convert.main(["--from", folder, "--kind", "mae-vlsa", "--to", str(tmp_path / "b.safetensors")]) == 1
     assert "go one way" in capsys.readouterr().err
@@ -236,7 +240,7 @@ def test_a_run_tells_its_heads(vlsa_params, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "--config.model.ast_heads=4" in out and "ast_stride=(128, 8)" in out
     assert "new, not in this kind of file: ast/class_token" in out and "ast/position_embedding" in out
-    assert checkpoint.read_params(str(tmp_path / "ast"))["ast"]["position_embedding"].shape == (2 + 4, 64)
+    assert loading.read_params(str(tmp_path / "ast"))["ast"]["position_embedding"].shape == (2 + 4, 64)
     assert convert.main(["--from", str(tmp_path / "none"), "--to", str(tmp_path / "no"), *arguments]) == 1
     assert "is no folder; kind vlsa-ast is made of a VLSA's workdir" in capsys.readouterr().err
 

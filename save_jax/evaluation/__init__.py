@@ -1,0 +1,1 @@
+"""From parameters and a split to numbers that can be trusted."""

@@ -1,0 +1,106 @@
+"""What made a video rank where it does for a query: each branch left out of the sum, each input taken away.
+
+Leaving a branch out: a video's fused tokens are a weighted sum of the frames themselves (picture), of the frames after
+looking at the sound, and of the frames after looking at the transcript. A branch's contribution to a pair is its score
+minus the score of the sum without that branch's term. Contributions do not add up to the score, nor to any part of it:
+tokens are normalised after the sum, and the score takes a soft maximum over frames. They compare branches within one
+pair, and one branch between the videos of one query. The sound and speech terms are frames, too, changed by what was
+heard or said: such a term counts even for a silent clip.
+
+Taking an input away answers what that leaves open: the score minus that of the same clip without its sound track, or
+without its transcript. It is exactly 0 where there is none.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool
+
+from save_jax import sharding
+from save_jax.config import model_sizes
+from save_jax.data.pipeline import eval_batches
+from save_jax.data.records import Clip
+from save_jax.evaluation import breakdown
+from save_jax.evaluation.retrieval import VIDEO_INPUTS, RetrievalEvaluator
+from save_jax.models import similarity
+from save_jax.models.retrieval import Retrieval, VideoEmbedding
+
+# Branches of the model, by what a reader calls them, and the change that takes away what a branch reads.
+NAMES = {"vision": "picture", "audio": "sound", "speech": "speech"}
+_TAKEN_AWAY = {"sound": "no sound", "speech": "no speech"}
+
+
+@dataclasses.dataclass
+class Explanation:
+    """Rows are queries, columns the videos asked about. Keys are picture, sound and speech, as far as the model has."""
+
+    scores: np.ndarray  # float32 [queries, videos]
+    branches: dict[str, np.ndarray]  # score minus score without the branch's term; empty with a single branch
+    inputs: dict[str, np.ndarray]  # score minus score without the input; sound and speech alone
+    gates: dict[str, np.ndarray]  # mean absolute attention gate over the layers, float32 [videos]
+
+
+def without_each(
+    video: VideoEmbedding, weights: dict[str, float], mask: Bool[Array, "b t"]
+) -> dict[str, similarity.VideoIndex]:
+    """What the score needs of the videos, with every branch ("all") and without each one, by name of `NAMES`.
+
+    Args:
+        video: from Retrieval.encode_video; weights: of the branches in the fused tokens; mask: real frames.
+    """
+    fused = {"audio": video.audio_fused, "speech": video.speech_fused}
+    tokens = {"vision": video.visual} | {name: found.tokens for name, found in fused.items() if found is not None}
+    terms = {name: weights[name] * x for name, x in tokens.items()}
+    sums = {"all": sum(terms.values())}
+    if len(terms) > 1:  # without its only term nothing is left to compare with
+        sums |= {NAMES[left]: sum(x for name, x in terms.items() if name != left) for left in terms}
+    return {name: similarity.index(x, mask) for name, x in sums.items()}
+
+
+def explain(
+    evaluator: RetrievalEvaluator, params: dict, split: str, texts: np.ndarray, numbers: Sequence[int]
+) -> Explanation:
+    """Explains every given query with every given video.
+
+    Args:
+        texts: embedded queries, float [queries, d].
+        numbers: of the videos in the split.
+    """
+    config, mesh = evaluator.config, evaluator.mesh
+    sizes = model_sizes(config)
+    model, weights = Retrieval(sizes), dict(zip(sizes.branches, sizes.weights, strict=True))
+
+    def encode(params: dict, batch: dict) -> tuple[dict, dict]:
+        video = model.apply({"params": params}, batch, method=Retrieval.encode_video)
+        gates = {
+            name: abs(fused.attention_gates).mean(axis=1)
+            for name, fused in (("sound", video.audio_fused), ("speech", video.speech_fused))
+            if fused is not None
+        }
+        return without_each(video, weights, batch["frame_mask"]), gates
+
+    whole, rows = sharding.replicated(mesh), sharding.by_sample(mesh)
+    encode = jax.jit(encode, in_shardings=(whole, rows), out_shardings=rows)
+    parts = [
+        jax.device_get(encode(params, sharding.to_devices({k: batch[k] for k in VIDEO_INPUTS if k in batch}, mesh)))
+        for batch in eval_batches(evaluator.data, config, split, numbers)
+    ]
+    indexes, gates = jax.tree.map(lambda *xs: np.concatenate(xs)[: len(numbers)], *parts)
+    scores = {name: evaluator.score(params, texts, index) for name, index in indexes.items()}
+    complete = scores.pop("all")
+    changes = breakdown.changes(evaluator.data.sources[split], evaluator.data.info(split), sizes.branches)
+
+    def scored(change: Callable[[Clip, int], Clip] | None = None) -> np.ndarray:
+        # The same compiled encoder with and without a change, so that equal inputs differ by exactly 0.
+        return evaluator.score(params, texts, evaluator.embed_videos(params, split, numbers, change))
+
+    taken = {name: changes[change] for name, change in _TAKEN_AWAY.items() if change in changes}
+    as_it_is = scored() if taken else complete
+    return Explanation(
+        complete,
+        {name: complete - less for name, less in scores.items()},
+        {name: as_it_is - scored(change) for name, change in taken.items()},
+        gates,
+    )

@@ -1,0 +1,172 @@
+"""Retrieval metrics out of a score matrix, in NumPy.
+
+A tie counts against the query: its rank is the number of candidates scored at least as high as the right one (1 is the
+best). NaN is refused. The reference sorts and searches for the right one's value, so that ties add entries and a NaN
+drops its query from the denominator; both flatter the result.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+CUTOFFS = (1, 5, 10, 50)
+SUMMED = (1, 5, 10)  # SumR, as the papers count it
+RESAMPLES = 2000  # of the bootstrap
+NOWHERE = -1e20  # scores below stand for videos without any frame, which stay last whatever is normalised
+
+
+def _check(scores: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        bad = np.argwhere(~np.isfinite(scores))
+        raise ValueError(
+            f"{len(bad)} of {scores.size} scores are NaN or infinite, the first for query {bad[0][0]} and candidate "
+            f"{bad[0][1]}; the model's output is broken, a metric of it would mean nothing"
+        )
+
+
+def ranks(scores: np.ndarray, targets: np.ndarray, ties: str = "against") -> np.ndarray:
+    """Rank of each query's right candidate.
+
+    Args:
+        scores: float [queries, candidates].
+        targets: int [queries], the right candidate of each.
+        ties: `against` the query, `for` it, or `all` as in the reference: a query with n candidates scored alike gives
+            n entries, one for each place they take. Every reported metric counts ties against the query.
+    Returns:
+        int [queries], from 1; more entries than queries with `ties="all"`.
+    """
+    _check(scores)
+    own = np.take_along_axis(scores, targets[:, None], axis=1)
+    first, last = 1 + (scores > own).sum(axis=1), (scores >= own).sum(axis=1)
+    if ties == "all":
+        return np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)])
+    return {"against": last, "for": first}[ties]
+
+
+def best_captions(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarray:
+    """`scores` [captions, videos] → [videos, videos]: each video (row) against the best caption of each (column).
+
+    Raises ValueError for a video without a caption: it would have nothing to be found by.
+    """
+    videos = scores.shape[1]
+    missing = np.setdiff1d(np.arange(videos), caption_to_video)
+    if len(missing):
+        raise ValueError(f"videos {missing[:5].tolist()} of the gallery have no caption")
+    order = np.argsort(caption_to_video, kind="stable")
+    starts = np.searchsorted(caption_to_video[order], np.arange(videos))
+    ordered = scores if (np.diff(caption_to_video) >= 0).all() else scores[order]  # a copy may be of a gigabyte
+    return np.maximum.reduceat(ordered, starts, axis=0).T
+
+
+def video_to_text_ranks(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarray:
+    """Every video ranks all videos' captions, a video's captions counting by their best."""
+    return ranks(best_captions(scores, caption_to_video), np.arange(scores.shape[1]))
+
+
+def dual_softmax(scores: np.ndarray, prior: np.ndarray | None = None, temperature: float = 3.0) -> np.ndarray:
+    """Optional post-processing, `S · softmax(S / 3, over queries)`: a candidate that many queries like counts less.
+
+    It looks at all queries at once, so its metrics stand apart from the reported ones, never in their place. It
+    presumes scores above 0: a negative one gets better the less it is liked.
+
+    Args:
+        scores: float [queries, candidates].
+        prior: what the softmax is taken of, by default the scores. The reference's commented-out code for several
+            captions per video passes the transposed matrix from video to text, a mistake that doubles its R@1.
+        temperature: the reference's 3, with scores of scale 100.
+    """
+    _check(scores)
+    weights = (scores if prior is None else prior) / temperature
+    weights = np.exp(weights - weights.max(axis=0, keepdims=True))
+    return scores * weights / weights.sum(axis=0, keepdims=True)
+
+
+def querybank(scores: np.ndarray, bank: np.ndarray, temperature: float = 5.0) -> np.ndarray:
+    """Optional post-processing: querybank normalisation with the dynamic inverted softmax (QB-Norm, CVPR 2022).
+
+    A candidate that many queries of a bank like counts less. Only queries whose best candidate is some bank query's
+    best are changed.
+
+    Args:
+        scores: float [queries, candidates].
+        bank: float [bank queries, candidates], scores of texts that are not the test's queries.
+        temperature: scores are divided by it; 5 for scores of scale 100 is QB-Norm's β = 20 for cosines.
+    Returns:
+        float [queries, candidates]. A changed row holds logarithms: it ranks candidates, and compares with no other
+        row, so this is for text→video alone.
+    """
+    _check(scores)
+    _check(bank)
+    hubs = np.zeros(scores.shape[1], bool)
+    hubs[bank.argmax(axis=1)] = True
+    changed = hubs[scores.argmax(axis=1)]
+    shift = bank.max(axis=0)
+    likes = np.log(np.exp((bank - shift) / temperature).sum(axis=0)) + shift / temperature
+    normalised = np.where(shift < NOWHERE, scores, scores / temperature - likes)
+    return np.where(changed[:, None], normalised, scores)
+
+
+def summary(found: np.ndarray) -> dict[str, float]:
+    """What ranks (int [queries], from 1) come to.
+
+    R@1, R@5, R@10, R@50 in percent, median and mean rank, mean reciprocal rank, SumR = R@1 + R@5 + R@10, and the number
+    of queries.
+    """
+    recalls = {f"R@{k}": 100 * float((found <= k).mean()) for k in CUTOFFS}
+    return recalls | {
+        "MedR": float(np.median(found)),
+        "MeanR": float(found.mean()),
+        "MRR": float((1 / found).mean()),
+        "SumR": sum(recalls[f"R@{k}"] for k in SUMMED),
+        "queries": len(found),
+    }
+
+
+def intervals(
+    found: np.ndarray, caption_to_video: np.ndarray, confidence: float = 0.95, seed: int = 0
+) -> dict[str, list[float]]:
+    """Bootstrap percentile intervals of every metric of `summary`: {metric: [low, high]}.
+
+    Videos are drawn, each with all its queries: the captions of one video are no independent queries, and drawing them
+    as if they were gives intervals two to three times too narrow for 20 captions a video.
+
+    Args:
+        found: ranks, int [queries].
+        caption_to_video: int [queries], the video of each.
+    """
+    values, at = np.unique(found, return_inverse=True)
+    video = np.unique(caption_to_video, return_inverse=True)[1]
+    videos = video.max() + 1
+    picks = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), RESAMPLES)
+    draws = np.stack([np.bincount(at, weights=pick[video], minlength=len(values)) for pick in picks])
+    number, upto = draws.sum(axis=1), draws.cumsum(axis=1)
+    middle = [values[(upto > place[:, None]).argmax(axis=1)] for place in ((number - 1) // 2, number // 2)]
+    of_draw = {f"R@{k}": 100 * draws @ (values <= k) / number for k in CUTOFFS} | {
+        "MedR": np.mean(middle, axis=0),
+        "MeanR": draws @ values / number,
+        "MRR": draws @ (1 / values) / number,
+    }
+    of_draw["SumR"] = sum(of_draw[f"R@{k}"] for k in SUMMED)
+    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    return {name: [float(edge) for edge in np.percentile(drawn, tails)] for name, drawn in of_draw.items()}
+
+
+def retrieval(scores: np.ndarray, caption_to_video: Sequence[int], groups: Sequence[str] = ()) -> dict:
+    """Both directions over the complete gallery, and per group of queries.
+
+    Args:
+        scores: float [captions, videos].
+        caption_to_video: the video of each caption. A video without one is a candidate all the same, but asks nothing.
+        groups: name of each caption's group, "" for none. A group's videos (video→text) are those of its captions.
+    Returns:
+        {"t2v": summary, "v2t": summary, "groups": {name: {"t2v": …, "v2t": …}}}
+    """
+    caption_to_video, names = np.asarray(caption_to_video), np.asarray(groups or [""] * len(caption_to_video))
+    captioned, own = np.unique(caption_to_video, return_inverse=True)
+    asked = scores if len(captioned) == scores.shape[1] else scores[:, captioned]
+    t2v, v2t = ranks(scores, caption_to_video), video_to_text_ranks(asked, own)
+    groups = {
+        str(name): {"t2v": summary(t2v[names == name]), "v2t": summary(v2t[np.unique(own[names == name])])}
+        for name in np.unique(names[names != ""])
+    }
+    return {"t2v": summary(t2v), "v2t": summary(v2t), "groups": groups}

@@ -1,0 +1,169 @@
+"""A finished run, opened from its folder alone: config.json and checkpoint → what evaluates, searches and embeds."""
+
+import functools
+import os
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from save_jax import sharding
+from save_jax.config import defaults, model_sizes, resolve
+from save_jax.data import files, pipeline, records
+from save_jax.evaluation import scoring
+from save_jax.evaluation.contract import Evaluation, Trained
+from save_jax.evaluation.retrieval import RetrievalEvaluator
+from save_jax.models import similarity
+from save_jax.models.retrieval import Retrieval
+from save_jax.training import state
+from save_jax.training.contract import Checkpoint
+from save_jax.weights.checkpoint import FOLDER, Checkpoints
+
+
+class Found(NamedTuple):
+    """One video of an answer."""
+
+    id: str
+    score: float
+
+
+class Run(Trained):
+    """A trained model with the shards it was made with: evaluates them, searches them, and embeds files of your own."""
+
+    def evaluate(self, split: str | None = None) -> Evaluation:
+        """Ranks a split, by default the run's test split; the numbers are in `.results`."""
+        return self.evaluator.run(self.params, split or self.config.data.test_split)
+
+    @functools.cached_property
+    def index(self) -> similarity.VideoIndex:
+        """The videos of the test split, embedded once, NumPy."""
+        return self.evaluator.embed_videos(self.params, self.config.data.test_split)
+
+    @functools.cached_property
+    def _gallery(self) -> tuple[list[str], int, similarity.VideoIndex]:
+        """Ids of the videos that have a frame, how many of them to score at once, and they themselves on a device."""
+        shown = self.index.mask.any(axis=1)
+        videos = jax.tree.map(lambda x: x[shown], self.index)
+        ids = [id for id, there in zip(self.data.sources[self.config.data.test_split].ids, shown, strict=True) if there]
+        tile = max(1, min(len(ids), scoring.tile_of(1, videos.mask.shape[1])))
+        return ids, tile, jax.device_put(scoring.pad(videos, tile))
+
+    def search(self, sentence: str, best: int = 5) -> list[Found]:
+        """The videos of the test split that a sentence ranks first, best first; of equal scores the earlier clip.
+
+        A video that failed to decode, or has no frame, is never among them.
+        """
+        ids, tile, videos = self._gallery
+        best = min(best, len(ids))
+        if best < 1:
+            return []
+        texts, scale = self.evaluator.embed_texts(self.params, [sentence]), jax.device_get(self.params["logit_scale"])
+        scores, numbers = scoring.top_k(
+            texts,
+            videos,
+            scale,
+            best,
+            tile if best <= tile else len(videos.mask),
+            self.config.model.temperature,
+            self.config.model.score,
+        )
+        found = zip(np.asarray(numbers[0]), np.asarray(scores[0]), strict=True)
+        return [Found(ids[number], float(score)) for number, score in found]
+
+
+def read_config(workdir: str, data_dir: str | None = None, split: str | None = None) -> ConfigDict:
+    """The resolved config of a run.
+
+    Settings that are newer than the run have their defaults.
+
+    Args:
+        workdir: of `save_jax.main`; holds config.json.
+        data_dir: where the shards are now, if they moved; a relative one counts from the current folder.
+        split: evaluated instead of the run's test split.
+    Raises:
+        ValueError for a folder without config.json, settings unknown here, or shards that are not there.
+    """
+    path = os.path.join(workdir, "config.json")
+    if not os.path.exists(path):
+        raise ValueError(
+            f"{workdir} is not the folder of a run: it has no config.json; give a --workdir of save_jax.main"
+        )
+    stored = files.read_json(path)
+    config = defaults(stored.get("task", "retrieval"))
+    if unknown := sorted(_names(stored) - _names(config.to_dict())):
+        raise ValueError(
+            f"{path} has settings unknown here: {', '.join(unknown)}; use the version of save_jax that made this run"
+        )
+    config.update(stored)
+    config.model.attention = "xla"  # a run may be opened on another machine than it was trained on
+    config.data_dir = data_dir or config.data_dir
+    config.data.test_split = split or config.data.test_split
+    if not os.path.isdir(config.data_dir):
+        raise ValueError(
+            f"{workdir} reads shards in {config.data_dir}, which is not there; pass data_dir=FOLDER of shards"
+        )
+    return resolve(config)
+
+
+def _names(settings: dict, prefix: str = "") -> set[str]:
+    found = set()
+    for key, value in settings.items():
+        found |= _names(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+    return found
+
+
+def restore(model: nn.Module, config: ConfigDict, workdir: str, mesh: Mesh, which: str = "best") -> Checkpoint:
+    """(step, parameters) of a run's checkpoint, replicated over the mesh.
+
+    Args:
+        which: "best", the one with the best validation (the last where nothing was validated), or "last". Where it is
+            damaged the next one in that order serves, and a line says so.
+    Raises:
+        ValueError where there is no complete checkpoint.
+    """
+    if which not in ("best", "last"):
+        raise ValueError(f"which is {which!r}; choose best or last")
+    if not os.path.isdir(os.path.join(workdir, FOLDER)):
+        raise ValueError(f"no checkpoint in {workdir}; train first, or give the --workdir of a run")
+    shapes = jax.eval_shape(lambda: state.init_params(model, config, jax.random.key(0)))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.replicated(mesh)), shapes)
+    checkpoints = Checkpoints(workdir, read_only=True)
+    try:
+        step = checkpoints.whole(which)
+        return Checkpoint(step, checkpoints.restore_params(step, like))
+    finally:
+        checkpoints.close()
+
+
+def open_data(config: ConfigDict) -> pipeline.Data:
+    """The test split of a config and, where there are shards of it, the validation split."""
+    splits = {config.data.test_split, *records.splits(config.data_dir)} & {
+        config.data.test_split,
+        config.data.val_split,
+    }
+    return pipeline.Data(config, tuple(sorted(splits)))
+
+
+def open_run(workdir: str, data_dir: str | None = None, split: str | None = None, which: str = "best") -> Run:
+    """Opens a run from its folder: config, shards of its validation and test split, evaluator, parameters.
+
+    Args:
+        data_dir, split: as `read_config`.
+        which: as `restore`.
+    Raises:
+        ValueError or ShardError that says what is missing and what to give.
+    """
+    config = read_config(workdir, data_dir, split)
+    if config.task != "retrieval":
+        raise ValueError(
+            f"{workdir} is a run of {config.task}: search and the report page know SAVE, AVIGATE and vision; its "
+            "tables and figures are in results.json and figures/ (--mode=eval makes them again)"
+        )
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size(config.batch_size, mesh)
+    model = Retrieval(model_sizes(config))
+    step, params = restore(model, config, workdir, mesh, which)
+    return Run(workdir, RetrievalEvaluator(model, open_data(config), config, mesh), params, step)

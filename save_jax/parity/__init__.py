@@ -1,0 +1,1 @@
+"""Stored numbers of the authors' code against this installation."""

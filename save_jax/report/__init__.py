@@ -1,0 +1,1 @@
+"""What a finished run tells: results.json, tables, figures, and one page."""

@@ -1,0 +1,71 @@
+"""results.json: what it holds, and what it is called.
+
+  test: {t2v, v2t: {R@1, R@5, R@10, R@50 in percent, MedR, MeanR, MRR, SumR, queries},
+         groups: {name: {t2v, v2t, intervals: {t2v}}}, groups_are: where the groups come from,
+         gallery: {videos, captions, without_captions, without_sound, without_transcript, failed: {id: reason}},
+         gates: {branch: {tag: {attention, mlp: mean absolute gate, clips}}},
+         protocol, audit, intervals, by_video, without_modalities, post_processed: as evaluation.assessment says}
+  split, picked_step: what was evaluated, and the step that validation picked
+  checkpoints: {"picked on validation", "last", with config.evaluation.peak_on_test also "peak on test":
+                {step, t2v, v2t}}
+  params_sha256: of the parameters after the last step
+  config, versions: all settings; packages, Python and devices
+  data: corpus, settings and checksums of the shards
+
+VLSA's `test` has the directions that its modalities allow (evaluation.vlsa), after pre-training also `masked`, and its
+`checkpoints` have steps alone.
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+from save_jax.data import files
+from save_jax.data.pipeline import Data
+from save_jax.evaluation.contract import Evaluation
+from save_jax.report import versions
+
+RESULTS = "results.json"
+PEAK = "peak on test"
+
+
+def results(
+    config: ConfigDict, evaluation: Evaluation, *, data: Data, step: int, checkpoints: dict, params_sha256: str
+) -> dict:
+    """The content of results.json; `step`: of the checkpoint evaluated."""
+    return {
+        "test": evaluation.results,
+        "split": config.data.test_split,
+        "picked_step": step,
+        "checkpoints": checkpoints,
+        "params_sha256": params_sha256,
+        "config": config.to_dict(),
+        "versions": versions.versions(),
+        "data": {name: data.manifest[name] for name in ("corpus", "settings", "shards")},
+    }
+
+
+def peak_on_test(rows: list[dict], config: ConfigDict) -> dict[str, dict]:
+    """{"peak on test": {step, t2v, v2t}} of a run that tested at every validation, else {}; `rows`: of metrics.jsonl.
+
+    It is what several published numbers are. It stands beside the others, never in their place.
+    """
+    tested = [row for row in rows if row["split"] == config.data.test_split and "t2v" in row]
+    if not tested or not config.evaluation.peak_on_test:
+        return {}
+    peak = max(tested, key=lambda row: row["t2v"]["SumR"])
+    return {PEAK: {name: peak[name] for name in ("step", "t2v", "v2t")}}
+
+
+def name_of(data: Data, split: str, workdir: str) -> str:
+    """results.json is of the run's own shards and test split; others have a name of their own and replace nothing."""
+    path = os.path.join(workdir, RESULTS)
+    if os.path.exists(path) and files.read_json(path)["data"]["shards"] != data.manifest["shards"]:
+        return f"results-{data.manifest['corpus']}-{split}.json"
+    own = files.read_json(os.path.join(workdir, "config.json"))["data"]["test_split"]
+    return RESULTS if split == own else f"results-{split}.json"
+
+
+def folder_of(name: str, workdir: str) -> str:
+    """Where the figures of a results file lie: figures/ of results.json, figures-val/ of results-val.json."""
+    return os.path.join(workdir, name.removesuffix(".json").replace("results", "figures", 1))

@@ -1,0 +1,169 @@
+"""VLSA's figures: losses, recalls, what was hidden and what became of it, and neighbours across modalities."""
+
+import os
+
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+from save_jax.config.vlsa import DIRECTIONS, NAMES
+from save_jax.data.pipeline import Data
+from save_jax.evaluation.contract import Evaluation
+from save_jax.evaluation.vlsa import Examples, cosines
+from save_jax.models.clip import PIXEL_MEAN, PIXEL_STD, normalize_pixels
+from save_jax.models.vlsa import patches, pictures
+from save_jax.report import plots
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HIDDEN = 0.5  # grey
+
+
+def losses(rows: list[dict]) -> plt.Figure:
+    """The total and its parts over steps."""
+    rows = [row for row in rows if "loss" in row]
+    figure, axes = plt.subplots(figsize=(7, 4))
+    aside = ("step", "split", "grad_norm", "logit_scale", "pairs_per_second", "input_wait")
+    for name in [name for name in (rows[0] if rows else ()) if name not in aside]:
+        axes.plot([row["step"] for row in rows], [row[name] for row in rows], marker=".", label=name)
+    axes.set(xlabel="step", ylabel="loss", title="training loss", yscale="log")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def directions(test: dict) -> plt.Figure:
+    """R@1, R@5 and R@10 of every direction."""
+    shown = [d for d in DIRECTIONS if d in test]
+    figure, axes = plt.subplots(figsize=(8, 4))
+    for offset, name in enumerate(plots.RECALLS):
+        bars = axes.bar(np.arange(len(shown)) + 0.27 * (offset - 1), [test[d][name] for d in shown], 0.25, label=name)
+        axes.bar_label(bars, fmt="%.0f", fontsize=8)
+    axes.set_xticks(range(len(shown)), [f"{NAMES[d]}\n{test[d]['queries']} queries" for d in shown])
+    axes.set(ylabel="percent", title="recall by direction", ylim=(0, 108))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def reconstructions(shown: Examples) -> plt.Figure:
+    """Of a few clips: a frame and the spectrogram as they are, with their hidden patches grey, and as they are guessed.
+
+    What was visible is shown as it is. Where patches are guessed with their own mean and deviation taken out, the true
+    ones are put back, as MAE's figures have it.
+    """
+    count = len(shown.ids)
+    figure, panels = plt.subplots(count, 6, figsize=(12, 2.1 * count + 0.4), squeeze=False)
+    video, audio = _filled_video(shown), _filled_audio(shown)
+    for row, clip in zip(panels, range(count), strict=True):
+        for axes, picture in zip(row, [x[clip] for x in video], strict=False):
+            axes.imshow(np.clip(picture, 0, 1))
+        for axes, picture in zip(row[3:], [x[clip] for x in audio], strict=True):
+            axes.imshow(picture, "magma", origin="lower", aspect="auto", vmin=-1, vmax=1)
+            axes.set_facecolor(str(HIDDEN))
+        row[0].set_ylabel(shown.ids[clip], parse_math=False, fontsize=7)
+    for axes, title in zip(panels[0], ("frame", "hidden", "guessed", "spectrogram", "hidden", "guessed"), strict=True):
+        axes.set_title(title, fontsize=9)
+    for axes in panels.ravel():
+        axes.set(xticks=[], yticks=[])
+    figure.tight_layout()
+    return figure
+
+
+def _filled(true: np.ndarray, guess: np.ndarray, choice: object) -> tuple[np.ndarray, np.ndarray]:
+    """Patches [b, n, p] with the hidden ones grey, and with the guesses in their place."""
+    grey, filled = true.copy(), true.copy()
+    for clip, (slots, there) in enumerate(zip(choice.hidden, choice.hidden_there, strict=True)):
+        grey[clip, slots[there]] = np.nan
+        filled[clip, slots[there]] = guess[clip][there]
+    return grey, filled
+
+
+def _filled_video(shown: Examples) -> list[np.ndarray]:
+    """The middle frame of each clip, float [b, s, s, 3] in 0 … 1, three times."""
+    s, found, frames = shown.sizes, shown.found["video"], shown.batch["frames"]
+    b, t, side = frames.shape[:3]
+    size = (s.patch_size, s.patch_size)
+    pixels = np.asarray(normalize_pixels(jnp.asarray(frames), jnp.dtype("float32"))).reshape(b * t, side, side, 3)
+    true = np.asarray(patches(jnp.asarray(pixels), size)).reshape(b, -1, 3 * s.patch_size**2)
+    guess = found["guess"]
+    if s.normalize_patches:
+        own = np.take_along_axis(true, found["choice"].hidden[..., None], axis=1)
+        guess = guess * own.std(axis=-1, keepdims=True) + own.mean(axis=-1, keepdims=True)
+    middle = [max(int(mask.sum()) - 1, 0) // 2 for mask in shown.batch["frame_mask"]]
+    made = []
+    for x in (true, *_filled(true, guess, found["choice"])):
+        whole = np.asarray(pictures(jnp.asarray(x.reshape(b * t, -1, x.shape[-1])), (side, side, 3), size))
+        whole = whole.reshape(b, t, side, side, 3)[np.arange(b), middle] * PIXEL_STD + PIXEL_MEAN
+        made.append(np.where(np.isnan(whole), HIDDEN, whole))
+    return made
+
+
+def _filled_audio(shown: Examples) -> list[np.ndarray]:
+    """The spectrogram of each clip, [b, f, t], three times."""
+    s, found = shown.sizes, shown.found["audio"]
+    true = np.asarray(patches(jnp.asarray(shown.batch["spectrogram"], jnp.float32)[..., None], s.audio_patch))
+    made = (true, *_filled(true, found["guess"], found["choice"]))
+    return [np.asarray(pictures(jnp.asarray(x), (*s.spectrogram, 1), s.audio_patch))[..., 0] for x in made]
+
+
+def neighbours(evaluation: Evaluation, data: Data, split: str, count: int = 5, best: int = 4) -> plt.Figure:
+    """A few sounds (their clip's picture on the left) and the pictures and sounds nearest to each, itself left out."""
+    source, clips = data.sources[split], evaluation.videos
+    heard = np.flatnonzero(np.abs(clips["audio"]).max(axis=1) > 0)
+    asked = heard[np.linspace(0, len(heard) - 1, min(count, len(heard))).astype(int)]
+    columns = 1 + 2 * best
+    figure, panels = plt.subplots(len(asked), columns, figsize=(1.3 * columns, 1.5 * len(asked) + 0.6), squeeze=False)
+    for row, number in zip(panels, asked, strict=True):
+        _thumbnail(row[0], source, number, "this sound")
+        for first, name in ((1, "video"), (1 + best, "audio")):
+            scores = cosines(clips["audio"][number][None], clips[name])[0]
+            scores[number] = -np.inf
+            order = np.argsort(-scores, kind="stable")[:best]
+            for place, other in enumerate(order):
+                _thumbnail(row[first + place], source, int(other), f"{name} {place + 1}")
+    for axes in panels.ravel():
+        axes.set(xticks=[], yticks=[])
+    figure.suptitle("a sound, and the pictures and sounds nearest to it", fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def _thumbnail(axes: plt.Axes, source: object, number: int, title: str) -> None:
+    clip = source[number]
+    if clip.frames:
+        axes.imshow(plots.picture(clip.frames[len(clip.frames) // 2], source.settings))
+    tags = ", ".join(clip.tags)
+    axes.set_title(f"{title}\n{clip.id}" + (f"\n{tags}" if tags else ""), parse_math=False, fontsize=6)
+
+
+def ablation(table: dict) -> plt.Figure:
+    """SumR after fine-tuning by direction and by what pre-training had: bars are medians, dots the seeds."""
+    shown = [d for d in DIRECTIONS if all(d in row for row in table.values())]
+    figure, axes = plt.subplots(figsize=(8.5, 4.2))
+    width = 0.8 / len(table)
+    for number, (name, row) in enumerate(table.items()):
+        at = np.arange(len(shown)) + width * (number - (len(table) - 1) / 2)
+        bars = axes.bar(at, [row[d]["SumR"]["median"] for d in shown], 0.92 * width, label=name)
+        axes.bar_label(bars, fmt="%.0f", fontsize=7, padding=4)
+        for x, direction in zip(at, shown, strict=True):
+            seeds = row[direction]["SumR"]["seeds"]
+            axes.plot([x] * len(seeds), seeds, "k.", markersize=4)
+    axes.set_xticks(range(len(shown)), [NAMES[d] for d in shown])
+    axes.set(ylabel="SumR", title="after fine-tuning, by pre-training (bars: median of seeds, dots: seeds)")
+    axes.legend(title="pre-trained with", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def write_all(rows: list[dict], results: dict, evaluation: Evaluation, data: Data, directory: str) -> list[str]:
+    """Writes every figure as PNG and returns the paths."""
+    os.makedirs(directory, exist_ok=True)
+    figures = {"loss": losses(rows), "directions": directions(results["test"])}
+    if "v2a" in results["test"]:
+        figures["neighbours"] = neighbours(evaluation, data, results["split"])
+    if evaluation.examples is not None:
+        figures["reconstructions"] = reconstructions(evaluation.examples)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(os.path.join(directory, f"{name}.png"))
+        plots.save(figure, paths[-1])
+    return paths

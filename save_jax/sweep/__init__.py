@@ -1,0 +1,1 @@
+"""The same experiment in several variants and seeds, side by side."""

@@ -1,0 +1,142 @@
+"""VLSA's ablation: pre-train without one or both of its objectives, fine-tune, test; over seeds.
+
+    python -m save_jax.sweep_vlsa --config configs/vlsa_pretrain.py:demo --finetune configs/vlsa_finetune.py:demo \
+        --workdir runs/vlsa --seeds 0,1,2
+
+Every run has its own folder (`pretrain/both-seed0`, `finetune/both-seed0`, …) and goes on where it stopped; finished
+ones are kept. Out come `ablation.json`, `ablation.md` and `ablation.png`.
+"""
+
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from save_jax.config.vlsa import DIRECTIONS, MODALITIES, NAMES
+from save_jax.data import files
+from save_jax.report import plots, vlsa_plots
+from save_jax.sweep import grids as sweep
+from save_jax.training import flags as run_flags
+from save_jax.training import monitor, process
+
+# What pre-training leaves out; "neither" is fine-tuning from random weights.
+PRETRAINED = {"masked": {"loss.matching": 0.0}, "matching": {"loss.masked": 0.0}, "both": {}}
+VARIANTS = ("neither", *PRETRAINED)
+METRICS = ("R@1", "R@5", "R@10", "SumR")
+Found = dict[str, list[dict]]  # variant → results of every seed
+
+
+def run_all(pretrain: ConfigDict, finetune: ConfigDict, workdir: str, seeds: Sequence[int]) -> tuple[Found, Found]:
+    """(results of pre-training, results of fine-tuning). Trains what is not finished.
+
+    Raises ValueError where a folder holds results of other settings or shards.
+    """
+    before, after = {name: [] for name in PRETRAINED}, {name: [] for name in VARIANTS}
+    for seed in seeds:
+        first, second = os.path.join(workdir, "pretrain"), os.path.join(workdir, "finetune")
+        starts = {name: {"init_from": os.path.join(first, f"{name}-seed{seed}")} for name in PRETRAINED}
+        for name, runs in sweep.run_all(pretrain, first, [seed], PRETRAINED).items():
+            before[name] += runs
+        for name, runs in sweep.run_all(finetune, second, [seed], {"neither": {"init_from": ""}} | starts).items():
+            after[name] += runs
+    return before, after
+
+
+def summarize(found: Found) -> dict:
+    """{variant: {direction: {metric: {"median", "seeds": […]}}}}."""
+    table = {}
+    for name, runs in found.items():
+        table[name] = {}
+        for direction in DIRECTIONS:
+            if all(direction in run["test"] for run in runs):
+                values = {metric: [run["test"][direction][metric] for run in runs] for metric in METRICS}
+                table[name][direction] = {
+                    metric: {"median": float(np.median(seeds)), "seeds": seeds} for metric, seeds in values.items()
+                }
+    return table
+
+
+def ordering(table: dict, direction: str, metric: str) -> tuple[bool, str]:
+    """Whether neither < masked, matching < both in the medians, as the paper has it, and the order found, in words."""
+    median = {name: table[name][direction][metric]["median"] for name in VARIANTS}
+    alone = (median["masked"], median["matching"])
+    names = sorted(median, key=median.get)
+    found = names[0]
+    for before, name in itertools.pairwise(names):
+        found += f" {'<' if median[before] < median[name] else '='} {name}"
+    return median["neither"] < min(alone) and max(alone) < median["both"], found
+
+
+def markdown(table: dict, before: Found, seeds: Sequence[int]) -> str:
+    """Medians and ranges of every direction, the order found, and the errors of masked modelling."""
+    shown = [d for d in DIRECTIONS if d in table["both"]]
+    lines = [
+        f"SumR on the test split after fine-tuning, median of seeds {', '.join(map(str, seeds))} (smallest–largest); "
+        "R@1 of text→video and text→audio.",
+        "",
+        "| pre-trained with | " + " | ".join(f"{NAMES[d]}" for d in shown) + " | R@1 t→v | R@1 t→a |",
+        "|---|" + "---|" * (len(shown) + 2),
+    ]
+    columns = [(d, "SumR") for d in shown] + [("t2v", "R@1"), ("t2a", "R@1")]
+    for name in VARIANTS:
+        cells = [table[name][d][metric] for d, metric in columns]
+        cells = [f"{c['median']:.1f} ({min(c['seeds']):.1f}–{max(c['seeds']):.1f})" for c in cells]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines.append("")
+    for direction in ("t2v", "t2a"):
+        for metric in ("SumR", "R@1"):
+            holds, found = ordering(table, direction, metric)
+            word = "as in the paper" if holds else "not the paper's order"
+            lines.append(f"- {NAMES[direction]}, {metric}: {found} ({word}).")
+    parts = [part for part in MODALITIES if part in before["both"][0]["test"]["masked"]]
+    lines += [
+        "",
+        "Errors on hidden tokens of the test split, median of the same seeds: squared error of patches, nats a word.",
+        "",
+        "| pre-trained with | " + " | ".join(parts) + " |",
+        "|---|" + "---|" * len(parts),
+    ]
+    for name in ("masked", "both"):
+        cells = [float(np.median([run["test"]["masked"][part]["model"] for run in before[name]])) for part in parts]
+        lines.append(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
+    constant = [before["both"][0]["test"]["masked"][part]["mean predictor"] for part in parts]
+    lines.append("| mean predictor | " + " | ".join(f"{cell:.3f}" for cell in constant) + " |")
+    return "\n".join(lines) + "\n"
+
+
+flags.adopt_module_key_flags(run_flags)  # --help shows those, too
+FINETUNE = config_flags.DEFINE_config_file("finetune", None, "The configuration of fine-tuning.")
+flags.declare_key_flag("seeds")  # sweep's own
+
+
+def main(argv: list[str]) -> None:
+    """The command line."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    if FINETUNE.value is None:
+        raise app.UsageError("--finetune is missing, such as --finetune=configs/vlsa_finetune.py:demo")
+    if (tasks := (run_flags.CONFIG.value.task, FINETUNE.value.task)) != ("vlsa-pretrain", "vlsa-finetune"):
+        sys.exit(
+            f"error: --config and --finetune are of {tasks[0]} and {tasks[1]}, not of vlsa-pretrain, vlsa-finetune"
+        )
+    process.set_up_process()
+    run_flags.join_processes()
+    seeds, workdir = [int(seed) for seed in sweep.SEEDS.value], run_flags.WORKDIR.value
+    try:
+        before, after = run_all(run_flags.CONFIG.value, FINETUNE.value, workdir, seeds)
+    except (ValueError, monitor.TrainingError) as error:
+        sys.exit(f"error: {error}")
+    if jax.process_index():
+        return
+    table, path = summarize(after), os.path.join(workdir, "ablation")
+    text = markdown(table, before, seeds)
+    files.write_json(f"{path}.json", table)
+    with open(f"{path}.md", "w") as file:
+        file.write(text)
+    plots.save(vlsa_plots.ablation(table), f"{path}.png")
+    print("\n" + text)

@@ -1,0 +1,1 @@
+"""Objectives, the step, the loop, and what keeps a long run safe."""

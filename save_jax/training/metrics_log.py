@@ -1,0 +1,45 @@
+"""What a run leaves in its folder besides checkpoints: metrics.jsonl, config.json, results.json."""
+
+import json
+import os
+
+import jax
+
+
+def read_rows(path: str) -> list[dict]:
+    """The rows of a metrics.jsonl; a last line cut off by a crash is dropped."""
+    rows = []
+    if os.path.exists(path):
+        with open(path) as file:
+            for line in file:
+                try:
+                    rows.append(json.loads(line))
+                except ValueError:
+                    break
+    return rows
+
+
+class MetricsLog:
+    """Appends rows to metrics.jsonl. On a resume it first drops the rows that the resumed run will write again.
+
+    Only the first of several processes writes.
+    """
+
+    def __init__(self, path: str, start_step: int):
+        self._file = None
+        if jax.process_index():
+            return
+        rows = [row for row in read_rows(path) if row["step"] <= start_step]
+        with open(path + ".tmp", "w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        os.replace(path + ".tmp", path)
+        self._file = open(path, "a")  # noqa: SIM115 — closed by close()
+
+    def write(self, **row: object) -> None:
+        if self._file:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()

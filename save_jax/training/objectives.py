@@ -1,0 +1,58 @@
+"""What is optimised: the contract of an objective, and the one of SAVE, AVIGATE and vision."""
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from save_jax.config import method
+from save_jax.models import similarity
+from save_jax.models.retrieval import Retrieval
+from save_jax.training import losses
+
+Embedded = Any  # a tree of arrays whose rows are the samples of a batch
+
+
+class Objective(Protocol):
+    """What is optimised: samples one by one, then the loss of all of them together."""
+
+    shown: tuple[str, ...]  # of the scalars that `loss` reports: those of the progress line, as far as there are any
+
+    def embed(self, params: dict, batch: dict) -> Embedded:
+        """What the loss needs of each sample, which must not depend on the other samples of the batch."""
+
+    def loss(self, params: dict, embedded: Embedded, batch: dict) -> tuple[jax.Array, dict]:
+        """The total of a global batch, and scalars to report."""
+
+
+class RetrievalObjective:
+    """SAVE's and AVIGATE's loss: contrastive with margin, and the early alignment of the method."""
+
+    shown = ("loss", "contrastive", "albef")
+
+    def __init__(self, model: Retrieval, config: ConfigDict):
+        self.model, self.config = model, config
+
+    def embed(self, params: dict, batch: dict) -> dict[str, jax.Array]:
+        """Query embeddings [b, d]; visual and fused tokens [b, t, d]; with the audio branch its tokens [b, q, d]."""
+        texts, video, _ = self.model.apply({"params": params}, batch)
+        found = {"texts": texts, "visual": video.visual, "fused": video.fused, "audio": video.audio}
+        return {name: x for name, x in found.items() if x is not None}
+
+    def loss(self, params: dict, embedded: dict, batch: dict) -> tuple[jax.Array, dict]:
+        config, scale = self.config, params["logit_scale"]
+        texts, visual, mask = embedded["texts"], embedded["visual"], batch["frame_mask"]
+        index = similarity.index(embedded["fused"], mask)
+        scores = similarity.score(texts, index, scale, config.model.temperature, config.model.score)
+        margin = losses.adaptive_margin(texts, visual, mask, config.loss.beta, config.loss.delta)
+        parts = {"contrastive": losses.contrastive(scores + jnp.exp(scale) * margin)}
+        total = parts["contrastive"]
+        albef = config.loss.albef[method(config)]
+        if albef != "none":
+            student = losses.audio_visual_similarity(visual, embedded["audio"])
+            teacher = losses.cosines(batch["teacher_video"], batch["teacher_audio"])
+            valid = batch["has_audio"] & (batch["has_teacher"] | (albef == "hard"))  # "hard" asks no teacher
+            parts["albef"] = losses.soft_albef(student, teacher, valid, albef)
+            total = total + config.loss.albef_weight * parts["albef"]
+        return total, parts | {"loss": total}

@@ -1,0 +1,54 @@
+"""The train state: parameters, optimiser and step, created on the mesh."""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from save_jax import sharding
+from save_jax.config import frozen_patterns
+from save_jax.training import optim
+from save_jax.weights import loading
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step changes."""
+
+    step: jax.Array
+    params: dict
+    opt_state: optax.OptState
+
+
+def init_params(model: nn.Module, config: ConfigDict, key: jax.Array) -> dict:
+    """Random parameters, some of which may start as copies of others (`model.complete`)."""
+    return model.complete(model.init(key, model.example(config))["params"])
+
+
+def create(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh, init_from: str = ""
+) -> TrainState:
+    """A new state: parameters from the checkpoints that `init_from` names, else random from `config.seed`.
+
+    `model`: a module with `example(config)`, a batch to initialise with, and `complete(params, keep)`, which fills
+    what starts as a copy of other parameters but for the modules named in `keep`. What the checkpoints do not hold is
+    new; of SAVE and AVIGATE, fusion, resampler and frame positions start from the text tower loaded.
+    """
+
+    def init(key: jax.Array) -> TrainState:
+        params = init_params(model, config, key)
+        trained, _ = optim.split_frozen(params, frozen_patterns(config))
+        return TrainState(step=jnp.zeros([], jnp.int32), params=params, opt_state=optimizer.init(trained))
+
+    key = jax.random.key(config.seed)
+    layout = sharding.of_state(jax.eval_shape(init, key), mesh, config.sharding)
+    state = jax.jit(init, out_shardings=layout)(key)
+    if init_from:
+        loaded = loading.load_modules(init_from, like=state.params)
+        params = model.complete(state.params | loaded, keep=tuple(loaded))
+        # What was copied (the text tower) now stands in several places; a donated state must not hold one buffer twice.
+        state = state.replace(params=jax.tree.map(jnp.copy, params))
+    return state

@@ -1,0 +1,226 @@
+"""Outputs of frozen towers, computed once and kept beside the shards: `python -m save_jax.main --mode=cache`.
+
+What is frozen gives the same for a clip in every epoch. `make` runs the towers over all clips and captions of the
+splits of a config; `open_checked` gives that to training, once parameters, shards and settings are seen to be the same.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from save_jax import sharding
+from save_jax.config import branches, differences, frozen_patterns, model_sizes
+from save_jax.config.retrieval import FROZEN_BY_CACHE
+from save_jax.data import files, pipeline, stored
+from save_jax.data.stored import Stored
+from save_jax.models import trees
+from save_jax.models.retrieval import Retrieval
+from save_jax.training import optim, state
+
+FOLDER = "cache"  # within config.data_dir
+# Field → the live input that it is made of, and the branch that reads it.
+INPUTS = {"ast": "fbank", "visual": "frames", "speech": "speech_ids", "text": "text_ids"}
+BRANCHES = {"ast": "audio", "visual": "vision", "speech": "speech", "text": "vision"}
+KINDS = {"ast": ("ast",), "towers": ("ast", "visual", "speech", "text")}
+# What the values depend on besides parameters and shards.
+SETTINGS = ("dtype", "image_size", "patch_size", "head_dim", "ast_heads", "ast_patch", "ast_stride")
+
+
+def fields(config: ConfigDict) -> tuple[str, ...]:
+    """What config.cache stores for the branches. Raises ValueError where that is nothing."""
+    found = tuple(field for field in KINDS.get(config.cache, ()) if BRANCHES[field] in branches(config))
+    if not found:
+        raise ValueError(
+            f"config.cache={config.cache} stores nothing for config.model.branches={config.model.branches}; "
+            f"set config.cache to {' or '.join(KINDS)} (ast needs the audio branch)"
+        )
+    return found
+
+
+def open_checked(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Mesh) -> Stored | None:
+    """The stored outputs that fit; None where config.cache asks for none.
+
+    Raises ValueError with both sides: towers that are trained; a cache of other weights, shards or settings, or none.
+    """
+    if config.cache == "none":
+        return None
+    wanted, expected = fields(config), _describe(config, data, params, mesh)
+    trained = optim.split_frozen(params, frozen_patterns(config))[0]
+    if moving := [name for name in trained if any(re.search(p, name) for p in FROZEN_BY_CACHE[config.cache])]:
+        raise ValueError(
+            f"config.cache={config.cache} stores outputs of {moving[0]}, which config.optim.frozen lets train "
+            f"({len(moving)} such parameters); freeze them or set config.cache"
+        )
+    directory = _directory(config, expected)
+    if not os.path.exists(os.path.join(directory, stored.META)):
+        others = sorted(os.listdir(os.path.dirname(directory))) if os.path.isdir(os.path.dirname(directory)) else []
+        others = [name for name in others if name.startswith(f"{config.cache}-") and "." not in name]
+        raise ValueError(
+            f"no cache of these weights in {os.path.dirname(directory)}: {os.path.basename(directory)} is not there"
+            f"{', only ' + ', '.join(others) if others else ''}; run this command once with --mode=cache (the weights "
+            "are those of config.init_from, or of config.seed), or set config.cache=none"
+        )
+    found = stored.read_meta(directory)
+    if lines := _misfits(expected, found):
+        raise ValueError(
+            f"{directory} does not fit:\n  " + "\n  ".join(lines) + "\nrun --mode=cache again, or set config.cache=none"
+        )
+    counts = {
+        split: {"clips": len(source), "captions": int(source.caption_counts.sum())}
+        for split, source in data.sources.items()
+    }
+    random = "" if config.init_from else f"; config.init_from is empty: they are RANDOM, of seed {config.seed}"
+    sharding.say(f"{', '.join(wanted)} from {directory}; these towers are frozen{random}")
+    return Stored(directory, wanted, counts)
+
+
+def make(config: ConfigDict) -> str:
+    """Computes and stores what config.cache names, for the splits of the config; returns the folder.
+
+    Raises ValueError for what cannot work, a full disk among it. Until all is stored, nothing can be read.
+    """
+    if config.task != "retrieval":
+        raise ValueError(f"--mode=cache stores frozen towers, and {config.task} has none; train without it")
+    if jax.process_count() > 1:
+        raise ValueError(f"--mode=cache runs in one process, here are {jax.process_count()}; start it on one host")
+    wanted, mesh = fields(config), sharding.make_mesh()
+    sharding.check_batch_size(config.batch_size, mesh)
+    data = pipeline.Data(config, tuple(dict.fromkeys(("train", config.data.val_split, config.data.test_split))))
+    model, optimizer = Retrieval(model_sizes(config)), optim.make_optimizer(config.optim, 1)
+    if not config.init_from:
+        print(f"config.init_from is empty: the cached towers are RANDOM, of config.seed={config.seed}", flush=True)
+    params = state.create(model, optimizer, config, mesh, config.init_from).params
+    expected = _describe(config, data, params, mesh)
+    directory = _directory(config, expected)
+    if os.path.exists(os.path.join(directory, stored.META)) and not _misfits(expected, stored.read_meta(directory)):
+        print(f"{directory} is there already")
+        return directory
+    os.makedirs(os.path.dirname(directory), exist_ok=True)
+    temporary = f"{directory}.unfinished"
+    with open(os.path.join(os.path.dirname(directory), ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
+        except BlockingIOError as error:
+            raise ValueError(f"another process is storing into {os.path.dirname(directory)}; wait for it") from error
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        os.makedirs(temporary)
+        try:
+            meta = expected | {"splits": _store(temporary, config, data, model, params, mesh, wanted)}
+            files.write_json(os.path.join(temporary, stored.META), meta)
+            shutil.rmtree(directory, ignore_errors=True)  # of other shards or settings
+            os.replace(temporary, directory)
+        except OSError as error:
+            raise ValueError(f"cannot write {directory}: {error.strerror or error}; free some space") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    size = sum(entry.stat().st_size for entry in os.scandir(directory))
+    print(f"{directory}: {', '.join(wanted)}, {size / 2**20:.1f} MiB")
+    return directory
+
+
+def _store(
+    directory: str,
+    config: ConfigDict,
+    data: pipeline.Data,
+    model: Retrieval,
+    params: dict,
+    mesh: Mesh,
+    wanted: tuple[str, ...],
+) -> dict:
+    """Runs the towers over every split; returns what meta.json says of the files."""
+
+    def towers(params: dict, inputs: dict) -> dict:
+        found = model.apply({"params": sharding.gathered(params, mesh)}, inputs, method=Retrieval.towers)
+        return {name: x.astype(jnp.bfloat16) for name, x in found.items()}
+
+    rows = sharding.by_sample(mesh)
+    run = jax.jit(towers, in_shardings=(None, rows), out_shardings=rows)
+
+    def encode(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return jax.device_get(run(params, sharding.to_devices(inputs, mesh)))
+
+    found = {}
+    for split, source in data.sources.items():
+        captions = int(source.caption_counts.sum())
+        with tqdm(total=len(source), desc=f"cache {split} clips", unit="clip", disable=None) as bar:
+            per_clip = [field for field in wanted if stored.ITEMS[field] == "clips"]
+            batches = pipeline.eval_batches(data, config, split)
+            found[split] = _write(directory, split, per_clip, batches, encode, bar)
+        if "text" in wanted:
+            with tqdm(total=captions, desc=f"cache {split} captions", unit="caption", disable=None) as bar:
+                texts = _texts(data, config, split)
+                found[split] |= _write(directory, split, ["text"], texts, encode, bar)
+    return found
+
+
+def _write(
+    directory: str, split: str, wanted: list[str], batches: Iterator[dict], encode: Callable[[dict], dict], bar: tqdm
+) -> dict:
+    """Encodes batches, the last of which may be padded, and writes as many rows of each field as the bar counts."""
+    files, done = {field: stored.Writer(directory, split, field) for field in wanted}, 0
+    for batch in batches:
+        rows = encode({INPUTS[field]: batch[INPUTS[field]] for field in wanted})
+        here = min(len(rows[wanted[0]]), bar.total - done)
+        for number in range(here):
+            for field, file in files.items():
+                file.add(rows[field][number], same=field == "ast" and not batch["has_audio"][number])
+        done += here
+        bar.update(here)
+    return {field: file.close() for field, file in files.items()}
+
+
+def _texts(data: pipeline.Data, config: ConfigDict, split: str) -> Iterator[dict[str, np.ndarray]]:
+    """Tokens of every caption of a split, in order, in full batches."""
+    source, size, waiting = data.sources[split], config.batch_size, []
+    for number in range(len(source)):
+        waiting += [data.clip_to_arrays.text(caption) for caption in source[number].captions]
+        while len(waiting) >= size:
+            yield {"text_ids": np.stack(waiting[:size])}
+            del waiting[:size]
+    if waiting:
+        yield {"text_ids": np.stack(waiting + waiting[:1] * (size - len(waiting)))}
+
+
+def _describe(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Mesh) -> dict:
+    """What stored values depend on, as meta.json has it."""
+    towers = optim.split_frozen(params, FROZEN_BY_CACHE[config.cache])[1]
+    settings = {name: config.model.to_dict()[name] for name in SETTINGS}
+    if config.cache == "towers":
+        settings |= {"max_frames": config.data.max_frames, "max_words": config.data.max_words}
+        settings |= {"tokenizer": data.tokenizer.digest}
+    shards = {
+        os.path.basename(path): data.manifest["shards"][os.path.basename(path)]["crc32c"]
+        for source in data.sources.values()
+        for path in source.paths
+    }
+    # Through JSON, as what it is compared with: tuples become lists.
+    return json.loads(
+        json.dumps(
+            {
+                "format": stored.FORMAT,
+                "towers_sha256": trees.digest(sharding.whole(trees.unflatten(towers), mesh)),
+                "settings": settings,
+                "shards": shards,
+            }
+        )
+    )
+
+
+def _directory(config: ConfigDict, expected: dict) -> str:
+    return os.path.join(config.data_dir, FOLDER, f"{config.cache}-{expected['towers_sha256'][:12]}")
+
+
+def _misfits(expected: dict, found: dict) -> list[str]:
+    """Lines for what differs. A cache of more shards than are wanted fits."""
+    stored = {name: found["shards"][name] for name in found["shards"] if name in expected["shards"]}
+    return differences(expected, {name: found[name] for name in expected} | {"shards": stored})

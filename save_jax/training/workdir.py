@@ -1,0 +1,70 @@
+"""Rules of a run's folder: whose it is, what may change when a run goes on, and on which shards."""
+
+import json
+import os
+
+import jax
+from ml_collections import ConfigDict
+
+from save_jax import sharding
+from save_jax.config import changes_since
+from save_jax.data import files, pipeline
+from save_jax.weights.checkpoint import FOLDER
+
+# What may differ when a run goes on: where the data lie, and how fast they are read and reported.
+FREE_SETTINGS = (
+    "data_dir",
+    "data.threads",
+    "data.prefetch",
+    "evaluation.without_modalities",
+    "evaluation.peak_on_test",
+    "log_every",
+    "keep_last",
+    "spike",
+    "data.workers",
+    "data.resident",
+    "sharding",
+    "micro_batch",
+    "model.remat",
+    "model.attention",
+)
+
+
+def check_workdir(config: ConfigDict, workdir: str, free: tuple[str, ...] = FREE_SETTINGS) -> None:
+    """Raises ValueError naming both sides where the workdir holds checkpoints of another configuration."""
+    path = os.path.join(workdir, "config.json")
+    folder = os.path.join(workdir, FOLDER)
+    saved = os.path.isdir(folder) and any(name.split(".")[0].isdigit() for name in os.listdir(folder))
+    if os.path.exists(path) and saved:
+        lines = changes_since(config, files.read_json(path), free)
+        if lines:
+            raise ValueError(
+                f"{workdir} belongs to a run of another configuration:\n  "
+                + "\n  ".join(lines)
+                + "\nchoose another --workdir, delete that one, or go back to its settings"
+            )
+
+
+def claim_workdir(config: ConfigDict, workdir: str) -> None:
+    """Writes config.json, after `check_workdir`; of several processes, which must agree, the first one writes."""
+    # First, so that no process fails below while the others wait for it.
+    sharding.agree("the configuration", json.dumps(config.to_dict() | {"data_dir": ""}, sort_keys=True))
+    check_workdir(config, workdir)
+    if jax.process_index() == 0:
+        os.makedirs(workdir, exist_ok=True)
+        files.write_json(os.path.join(workdir, "config.json"), config.to_dict())
+
+
+def changed_shards(now: dict, then: dict) -> list[str]:
+    """Names of the shards in which two manifests differ."""
+    return [name for name in sorted(now.keys() | then.keys()) if now.get(name) != then.get(name)]
+
+
+def check_same_data(data: pipeline.Data, shards: dict, workdir: str) -> None:
+    """Raises ValueError where a run was begun on other shards: its input position would point at other pairs."""
+    now = data.manifest["shards"]
+    if changed := changed_shards(now, shards):
+        raise ValueError(
+            f"{workdir} was begun on other shards: {changed[0]} was {shards.get(changed[0])}, is "
+            f"{now.get(changed[0])}; set config.data_dir to those it was begun on, or start in another --workdir"
+        )

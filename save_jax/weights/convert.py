@@ -1,0 +1,254 @@
+"""Weights of the PyTorch code ↔ our parameter tree, by the tables of `convert_rules.py`; a command and its functions.
+
+    python -m save_jax.convert --from ViT-B-32.pt --kind clip --to weights/clip
+    python -m save_jax.convert --from pytorch_model.bin.4 --kind save --to weights/save
+    python -m save_jax.convert --from mae_pretrain_vit_base.pth --kind mae-vlsa --to weights/mae
+    python -m save_jax.convert --from runs/vlsa --kind vlsa-ast --to weights/vlsa-ast
+    python -m save_jax.convert --from runs/mine --kind save --to mine.safetensors
+
+All but the last write Orbax checkpoints that `config.init_from` takes (several of them separated by commas): of SAVE
+and its kin; of VLSA, from MAE or, as `clip-vlsa`, from CLIP's picture tower; SAVE's audio tower from a VLSA. The last
+writes the official names, from a run's workdir (its best checkpoint), from a folder of parameters or from a weight
+file; `torch.save(safetensors.torch.load_file("mine.safetensors"), "pytorch_model.bin.0")` makes it what the authors'
+code loads. What the tables ignore is not written: that code does not ask for it.
+
+Every source name must match exactly one rule, and each of our parameters must be filled, or be one that this kind of
+file never holds. All problems come in one message.
+"""
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from save_jax.data.files import read_json
+from save_jax.models.trees import Flat, flatten, unflatten
+from save_jax.weights import files as weight_files
+from save_jax.weights import loading
+from save_jax.weights import vlsa as weights_vlsa
+from save_jax.weights.rules import OPTIONAL, RULES, Rule
+from save_jax.weights.sizes import AST_STRIDE, MEL_BINS, fit_positions, grid, model_shapes, sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """What came out of a source.
+
+    `model` are the sizes found, named as in `config.model`; `ignored` says why a source name was left out; `new` lists
+    parameters of the model that this source does not hold. They are not in `params`, but for those of an audio tower
+    made of a VLSA, which are as AST begins.
+    """
+
+    params: dict
+    model: dict
+    ignored: dict[str, str]
+    new: list[str]
+
+
+def _pattern(template: str) -> str:
+    return re.escape(template).replace(r"\{i\}", r"(\d+)")
+
+
+def apply_rules(source: Mapping[str, np.ndarray], rules: list[Rule]) -> tuple[Flat, dict[str, str], list[str]]:
+    """(our flat parameters in float32, ignored name → reason, problems). Knows no sizes: shapes are checked later."""
+    patterns = [(re.compile(_pattern(rule.source)), rule) for rule in rules]
+    filled, ignored, problems = {}, {}, []
+    for name, array in source.items():
+        matches = [(match, rule) for pattern, rule in patterns if (match := pattern.fullmatch(name))]
+        if len(matches) != 1:
+            problems.append(f"{name}: " + (f"matches {len(matches)} rules" if matches else "unknown, no rule takes it"))
+            continue
+        match, rule = matches[0]
+        if not rule.targets:
+            ignored[name] = rule.reason
+            continue
+        array = np.asarray(array, np.float32)
+        if not np.isfinite(array).all():
+            problems.append(f"{name}: holds NaN or infinity")
+        try:
+            parts = rule.layout.forward(array)
+        except (ValueError, IndexError):  # too few axes, or three parts that are not alike
+            problems.append(f"{name}: shape {list(array.shape)} cannot be what {', '.join(rule.targets)} comes from")
+            continue
+        for target, part in zip(rule.targets, parts, strict=True):
+            path = target.replace("{i}", *match.groups()) if match.groups() else target
+            if path in filled:
+                problems.append(f"{name}: {path} is filled already")
+            filled[path] = np.array(part, order="C")
+    return filled, ignored, problems
+
+
+def to_official(params: Mapping, rules: list[Rule]) -> dict[str, np.ndarray]:
+    """The inverse: our tree (of parameters, or of gradients) → arrays under the source's names.
+
+    Raises ValueError for rules that go one way, or that lists parameters which no rule, or only a part of a rule,
+    accounts for.
+    """
+    if any(rule.layout.backward is None for rule in rules):
+        raise ValueError("weights into or out of VLSA go one way; write them to a folder of parameters (--to DIR)")
+    flat = {name: np.asarray(array) for name, array in flatten(params).items()}
+    official, used = {}, set()
+    for rule in rules:
+        if not rule.targets:
+            continue
+        first = re.compile(_pattern(rule.targets[0]))
+        for match in filter(None, map(first.fullmatch, flat)):
+            layer = match.groups()
+            names = [target.replace("{i}", *layer) if layer else target for target in rule.targets]
+            if all(name in flat for name in names):
+                source = rule.source.replace("{i}", *layer) if layer else rule.source
+                official[source] = np.array(rule.layout.backward([flat[name] for name in names]), order="C")
+                used.update(names)
+    if len(used) != len(flat):
+        left = sorted(flat.keys() - used)
+        raise ValueError(f"{len(left)} parameters have no name there:\n  " + "\n  ".join(left))
+    return official
+
+
+def _fit_sounds(
+    flat: Flat, model: Mapping, fbank: tuple[int, int] | None, mel_bins: int
+) -> tuple[tuple[int, int] | None, list[str]]:
+    """Makes AST's positions in `flat` those for `fbank`: (it, or what they are made for where it is None; problems)."""
+    if "ast_patch" not in model or "ast/position_embedding" not in flat:
+        return fbank, []
+    patch, stride, table = model["ast_patch"], model["ast_stride"], flat["ast/position_embedding"]
+    mel = grid((0, mel_bins), patch, stride)[0]
+    time, rest = divmod(len(table) - 2 if table.ndim == 2 else 0, mel)
+    if rest or time < 1:
+        return fbank, [f"ast/position_embedding: {list(table.shape)} is not [2 + a multiple of {mel}, width]"]
+    if fbank:
+        flat["ast/position_embedding"] = fit_positions(table, (mel, time), grid(fbank, patch, stride))
+    return fbank or ((time - 1) * stride[1] + patch[1], mel_bins), []
+
+
+def convert(
+    source: Mapping[str, np.ndarray],
+    kind: str,
+    fbank: tuple[int, int] | None = None,
+    ast_stride: tuple[int, int] = AST_STRIDE,
+    mel_bins: int = MEL_BINS,
+    ast_patch: tuple[int, int] = (16, 16),
+    vlsa: Mapping | None = None,
+) -> Converted:
+    """A state dict → our parameters, checked against the model that its sizes make.
+
+    Args:
+        source: names → arrays.
+        kind: the table to go by, a key of `RULES`.
+        fbank: time steps and mel bins that the audio tower shall read; by default as many as the source's positions
+            are made for.
+        ast_stride: distance of AST's patches along (mel, time).
+        mel_bins: how many mel bins the source's positions are made for.
+        ast_patch: AST's patch, for `vlsa-ast` alone; elsewhere weights tell it.
+        vlsa: `config.model` of the VLSA that `vlsa-ast` is given, where it is known: it says heads and audio patch.
+    Raises:
+        ValueError: names without a rule or with several, missing parameters, other shapes, NaNs; all at once.
+    """
+    flat, ignored, problems = apply_rules(source, RULES[kind])
+    positions = None
+    if kind in weights_vlsa.INTO:
+        weights_vlsa.read_clip_pixels(flat, kind)
+        model, unknown = weights_vlsa.sizes(flat, kind)
+    elif kind == "vlsa-ast":
+        fbank, vlsa = fbank or (1024, mel_bins), vlsa or {}
+        positions = weights_vlsa.hear(flat, ast_patch, grid(fbank, ast_patch, ast_stride), vlsa)
+        model, unknown = sizes(flat, kind, ast_stride)
+        model |= {"ast_patch": ast_patch, "ast_heads": vlsa.get("heads", model["ast_heads"])}
+    else:
+        model, unknown = sizes(flat, kind, ast_stride)
+        fbank, misfits = _fit_sounds(flat, model, fbank, mel_bins)
+        problems += misfits
+    problems += unknown
+    try:
+        into_vlsa = kind in weights_vlsa.INTO
+        tree = weights_vlsa.model_shapes(model) if into_vlsa else model_shapes(model, fbank or (1024, mel_bins))
+        shapes = flatten(tree)
+    except ValueError as error:  # sizes that no model can have
+        problems.append(str(error))
+        shapes = flat
+    held = [re.compile(_pattern(target)) for rule in RULES[kind] for target in rule.targets]
+    optional = OPTIONAL.get(kind, ())
+    absent = () if any(name.startswith(optional) for name in flat) else optional
+    new = [name for name in shapes if name.startswith(absent) or not any(p.fullmatch(name) for p in held)]
+    for name, leaf in shapes.items():
+        if name not in flat and name not in new:
+            problems.append(f"{name}: nothing in the source fills it")
+        elif name in flat and not unknown and flat[name].shape != leaf.shape:
+            problems.append(f"{name}: shape {list(flat[name].shape)} in the source, {list(leaf.shape)} in the model")
+    problems += [f"{name}: this model has no such parameter" for name in flat if name not in shapes]
+    if problems:
+        raise ValueError(f"{len(problems)} problems with weights of kind {kind!r}:\n  " + "\n  ".join(problems))
+    if kind == "vlsa-ast":
+        new = weights_vlsa.complete(flat, model, fbank, positions)
+    return Converted(unflatten(flat), model, ignored, new)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    mel, time = map(int, text.split(","))
+    return mel, time
+
+
+def _source(path: str, kind: str) -> tuple[Mapping[str, np.ndarray], Mapping]:
+    """(arrays to convert, `config.model` of the run that they are of, where it is one)."""
+    if kind != "vlsa-ast":
+        return weight_files.read(path), {}
+    settings = os.path.join(path, "config.json")
+    if not os.path.isdir(path):
+        raise ValueError(f"{path} is no folder; kind vlsa-ast is made of a VLSA's workdir or a folder of parameters")
+    return flatten(loading.read_params(path)), read_json(settings)["model"] if os.path.exists(settings) else {}
+
+
+def _tell(done: Converted, kind: str) -> None:
+    for reason in dict.fromkeys(done.ignored.values()):
+        names = [name for name, why in done.ignored.items() if why == reason]
+        few = ", ".join(names) if len(names) < 20 else f"{len(names)} names from {names[0]} to {names[-1]}"
+        print(f"ignored {few}: {reason}")
+    print("sizes:", " ".join(f"--config.model.{name}={size}" for name, size in done.model.items()))
+    # A module that is new as a whole goes by its own name.
+    new = [name if (module := name.split("/")[0]) in done.params else module for name in done.new]
+    if new:
+        print(f"new, not in this kind of file: {', '.join(dict.fromkeys(new))}")
+    if kind in weights_vlsa.NOTES:
+        print(f"note: {weights_vlsa.NOTES[kind]}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Prints what was filled, ignored and is new; 1 with all problems where something does not fit."""
+    parser = argparse.ArgumentParser(
+        prog="python -m save_jax.convert", description="Convert weights between PyTorch and here."
+    )
+    parser.add_argument("--from", dest="source", required=True, help="weight file, workdir or folder of parameters")
+    parser.add_argument("--kind", required=True, choices=sorted(RULES), help="whose names the file has or shall have")
+    parser.add_argument("--to", required=True, help="folder for an Orbax checkpoint, or FILE.safetensors")
+    parser.add_argument("--frames", type=int, default=0, help="time steps the audio tower reads; default: as in FILE")
+    pair = {"type": _pair, "metavar": "MEL,TIME"}
+    parser.add_argument(
+        "--ast-patch", default=(16, 16), help="of kind vlsa-ast: the tower's patch; default: 16,16", **pair
+    )
+    parser.add_argument("--ast-stride", default=AST_STRIDE, help="distance of its patches; default: 10,10", **pair)
+    options = parser.parse_args(arguments)
+    try:
+        if os.path.isdir(options.source) and options.kind != "vlsa-ast":
+            params = loading.read_params(options.source)
+        else:
+            source, vlsa = _source(options.source, options.kind)
+            fbank = (options.frames, MEL_BINS) if options.frames else None
+            more = {"ast_stride": options.ast_stride, "ast_patch": options.ast_patch, "vlsa": vlsa}
+            done = convert(source, options.kind, fbank, **more)
+            params = done.params
+            _tell(done, options.kind)
+        if options.to.endswith(".safetensors"):
+            weight_files.write(options.to, to_official(params, RULES[options.kind]))
+        else:
+            loading.save_params(options.to, params)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    count = sum(np.size(x) for x in jax.tree.leaves(params))
+    print(f"{len(flatten(params))} parameters, {count:,} numbers → {options.to}")
+    return 0

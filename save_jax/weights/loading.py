@@ -1,0 +1,100 @@
+"""Parameters out of checkpoints and folders: a whole model, or modules of one, for a run to start from."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
+
+from save_jax.weights import seals
+from save_jax.weights.checkpoint import FOLDER, Checkpoints, abstract
+
+
+def save_params(path: str, params: dict) -> None:
+    """Writes parameters alone, as `config.init_from` takes them. Raises ValueError where something is already."""
+    if os.path.exists(path):
+        raise ValueError(f"{path} exists already; choose another folder or delete it")
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(os.path.abspath(path), params)
+
+
+def _folder(path: str) -> str:
+    """The folder of parameters that a user means: itself, or that of a workdir's best checkpoint that is whole."""
+    path = os.path.abspath(path)
+    if os.path.isdir(os.path.join(path, FOLDER)):
+        checkpoints = Checkpoints(path, read_only=True)
+        try:
+            return os.path.join(path, FOLDER, str(checkpoints.whole()), "params")
+        finally:
+            checkpoints.close()
+    if not os.path.isdir(path):
+        raise ValueError(f"no checkpoint at {path}; give a run's workdir or a folder of converted parameters")
+    step, item = Path(path).parent, Path(path).name
+    if (step / seals.NAME).exists() and (problem := seals.problem(step, (item,))):
+        raise ValueError(f"checkpoint {step} is damaged ({problem}); choose another one")
+    return path
+
+
+def _shapes(tree: Mapping) -> dict[str, list[int]]:
+    return {name: list(x.shape) for name, x in flatten_dict(tree, sep="/").items()}
+
+
+def _differences(theirs: dict[str, list[int]], ours: dict[str, list[int]]) -> list[str]:
+    return [
+        f"{name}: {theirs.get(name, 'absent')} there, {ours.get(name, 'absent')} in this model"
+        for name in sorted(theirs.keys() | ours.keys())
+        if theirs.get(name) != ours.get(name)
+    ]
+
+
+def load_params(path: str, like: dict) -> dict:
+    """Parameters out of a workdir (of its best checkpoint) or out of a folder of parameters alone.
+
+    Raises ValueError that lists every parameter missing there, unknown here, or of another shape.
+    """
+    path = _folder(path)
+    with ocp.StandardCheckpointer() as checkpointer:
+        problems = _differences(_shapes(checkpointer.metadata(path).item_metadata.tree), _shapes(like))
+        if problems:
+            raise ValueError(f"{path} does not fit this model (config.model):\n  " + "\n  ".join(problems))
+        return checkpointer.restore(path, abstract(like))
+
+
+def load_modules(paths: str, like: dict) -> dict[str, dict]:
+    """Modules (top-level names: vision, text, ast, …) out of one checkpoint or several separated by commas.
+
+    A checkpoint fills a module wholly or leaves it alone, as converted CLIP weights leave everything but CLIP's towers.
+    Prints where each module comes from and which ones are new.
+
+    Raises ValueError that lists, for all checkpoints, every parameter unknown here, of another shape, missing in a
+    module that is partly there, or given twice.
+    """
+    found, origin, problems = {}, {}, []
+    with ocp.StandardCheckpointer() as checkpointer:
+        for path in map(_folder, paths.split(",")):
+            stored = checkpointer.metadata(path).item_metadata.tree
+            ours = {module: like[module] for module in stored if module in like}
+            problems += [f"{path}: {line}" for line in _differences(_shapes(stored), _shapes(ours))]
+            problems += [f"{path}: {module} is in {origin[module]} too" for module in stored if module in origin]
+            if not problems:
+                found |= checkpointer.restore(path, abstract(ours))
+            origin |= dict.fromkeys(stored, path)
+    if problems:
+        raise ValueError("config.init_from does not fit this model (config.model):\n  " + "\n  ".join(problems))
+    for path in dict.fromkeys(origin.values()):
+        print(f"from {path}: {', '.join(sorted(module for module in found if origin[module] == path))}")
+    if new := sorted(like.keys() - found.keys()):
+        print(f"new: {', '.join(new)}")
+    return found
+
+
+def read_params(path: str) -> dict:
+    """All parameters of a workdir's best checkpoint or of a folder of parameters, as NumPy arrays."""
+    path = _folder(path)
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(path).item_metadata.tree
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), dict(stored))
+        return jax.device_get(checkpointer.restore(path, like))

@@ -1,0 +1,148 @@
+"""What model a set of weights makes: its sizes, read off the shapes, and AST's positions for sounds of another length.
+
+Works on our names (`apply_rules` of convert.py makes them), so that it is the same for every source.
+"""
+
+import collections
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from save_jax.config import base, model_sizes, resolve
+from save_jax.config.sizes import AstSizes
+from save_jax.models.ast import AudioTower
+from save_jax.models.retrieval import Retrieval
+from save_jax.models.trees import Flat
+
+MEL_BINS = 128
+AST_STRIDE = (10, 10)  # of AST-base and of the official code; the weights cannot tell
+_BRANCHES = {"clip": "vision", "hf-clip": "vision", "avigate": "vision,audio", "save": "vision,audio,speech"}
+
+# For each size of config.model, where it can be read: (parameter, axis). The most frequent answer wins, so that one
+# missing or misshapen tensor is reported as such and nothing else.
+_CLIP_SIZES = {
+    "embed_dim": [("vision/projection", 1), ("text/projection", 1), ("frame_position_embedding", 1),
+                  ("audio_projection", 1), ("resampler/query_tokens", 1)],
+    "vision_width": [("vision/class_embedding", 0), ("vision/ln_pre/scale", 0), ("vision/ln_post/scale", 0),
+                     ("vision/position_embedding", 1), ("vision/patch_embedding/kernel", 3)],
+    "patch_size": [("vision/patch_embedding/kernel", 0), ("vision/patch_embedding/kernel", 1)],
+    "text_width": [("text/ln_final/scale", 0), ("text/token_embedding", 1), ("text/position_embedding", 1)],
+    "vocab_size": [("text/token_embedding", 0)],
+    "context_length": [("text/position_embedding", 0), ("frame_position_embedding", 0)],
+}  # fmt: skip
+_AST_SIZES = {
+    "ast_width": [("ast/class_token", 2), ("ast/norm/scale", 0), ("ast/patch_embedding/bias", 0),
+                  ("ast/position_embedding", 1)],
+}  # fmt: skip
+_FUSION_SIZES = {"queries": [("resampler/query_position_embedding", 0), ("resampler/query_tokens", 0)]}
+
+
+def vote(flat: Flat, places: Sequence[tuple[str, int]]) -> int | None:
+    """The most frequent answer of the (parameter, axis) that are there; None where none is."""
+    answers = [flat[path].shape[axis] for path, axis in places if path in flat and flat[path].ndim > axis]
+    return collections.Counter(answers).most_common(1)[0][0] if answers else None
+
+
+def count_layers(flat: Flat, *modules: str) -> int:
+    """One more than the highest number of a block."""
+    blocks = [re.match(rf"({'|'.join(modules)})/block_(\d+)/", path) for path in flat]
+    return max((int(match[2]) + 1 for match in blocks if match), default=0)
+
+
+def sizes(flat: Flat, kind: str, ast_stride: tuple[int, int] = AST_STRIDE) -> tuple[dict, list[str]]:
+    """(the fields of `config.model` that shapes tell, problems). Heads are as many as 64 goes into the width."""
+    with_ast, with_clip = "clip" not in kind, "ast" not in kind
+    places = (_CLIP_SIZES if with_clip else {}) | (_AST_SIZES if with_ast else {})
+    places |= _FUSION_SIZES if with_ast and with_clip else {}
+    found = {name: vote(flat, where) for name, where in places.items()}
+    problems = [f"{name} cannot be told, since nothing that shows it is there" for name in found if not found[name]]
+    found |= {name: base().model[name] for name, size in found.items() if not size}
+    if with_clip:
+        found |= {"branches": _BRANCHES[kind], "head_dim": 64}
+        found |= {"vision_layers": count_layers(flat, "vision"), "text_layers": count_layers(flat, "text")}
+        rows = (
+            flat["vision/position_embedding"].size // found["vision_width"]
+            if "vision/position_embedding" in flat
+            else 0
+        )
+        side = math.isqrt(max(rows - 1, 0))
+        if not side or side * side != rows - 1:
+            problems.append(f"vision/position_embedding: {rows} rows are not 1 + a square of patches")
+        found["image_size"] = max(side, 1) * found["patch_size"]
+    if with_ast:
+        found["ast_layers"] = count_layers(flat, "ast")
+        found["ast_heads"] = max(1, found["ast_width"] // 64)
+        kernel = flat.get("ast/patch_embedding/kernel")
+        found["ast_patch"] = tuple(kernel.shape[:2]) if kernel is not None else (16, 16)
+        found["ast_stride"] = ast_stride
+    if with_ast and with_clip:
+        found["resampler_layers"] = count_layers(flat, "resampler")
+        found["fusion_layers"] = count_layers(flat, "audio_fusion", "speech_fusion")
+    return found, problems
+
+
+def config_for(model: Mapping, max_words: int, max_frames: int) -> ConfigDict:
+    """The base config with these fields of `config.model`, resolved."""
+    config = base()
+    config.model.update(model)
+    config.data.max_words, config.data.max_frames = max_words, max_frames
+    return resolve(config)
+
+
+def model_shapes(model: Mapping, fbank: tuple[int, int]) -> dict:
+    """The tree of our parameters' shapes. `fbank`: time steps and mel bins that the audio tower reads."""
+    if "branches" not in model:
+        ast = AstSizes(*(model[f"ast_{field}"] for field in ("width", "layers", "heads", "patch", "stride")))
+        picture = jnp.zeros((1, *fbank))
+        return {"ast": jax.eval_shape(AudioTower(ast, jnp.dtype("float32")).init, jax.random.key(0), picture)["params"]}
+    config = config_for(model, max_words=min(4, model["context_length"]), max_frames=1)
+    side = model["image_size"]
+    batch = {
+        "frames": jnp.zeros((1, 1, side, side, 3), jnp.uint8),
+        "fbank": jnp.zeros((1, *fbank)),
+        "speech_ids": jnp.zeros((1, 4), jnp.int32),
+        "text_ids": jnp.zeros((1, 4), jnp.int32),
+    }
+    return jax.eval_shape(Retrieval(model_sizes(config)).init, jax.random.key(0), batch)["params"]
+
+
+# ---------------------------------------------------------------- AST's positions for sounds of another length
+
+
+def grid(fbank: tuple[int, int], patch: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+    """Patches along (mel, time)."""
+    time, mel = fbank
+    return (mel - patch[0]) // stride[0] + 1, (time - patch[1]) // stride[1] + 1
+
+
+def _interpolate(table: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Linear interpolation along one axis, pixel centres aligned as PyTorch's `interpolate(mode="bilinear")` has it."""
+    before = table.shape[axis]
+    position = np.clip((np.arange(size) + 0.5) * before / size - 0.5, 0, before - 1)
+    low = np.floor(position).astype(int)
+    high = np.minimum(low + 1, before - 1)
+    weight = (position - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(table.ndim)])
+    return np.take(table, low, axis) * (1 - weight) + np.take(table, high, axis) * weight
+
+
+def fit_positions(table: np.ndarray, before: tuple[int, int], after: tuple[int, int]) -> np.ndarray:
+    """AST's rule for another input: the middle is cut out where there is too much, else the grid is interpolated.
+
+    Args:
+        table: [2 + mel·time, w], class and distillation token first.
+        before, after: patches along (mel, time).
+    """
+    tokens, grid = table[:2], table[2:].reshape(*before, -1)
+    for axis in (1, 0):  # time first, as AST does
+        size, wanted = before[axis], after[axis]
+        if wanted < size:
+            start = size // 2 - wanted // 2
+            grid = np.take(grid, np.arange(start, start + wanted), axis)
+        elif wanted > size:
+            grid = _interpolate(grid, axis, wanted)
+    return np.concatenate([tokens, grid.reshape(-1, table.shape[1])])
