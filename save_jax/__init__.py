@@ -1,1 +1,35 @@
-"""SAVE, AVIGATE and vision-only text-video retrieval in JAX/Flax."""
+"""save_jax: text–video retrieval that sees, hears and reads what is said. SAVE, AVIGATE and VLSA in JAX/Flax.
+
+    run = save_jax.open_run("runs/demo")              # evaluate, search, embed
+    model = save_jax.load_model("weights/save")       # parameters and tokenizer, no data set needed
+    save_jax.evaluate_scores(matrix, protocol="msrvtt-1k-a")
+
+Importing this package imports nothing else: JAX comes with the first of these that needs it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from save_jax.evaluation.scores import evaluate_scores
+    from save_jax.inference.model import load_model
+    from save_jax.inference.runs import open_run
+
+__version__ = "0.2.0"
+__all__ = ["__version__", "evaluate_scores", "load_model", "open_run"]
+
+_HOME = {
+    "evaluate_scores": "save_jax.evaluation.scores",
+    "load_model": "save_jax.inference.model",
+    "open_run": "save_jax.inference.runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'save_jax' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -36,6 +36,7 @@ def evaluate(config: ConfigDict, folder: str) -> dict:
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     data = runs.open_data(config)
+    workdir.check_tokenizer_of(data.tokenizer, folder)
     method = method_run.make_method(config, mesh)
     picked = runs.restore(method.model, config, folder, mesh)
     last = runs.restore(method.model, config, folder, mesh, "last")

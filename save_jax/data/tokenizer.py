@@ -9,6 +9,8 @@ import html
 import json
 import os
 import re
+import shutil
+from collections.abc import Mapping, Sequence
 
 import ftfy
 import numpy as np
@@ -48,6 +50,20 @@ def _find(source: str, name: str, files: str = "vocab.json and merges.txt") -> s
             ) from error
 
 
+def _digest(vocab: Mapping[str, int], merges: Sequence[tuple[str, ...]]) -> str:
+    """SHA-256 of all that ids depend on, whichever version of a library reads it."""
+    tokens = sorted(vocab.items(), key=lambda item: item[1])
+    return hashlib.sha256(json.dumps([tokens, merges], ensure_ascii=True).encode()).hexdigest()
+
+
+def _copy(paths: Mapping[str, str], folder: str) -> None:
+    os.makedirs(folder, exist_ok=True)
+    for name, path in paths.items():
+        target = os.path.join(folder, name)
+        if not (os.path.exists(target) and os.path.samefile(path, target)):
+            shutil.copyfile(path, target)
+
+
 def says_something(transcript: str) -> bool:
     """Whether a transcript counts: the reference takes one of under five characters for missing."""
     return len(transcript.strip()) >= MIN_TRANSCRIPT_CHARACTERS
@@ -60,7 +76,9 @@ class WordPieces:
         from tokenizers import BertWordPieceTokenizer
 
         path = _find(source, "vocab.txt", "vocab.txt")
+        self.source, self._files = source, {"vocab.txt": path}
         self._tokenizer = BertWordPieceTokenizer(path, lowercase=True)
+        self.digest = _digest(self._tokenizer.get_vocab(), [])
         self.vocab_size = self._tokenizer.get_vocab_size()
         if self._tokenizer.token_to_id("[UNK]") is None or self._tokenizer.token_to_id("[PAD]") != 0:
             raise ValueError(f"{path} is not BERT's: it needs [UNK], and [PAD] in its first line")
@@ -68,6 +86,10 @@ class WordPieces:
     def pieces(self, text: str) -> list[int]:
         """Ids of a text."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def save(self, folder: str) -> None:
+        """Copies the vocabulary's file."""
+        _copy(self._files, folder)
 
 
 def open_words(source: str) -> "Tokenizer | WordPieces":
@@ -82,10 +104,10 @@ class Tokenizer:
         # Imported here: it takes half a second, and whoever reads shards without texts need not pay for it.
         from transformers import CLIPTokenizer
 
-        paths = [_find(source, name) for name in ("vocab.json", "merges.txt")]
-        with open(paths[0], encoding="utf-8") as file:
+        self.source, self._files = source, {name: _find(source, name) for name in ("vocab.json", "merges.txt")}
+        with open(self._files["vocab.json"], encoding="utf-8") as file:
             vocab = json.load(file)
-        with open(paths[1], encoding="utf-8") as file:
+        with open(self._files["merges.txt"], encoding="utf-8") as file:
             lines = [line.split() for line in file if not line.startswith("#version")]
         merges = [tuple(line) for line in lines if len(line) == 2]
         # `vocab_file=`, `merges_file=` are accepted by transformers 5 and silently give wrong ids.
@@ -94,7 +116,7 @@ class Tokenizer:
         self.vocab_size = len(whole)
         # The Rust tokenizer inside is enough from here on; it pickles, and loader processes need no transformers.
         self._tokenizer = whole.backend_tokenizer
-        self.digest = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()  # of all that its ids depend on
+        self.digest = _digest(vocab, merges)
         if self.end != self.vocab_size - 1:
             # The text tower finds the end of a text as its largest id.
             raise ValueError(
@@ -114,6 +136,10 @@ class Tokenizer:
         out = np.zeros(length, np.int32)
         out[: len(ids) + 1] = [*ids, self.end]
         return out
+
+    def save(self, folder: str) -> None:
+        """Copies the vocabulary's files."""
+        _copy(self._files, folder)
 
     def transcript(self, text: str, length: int) -> np.ndarray:
         """As `__call__`, but a missing transcript, or one under five characters, is all zeros. int32 [length]."""

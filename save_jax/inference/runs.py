@@ -20,6 +20,7 @@ from save_jax.models import similarity
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import state
 from save_jax.training.contract import Checkpoint
+from save_jax.training.workdir import check_tokenizer_of
 from save_jax.weights.checkpoint import FOLDER, Checkpoints
 
 
@@ -166,4 +167,6 @@ def open_run(workdir: str, data_dir: str | None = None, split: str | None = None
     sharding.check_batch_size(config.batch_size, mesh)
     model = Retrieval(model_sizes(config))
     step, params = restore(model, config, workdir, mesh, which)
-    return Run(workdir, RetrievalEvaluator(model, open_data(config), config, mesh), params, step)
+    data = open_data(config)
+    check_tokenizer_of(data.tokenizer, workdir)
+    return Run(workdir, RetrievalEvaluator(model, data, config, mesh), params, step)

@@ -20,7 +20,7 @@ from save_jax.training.interrupt import StopSignals
 from save_jax.training.metrics_log import MetricsLog
 from save_jax.training.monitor import Progress, Watch
 from save_jax.training.step import make_train_step
-from save_jax.training.workdir import check_same_data, claim_workdir
+from save_jax.training.workdir import check_same_data, claim_workdir, keep_tokenizer
 from save_jax.weights.checkpoint import METRIC, Checkpoints
 
 
@@ -79,6 +79,7 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
     claim_workdir(config, workdir)
     checkpoints = Checkpoints(workdir, config.keep_last)
     start, train_state = _start(method, optimizer, config, workdir, mesh, data, checkpoints, schedule.total)
+    keep_tokenizer(data.tokenizer, workdir, config.init_from if not start else "")
     data = method.prepare(data, train_state.params)
     evaluator = method.evaluator(data)
     train_step = make_train_step(method.objective, optimizer, config, mesh)

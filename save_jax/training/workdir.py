@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 from save_jax import sharding
 from save_jax.config import changes_since
 from save_jax.data import files, pipeline
+from save_jax.data.tokenizer import Tokenizer, WordPieces
+from save_jax.weights import description
 from save_jax.weights.checkpoint import FOLDER
 
 # What may differ when a run goes on: where the data lie, and how fast they are read and reported.
@@ -68,3 +70,19 @@ def check_same_data(data: pipeline.Data, shards: dict, workdir: str) -> None:
             f"{workdir} was begun on other shards: {changed[0]} was {shards.get(changed[0])}, is "
             f"{now.get(changed[0])}; set config.data_dir to those it was begun on, or start in another --workdir"
         )
+
+
+def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: str = "") -> None:
+    """Keeps the run's tokenizer in its workdir. Of several processes the first one writes.
+
+    Raises ValueError where the run, or weights that it starts from, have another vocabulary.
+    """
+    for path in [workdir, *filter(None, init_from.split(","))]:
+        check_tokenizer_of(tokenizer, path)
+    if jax.process_index() == 0:
+        description.copy_tokenizer(tokenizer, workdir)
+
+
+def check_tokenizer_of(tokenizer: Tokenizer | WordPieces, path: str) -> None:
+    """Raises ValueError where weights in a workdir or folder were trained with another vocabulary."""
+    description.check_tokenizer(tokenizer, description.stored_digest(path), path)

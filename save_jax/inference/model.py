@@ -1,0 +1,245 @@
+"""A trained model on texts and video files of your own: embeddings, scores, and why a video matches."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from save_jax import sharding
+from save_jax.config import branches, model_sizes
+from save_jax.data.records import Clip
+from save_jax.data.tokenizer import Tokenizer
+from save_jax.data.transforms import ClipToArrays
+from save_jax.evaluation import attribution, scoring
+from save_jax.evaluation.contract import in_batches
+from save_jax.evaluation.retrieval import VIDEO_INPUTS, encoders
+from save_jax.inference import media
+from save_jax.models.retrieval import Retrieval
+from save_jax.models.similarity import VideoIndex
+from save_jax.weights import description, loading
+from save_jax.weights.checkpoint import FOLDER
+
+BATCH = 8  # videos encoded at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """One file of `Videos`."""
+
+    file: str
+    transcript: str  # what the model read, "" where nothing is said
+
+
+@dataclasses.dataclass(frozen=True)
+class Videos:
+    """Embedded video files, one row for each that was given, in their order.
+
+    A file that could not be read keeps its row, ranks below all others, and `failed` says why.
+    """
+
+    files: list[str]
+    transcripts: list[str]
+    index: VideoIndex  # what the score needs of each: frames float32 [n, t, d], their mean [n, d], mask [n, t]
+    failed: dict[str, str]  # file → reason
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> Video:
+        return Video(self.files[number], self.transcripts[number])
+
+    def __iter__(self) -> Iterator[Video]:
+        return (self[number] for number in range(len(self)))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """One unit vector for each video, float32 [n, d]; zero where the file failed. For stores of single vectors."""
+        return self.index.mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Why:
+    """What made a video match a text. Numbers are in units of the score, and do not add up to it."""
+
+    score: float
+    branches: dict[str, float]  # vision, audio, speech: score lost without that branch's term
+    inputs: dict[str, float]  # audio, speech: score lost without the sound track, or without the transcript
+    gates: dict[str, float]  # audio, speech: mean absolute attention gate, how far the frames let it in
+
+    def __str__(self) -> str:
+        lines = [f"score {self.score:.2f}", f"{'':8}{'branch':>8}{'input':>8}{'gate':>8}"]
+        for name, lost in (self.branches or dict.fromkeys(["vision"], 0.0)).items():
+            cells = [f"{lost:+8.2f}"]
+            cells += [f"{row[name]:+8.2f}" if name in row else f"{'–':>8}" for row in (self.inputs,)]
+            cells += [f"{row[name]:8.2f}" if name in row else f"{'–':>8}" for row in (self.gates,)]
+            lines.append(f"{name:8}{''.join(cells)}")
+        return "\n".join(lines)
+
+
+class Model:
+    """SAVE, AVIGATE or vision with its tokenizer; `load_model` opens one. Compiles its encoders at their first use."""
+
+    def __init__(self, config: ConfigDict, params: dict, tokenizer: Tokenizer, mesh: Mesh):
+        """Args:
+        config: resolved; its model settings and data.max_words, data.max_frames are used.
+        params: float32, on the mesh.
+        """
+        self.config, self.params, self.tokenizer, self.mesh = config, params, tokenizer, mesh
+        self._module = Retrieval(model_sizes(config))
+        self._encode_video, self._encode_text = encoders(self._module, mesh)
+        data = config.data
+        self._to_arrays = ClipToArrays(
+            tokenizer, branches(config), data.max_words, data.max_frames, config.model.image_size
+        )
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Query embeddings, float32 [texts, d], not normalised."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise ValueError("no text to embed; give at least one")
+        size = self.mesh.size if len(texts) <= self.mesh.size else -(-32 // self.mesh.size) * self.mesh.size
+        ids = np.stack([self._to_arrays.text(text) for text in texts])
+        return in_batches(functools.partial(self._encode_text, self.params), ids, size, self.mesh).astype(np.float32)
+
+    def embed_videos(
+        self,
+        files: Sequence[str | os.PathLike],
+        transcripts: Mapping[str, str] | Sequence[str] | None = None,
+        *,
+        progress: bool = True,
+    ) -> Videos:
+        """Embeds video files. Needs the extra `prep`, which decodes them.
+
+        Args:
+            files: video files, or folders of pictures (one a second).
+            transcripts: what is said, by file or in the order of the files. Where there is none, subtitles beside the
+                file (clip.srt, clip.en.vtt) or inside it are read; else nothing is said.
+            progress: a bar with the time left, on standard error.
+        Raises:
+            ValueError where there is no file at all, or transcripts that do not fit the files. A file that is no video
+            is named in `Videos.failed`, and the others go on.
+        """
+        paths = [os.fspath(file) for file in ([files] if isinstance(files, (str, os.PathLike)) else files)]
+        if not paths:
+            raise ValueError("no video to embed; give at least one file")
+        said = media.match_transcripts(paths, transcripts)
+        clips = media.read_clips(paths, said, self.config.model.image_size, self.config.data.max_frames)
+        bar = tqdm(clips, "embed videos", total=len(paths), unit="video", disable=None if progress else True)
+        rows, waiting, transcripts_read, failed = [], [], [], {}
+        for path, clip in zip(paths, bar, strict=True):
+            if clip.failed:
+                failed[path] = clip.failed
+                bar.write(f"{path}: {clip.failed}; its row ranks last")
+            transcripts_read.append(clip.transcript)
+            waiting.append(clip)
+            if len(waiting) == self._batch:
+                rows.append(self._embed(waiting))
+                waiting = []
+        if waiting:
+            rows.append(self._embed(waiting))
+        index = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+        return Videos(paths, transcripts_read, index, failed)
+
+    def score(self, texts: Sequence[str] | np.ndarray, videos: Videos) -> np.ndarray:
+        """The one score of training, evaluation and search: float32 [texts, videos], higher is better.
+
+        `texts`: sentences, or embeddings from `embed_texts`.
+        """
+        embedded = texts if isinstance(texts, np.ndarray) else self.embed_texts(texts)
+        return self._score(embedded, videos.index)
+
+    def why(self, text: str, video: Video | str) -> Why:
+        """What vision, audio and speech did for one match; `video`: a row of `Videos`, or a file. Decodes it again.
+
+        Raises ValueError where the file cannot be read.
+        """
+        video = video if isinstance(video, Video) else Video(os.fspath(video), "")
+        said = [video.transcript or None]
+        [clip] = media.read_clips([video.file], said, self.config.model.image_size, self.config.data.max_frames)
+        if clip.failed:
+            raise ValueError(f"{video.file}: {clip.failed}")
+        silent, mute = dataclasses.replace(clip, fbank=None), dataclasses.replace(clip, transcript="")
+        indexes, gates = self._explain(self.params, self._batch_of([clip, silent, mute]))
+        indexes, gates = jax.device_get((indexes, gates))
+        texts = self.embed_texts([text])
+        scores = {name: self._score(texts, index)[0] for name, index in indexes.items()}
+        whole = scores.pop("all")
+        changed = {"audio": whole[1], "speech": whole[2]}
+        return Why(
+            score=float(whole[0]),
+            branches={name: float(whole[0] - row[0]) for name, row in scores.items()},
+            inputs={name: float(whole[0] - x) for name, x in changed.items() if name in branches(self.config)},
+            gates={name: float(rows[0]) for name, rows in gates.items()},
+        )
+
+    @property
+    def _batch(self) -> int:
+        return -(-BATCH // self.mesh.size) * self.mesh.size
+
+    @functools.cached_property
+    def _explain(self):
+        return attribution.make_encoder(self.config, self.mesh)
+
+    def _score(self, texts: np.ndarray, index: VideoIndex) -> np.ndarray:
+        scale, model = jax.device_get(self.params["logit_scale"]), self.config.model
+        return scoring.all_pairs(texts, index, scale, sharding.local(self.mesh), model.temperature, model.score)
+
+    def _batch_of(self, clips: Sequence[Clip]) -> dict[str, jax.Array]:
+        """One full batch; what is missing repeats the first clip."""
+        clips = [*clips, *[clips[0]] * (self._batch - len(clips))]
+        examples = [self._to_arrays(clip) for clip in clips]
+        arrays = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+        return sharding.to_devices({name: arrays[name] for name in VIDEO_INPUTS if name in arrays}, self.mesh)
+
+    def _embed(self, clips: Sequence[Clip]) -> VideoIndex:
+        index, _ = jax.device_get(self._encode_video(self.params, self._batch_of(clips)))
+        return jax.tree.map(lambda x: x[: len(clips)], index)
+
+
+def load_model(path: str | os.PathLike) -> Model:
+    """Opens a trained SAVE, AVIGATE or vision model: parameters and tokenizer, no data set needed.
+
+    Args:
+        path: a run's workdir (its best checkpoint), or a folder of weights with its description.json.
+    Raises:
+        ValueError that says what is missing and how to make it: no such folder, no description, only a part of a model,
+        a tokenizer of another vocabulary.
+    """
+    path = os.fspath(path)
+    mesh = sharding.make_mesh()
+    if os.path.isdir(os.path.join(path, FOLDER)):
+        return _of_run(path, mesh)
+    if not os.path.isdir(path):
+        raise ValueError(f"{path} is no folder; give a run's workdir or a folder of weights (save_jax.convert)")
+    about = description.read(path)
+    if missing := sorted(description.needed_modules(about.config) - set(about.modules)):
+        raise ValueError(
+            f"{path} holds {', '.join(about.modules)}, and {about.method} also has {', '.join(missing)}: weights to "
+            f"start training from (config.init_from={path}), not a model to use"
+        )
+    return Model(about.config, _restore(path, about.config, mesh), about.open_tokenizer(), mesh)
+
+
+def _of_run(workdir: str, mesh: Mesh) -> Model:
+    from save_jax.inference import runs
+
+    config = runs.read_config(workdir, needs_shards=False)
+    runs.check_retrieval(config, workdir)
+    copy = os.path.join(workdir, description.TOKENIZER)
+    source = copy if os.path.isdir(copy) else runs.tokenizer_of(config)
+    step_and_params = runs.restore(Retrieval(model_sizes(config)), config, workdir, mesh)
+    return Model(config, step_and_params.params, Tokenizer(source), mesh)
+
+
+def _restore(path: str, config: ConfigDict, mesh: Mesh) -> dict:
+    module = Retrieval(model_sizes(config))
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), module.example(config))["params"])
+    replicated = sharding.replicated(mesh)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), shapes)
+    return loading.load_params(path, like)
