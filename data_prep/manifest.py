@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from data_prep.corpora import Sample
+from data_prep.files import write_json
 from save_jax.data import records
 
 REPORT_SUFFIX = ".report.json"
@@ -23,21 +24,6 @@ _PACKAGES = ("save_jax", "av", "numpy", "pillow", "simplejpeg", "kaldi-native-fb
 COUNTS = (
     "clips", "captions", "with_sound", "with_transcript", "with_teacher", "with_notes", "failed", "empty_captions",
 )  # fmt: skip
-
-
-def write_json(path: str, value: Mapping) -> None:
-    """Whole or not at all. Raises OSError (a full disk) with the temporary file removed."""
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
 
 
 def digest(samples: Sequence[Sample], root: str) -> str:

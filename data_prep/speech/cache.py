@@ -8,9 +8,10 @@ import hashlib
 import json
 import logging
 import os
-import uuid
 import zlib
 from collections.abc import Mapping
+
+from data_prep.files import write_json
 
 _CHUNK = 1 << 20
 
@@ -64,21 +65,7 @@ class Cache:
     def put(self, description: Mapping, result: Mapping) -> None:
         path = self.path(description)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        write_json(path, {"of": description, "checksum": _checksum(result), "result": result})
-
-
-def write_json(path: str, value: object) -> None:
-    """Whole or not at all."""
-    temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"  # two machines may write the same entry
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False, indent=0)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+        write_json(path, {"of": description, "checksum": _checksum(result), "result": result}, indent=0)
 
 
 def _text(value: Mapping) -> str:

@@ -9,10 +9,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from data_prep import audio
+from data_prep.media import audio
+from data_prep.media.video import MediaError
 from data_prep.speech import sounds, vad, whisper
 from data_prep.speech.cache import Cache, file_digest
-from data_prep.video import MediaError
 
 _VERSION = 1  # raise it when the same sound and settings are to give another result
 

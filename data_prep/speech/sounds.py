@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.audio import SAMPLE_RATE
+from data_prep.media.audio import SAMPLE_RATE
 
 CLASSES = {"speech": "Speech", "music": "Music"}  # ours → AudioSet's
 WINDOW_SECONDS = 10.24  # what AST was trained on; of a longer stretch, the beginning is heard

@@ -13,7 +13,7 @@ import av
 import pysubs2
 from av.subtitles.stream import SubtitleStream
 
-from data_prep import video
+from data_prep.media import video
 from data_prep.speech import transcripts
 
 FORMATS = {".srt": "srt", ".vtt": "vtt"}

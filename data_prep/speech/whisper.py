@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data_prep.audio import SAMPLE_RATE
+from data_prep.media.audio import SAMPLE_RATE
 from data_prep.speech.filters import Segment, Thresholds, compression_ratio
 from data_prep.speech.vad import PIECE_SECONDS
 

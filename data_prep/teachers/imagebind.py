@@ -16,9 +16,9 @@ from typing import ClassVar
 import kaldi_native_fbank as knf
 import numpy as np
 
-from data_prep import audio
+from data_prep.media import audio
+from data_prep.media.video import crop_square
 from data_prep.teachers.teacher import Vectors
-from data_prep.video import crop_square
 
 SIDE = 224
 _PIXEL_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # CLIP's

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from data_prep import audio
+from data_prep.media import audio
 from data_prep.teachers.teacher import Vectors
 from save_jax.data.records import TEACHER_DIM
 

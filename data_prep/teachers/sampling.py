@@ -10,8 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from data_prep import audio, video
-from data_prep.decode import open_video
+from data_prep.media import audio, video
+from data_prep.media.decode import open_video
 
 _BLOCK_SECONDS = 600
 

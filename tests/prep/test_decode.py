@@ -8,7 +8,7 @@ import pytest
 import simplejpeg
 from helpers import media
 
-from data_prep import decode, video
+from data_prep.media import decode, video
 
 OPEN_GOP = {"x264-params": "keyint=24:min-keyint=24:scenecut=0:open-gop=1:bframes=3:b-pyramid=normal"}
 INTERLACED = {"flags": "+ildct+ilme"}

@@ -13,7 +13,7 @@ import simplejpeg
 from helpers import media
 from PIL import Image
 
-from data_prep import audio, video
+from data_prep.media import audio, video
 
 
 def numbers(path: str, max_frames: int = 12) -> list[int]:
@@ -59,7 +59,7 @@ def test_odd_sizes(tmp_path, width, height):
 
 PEAK = """
 import sys
-from data_prep import video
+from data_prep.media import video
 peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # not rusage: it counts the parent
 video.read_frames(sys.argv[1], 224, 12)
 before = peak()
@@ -263,7 +263,7 @@ def test_folder_of_pictures(tmp_path):
 HOURS = 10
 MEASURE = """
 import sys
-from data_prep import audio, video
+from data_prep.media import audio, video
 frames, times = video.read_frames(sys.argv[1], 224, 12)
 fbank = audio.read_fbank(sys.argv[1])
 peak = open("/proc/self/status").read().split("VmHWM:")[1].split()[0]  # not rusage: it counts the parent

@@ -9,7 +9,7 @@ import simplejpeg
 from helpers import media, places
 from PIL import Image
 
-from data_prep import video
+from data_prep.media import video
 
 GOLDEN = places.GOLDEN / "frames.npz"
 

@@ -10,8 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from data_prep.demo_captions import EVENT_WORDS, KINDS, MOTIONS, PLACES, SOUND, SOUND_SPEECH, SPEECH, VISION, caption
-from data_prep.demo_topics import INVENTED_LINES, TOPICS, VOCABULARY
+from data_prep.demo.captions import EVENT_WORDS, KINDS, MOTIONS, PLACES, SOUND, SOUND_SPEECH, SPEECH, VISION, caption
+from data_prep.demo.topics import INVENTED_LINES, TOPICS, VOCABULARY
 
 # Every event belongs to two objects or more: the picture alone does not tell the sound.
 BELONGING = {

@@ -16,7 +16,7 @@ import simplejpeg
 from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
 
-from data_prep.decode import MediaError, Video, open_media, open_video
+from data_prep.media.decode import MediaError, Video, open_media, open_video
 
 __all__ = ["MediaError", "choose", "open_media", "read_frames"]
 

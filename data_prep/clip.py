@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import audio, spectrogram, video
 from data_prep.corpora import Sample
-from data_prep.decode import MediaError
+from data_prep.media import audio, spectrogram, video
+from data_prep.media.decode import MediaError
 from data_prep.runners import reason_of
 from data_prep.speech import subtitles
 from data_prep.teachers import vectors
