@@ -1,7 +1,7 @@
 """What a folder of shards says about itself: a report beside each shard, the manifest, TensorFlow Datasets metadata.
 
-A shard's report holds what its index does not: the clips left out and why, and counts. It is written before the index,
-so that a finished shard always has one, and a build that is resumed counts right without reading shards.
+A shard's report holds what its index does not: counts, and the clips left out, each with the reason. It is written
+before the index, so every finished shard has one. A resumed build therefore counts right without reading shards.
 """
 
 import collections
@@ -125,7 +125,7 @@ def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequen
         counts[split], written[split] = dict(total), ids
     return {
         "schema": records.SCHEMA_VERSION,
-        "versions": {name: ", ".join(sorted(found)) for name, found in versions.items()},  # several after an upgrade
+        "versions": {name: ", ".join(sorted(each)) for name, each in versions.items()},  # several after an upgrade
         "corpus": settings["corpus"],
         "settings": dict(settings),
         **known,
@@ -169,11 +169,11 @@ def write_tfds_metadata(directory: str, settings: Mapping, shards: Mapping[str, 
         split_infos=[
             tfds.core.SplitInfo(
                 name=split,
-                shard_lengths=[len(index["ids"]) for index in found],
-                num_bytes=sum(index["bytes"] for index in found),
+                shard_lengths=[len(index["ids"]) for index in parts],
+                num_bytes=sum(index["bytes"] for index in parts),
                 filename_template=template,
             )
-            for split, found in indexes.items()
+            for split, parts in indexes.items()
         ],
         filename_template=template.template,
         check_data=False,  # checking reads the shards through TensorFlow

@@ -2,8 +2,8 @@
 
     python -m data_prep.build --corpus demo --root DIR --out DIR/shards
 
-Running the same command again does only what is missing. One build writes to a folder at a time. The manifest is
-written last: a folder with a manifest is complete.
+The same command run again does only what is missing. One build writes to a folder at a time. The manifest is written
+last: a folder with a manifest is complete.
 """
 
 import argparse

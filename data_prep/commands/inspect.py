@@ -3,9 +3,9 @@
     python -m data_prep.inspect SHARD_OR_FOLDER
     python -m data_prep.inspect SHARD_OR_FOLDER ID --out DIR [--media FILE]
 
-A shard keeps no waveform, only what models hear: the log-mel, and VLSA's spectrogram where it was asked for. What is
-heard there can be listened to by way of `--media`, the file that the clip was made from; else sound-approximate.wav is
-made of the log-mel alone.
+A shard keeps no waveform, only what models hear: the log-mel, and VLSA's spectrogram where it was asked for. With
+`--media`, the file that the clip was made from, its sound is written. Without, sound-approximate.wav is made from the
+log-mel alone.
 """
 
 import argparse

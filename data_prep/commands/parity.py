@@ -100,29 +100,29 @@ def _sound(arrays: dict[str, np.ndarray], name: str, theirs: np.ndarray) -> Iter
 
 def _filters(theirs: np.ndarray) -> np.ndarray:
     options = audio.kaldi_options(1)
-    found = np.array(knf.MelBanks(options.mel_opts, options.frame_opts).get_matrix())
-    return np.pad(found, ((0, 0), (0, theirs.shape[1] - found.shape[1])))  # Kaldi leaves the Nyquist column out
+    matrix = np.array(knf.MelBanks(options.mel_opts, options.frame_opts).get_matrix())
+    return np.pad(matrix, ((0, 0), (0, theirs.shape[1] - matrix.shape[1])))  # Kaldi leaves the Nyquist column out
 
 
 def rows(arrays: dict[str, np.ndarray]) -> list[Row]:
     """The table of one golden file."""
-    found = []
+    table = []
     for name, theirs in arrays.items():
         if re.fullmatch(r"(rate\d+/)?pairs|.*/(input_uint8_hwc|wave_int16)|shift_table/samples", name):
             continue  # what the others are computed from
         if re.fullmatch(r"raw_(index|count)|rate\d+/raw_(index|count)|max\d+/(slice[012]|mask)", name):
-            found += _frames(arrays, name, theirs)
+            table += _frames(arrays, name, theirs)
         elif re.fullmatch(r"image_\d+x\d+_to_\d+/(cropped_uint8_hwc|output_chw|resized_wh_crop_left_top)", name):
-            found += _picture(arrays, name, theirs)
+            table += _picture(arrays, name, theirs)
         elif re.fullmatch(r".+/(ast_input(_every\d+)?|window_shift_samples|frames_before_cut_or_pad)", name):
-            found += _sound(arrays, name, theirs)
+            table += _sound(arrays, name, theirs)
         elif name == "shift_table/window_shift":
-            found.append(compare(name, [audio.window_shift(int(n)) for n in arrays["shift_table/samples"]], theirs))
+            table.append(compare(name, [audio.window_shift(int(n)) for n in arrays["shift_table/samples"]], theirs))
         elif re.fullmatch(r"mel_banks_\d+x\d+", name):
-            found.append(compare(name, _filters(theirs), theirs, 1e-4))
+            table.append(compare(name, _filters(theirs), theirs, 1e-4))
         else:
-            found.append((name, np.nan, np.nan, np.nan, "UNKNOWN"))
-    return found
+            table.append((name, np.nan, np.nan, np.nan, "UNKNOWN"))
+    return table
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

@@ -41,9 +41,9 @@ def build(
     have the same bytes.
 
     `settings`: corpus, image_size, max_frames, frames, and spectrogram where it is true. `transcripts` and `teacher`:
-    as `Corpus.read` has them. `partial`: fewer clips than published will do. `retry_failed`: shards that hold failed
-    clips are made again; `update`: so are those of which the clips, texts or files have changed since. Clips that fail
-    are left out of train; in val and test they stay, without frames, because a gallery must be complete.
+    as `Corpus.read` has them. `partial`: fewer clips than published are accepted. `retry_failed`: shards that
+    hold failed clips are made again. `update`: shards whose clips, texts or files have changed are made again. Clips
+    that fail are left out of train. In val and test they stay, without frames, because a gallery must be complete.
     Raises ValueError (ShardError) for wrong annotations, for shards in `out` that another corpus or other settings
     made, and while another build writes there.
     """

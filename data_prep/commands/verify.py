@@ -2,9 +2,9 @@
 
     python -m data_prep.verify --corpus NAME --root DIR [--sample 8] [--list FILE.json]
 
-Nothing is written but the list. Of each file the header alone is read; a few clips are prepared in full, to estimate
-size and time of the build. Exit code 1 where the annotations have problems or count otherwise than published;
-`--strict` adds files that are missing or cannot be opened.
+Only the list is written. Of each media file the header alone is read. A few clips are prepared in full, to estimate
+the size and time of the build. The exit code is 1 where the annotations have problems or list another number of clips
+than published. With `--strict` it is 1 also where a file is missing or cannot be opened.
 """
 
 import argparse

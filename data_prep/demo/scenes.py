@@ -1,8 +1,8 @@
 """What the clips of the demo corpus are: a seed and a number of clips become a list of scenes, before any pixel exists.
 
-A scene holds everything about one clip that is not a picture or a sound: its split, what is seen, heard and said, its
-captions, its transcript and the two vectors in place of ImageBind's (a sound's vector is near a picture's when
-the sound belongs to what the picture shows). Pure NumPy random: no files, no encoding.
+A scene describes one clip: its split, what is seen, heard and said, its captions, its transcript, and two vectors in
+place of ImageBind's. The vector of a sound is near that of a picture when the sound belongs to what the picture shows.
+Only NumPy's random numbers are used: no files, no encoding.
 """
 
 from dataclasses import dataclass, replace

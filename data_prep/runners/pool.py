@@ -24,7 +24,10 @@ class Died(Exception):
 
 
 class Pool:
-    """The loop of both pools. `_start` gives a worker: `give`, `take`, `gone`, `kill`; `_wait` those that answer."""
+    """The loop of both pools. A subclass has `_start`, which makes a worker, and `_wait`, which returns those that answer.
+
+    A worker has `give`, `take`, `gone` and `kill`.
+    """
 
     _dumps = staticmethod(pickle.dumps)
 

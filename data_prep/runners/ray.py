@@ -59,7 +59,7 @@ class Ray(Pool):
     def _dumps(task: Callable) -> bytes:
         import ray
 
-        return ray.cloudpickle.dumps(task)  # also what is defined in the command's own module
+        return ray.cloudpickle.dumps(task)  # also what is defined in a script
 
     def _start(self, task: bytes) -> "_Actor":
         return _Actor(task, self._gpus)

@@ -1,7 +1,7 @@
-"""Recognised speech on disk by content: the same sound under the same model and settings is not transcribed twice.
+"""A cache of recognised speech: the same sound with the same model and settings is not transcribed twice.
 
-One small JSON file an entry, named by the hash of what it depends on. A file is written under another name and moved,
-so that a killed run leaves whole entries or none.
+Each entry is a small JSON file. Its name is the hash of everything that the entry depends on. A killed run leaves whole
+entries or none.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Cache:
         return os.path.join(self.folder, key[:2], key + ".json")
 
     def get(self, description: Mapping) -> dict | None:
-        """The result, or None if there is none; a damaged entry is said and counts as none."""
+        """The result, or None if there is none. A damaged entry counts as none, with a warning."""
         path = self.path(description)
         try:
             with open(path, encoding="utf-8") as file:

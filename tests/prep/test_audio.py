@@ -10,7 +10,7 @@ import pytest
 from helpers import media, places
 
 from data_prep.media import audio
-from data_prep.media.video import MediaError
+from data_prep.media.decode import MediaError
 
 GOLDEN = np.load(places.GOLDEN / "fbank.npz")
 LOG_UNIT = 2 * 3.2527153  # the normalisation divides log-mel by this

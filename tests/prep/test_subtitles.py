@@ -7,7 +7,7 @@ import pytest
 from av.subtitles.subtitle import SubtitleSet
 from helpers import official_corpora as made
 
-from data_prep.media.video import MediaError
+from data_prep.media.decode import MediaError
 from data_prep.speech import subtitles
 
 SRT = """1

@@ -15,7 +15,7 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 
 from data_prep.commands import teach
 from data_prep.corpora import CORPORA
-from data_prep.media.video import MediaError
+from data_prep.media.decode import MediaError
 from data_prep.runners import Here
 from data_prep.teachers import ImageBind, PeAv, Vectors, imagebind, sampling, vectors
 from data_prep.teachers.folder import vector_path
