@@ -37,7 +37,7 @@ class Task:
 
 
 def prepare(sample: Sample, settings: Mapping) -> records.Clip:
-    """Decodes everything of a sample. Raises ValueError for unusable pictures; in a corpus of sounds, sound.
+    """Decodes everything of a sample. Raises ValueError where a clip must fail: see above.
 
     `settings`: image_size, max_frames, frames ("jpeg" or "raw"); spectrogram, true where it is to be stored.
     """

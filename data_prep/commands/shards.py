@@ -37,13 +37,14 @@ def build(
     retry_failed: bool = False,
     update: bool = False,
 ) -> dict:
-    """Writes what is missing in `out` and returns the manifest. Whatever the runner (None: this process), the shards
-    have the same bytes.
+    """Writes what is missing in `out` and returns the manifest. The shards have the same bytes with every runner.
 
-    `settings`: corpus, image_size, max_frames, frames, and spectrogram where it is true. `transcripts` and `teacher`:
-    as `Corpus.read` has them. `partial`: fewer clips than published are accepted. `retry_failed`: shards that
-    hold failed clips are made again. `update`: shards whose clips, texts or files have changed are made again. Clips
-    that fail are left out of train. In val and test they stay, without frames, because a gallery must be complete.
+    `settings`: corpus, image_size, max_frames, frames, and spectrogram where it is true. `runner`: None is this
+    process. `transcripts` and `teacher`: as `Corpus.read` has them. `partial`: fewer clips than published are accepted.
+    `retry_failed`: shards that hold failed clips are made again. `update`: so are shards whose clips, texts or files
+    have changed. Clips that fail are left out of train. In val and test they stay, without frames, because a gallery
+    must be complete.
+
     Raises ValueError (ShardError) for wrong annotations, for shards in `out` that another corpus or other settings
     made, and while another build writes there.
     """
@@ -119,7 +120,7 @@ def _kept(
     results: Iterator[records.Clip | runners.Failure],
     bar: tqdm,
 ) -> Iterator[records.Clip]:
-    """The clips that go into this shard. Its report is written when the last has passed, before the index is."""
+    """The clips that go into this shard. Its report is written after the last clip, and before the index."""
     report, prefix = manifest.ShardReport(digest), os.path.join(root, "")
     for sample in samples:
         result = next(results)
@@ -135,9 +136,9 @@ def _kept(
 
 
 def _learn_tokenizer(samples: Sequence[Sample], directory: str) -> None:
-    """A vocabulary from the training clips' captions and transcripts, unless it is there. Whole or not at all.
+    """Learns a vocabulary from the captions and transcripts of the training clips, unless it is there.
 
-    Transcripts share the text tower with captions; words that only they have would fall into single letters.
+    Transcripts go through the same text tower as captions. Words that only they have would fall into single letters.
     """
     texts = [text for sample in samples for text in (*sample.captions, sample.transcript)]
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()

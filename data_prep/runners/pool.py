@@ -24,9 +24,10 @@ class Died(Exception):
 
 
 class Pool:
-    """The loop of both pools. A subclass has `_start`, which makes a worker, and `_wait`, which returns those that answer.
+    """The loop of both pools.
 
-    A worker has `give`, `take`, `gone` and `kill`.
+    A subclass has `_start`, which makes a worker, and `_wait`, which returns the workers that have answered. A worker
+    has `give`, `take`, `gone` and `kill`.
     """
 
     _dumps = staticmethod(pickle.dumps)
