@@ -1,7 +1,7 @@
 """What a folder of shards says about itself: a report beside each shard, the manifest, TensorFlow Datasets metadata.
 
-A shard's report holds what its index does not: the clips left out and why, and counts. It is written before the index,
-so that a finished shard always has one, and a build that is resumed counts right without reading shards.
+A shard's report holds what its index does not: counts, and the clips left out, each with the reason. It is written
+before the index, so every finished shard has one. A resumed build therefore counts right without reading shards.
 """
 
 import collections
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from data_prep.corpora import Sample
+from data_prep.files import write_json
 from save_jax.data import records
 
 REPORT_SUFFIX = ".report.json"
@@ -23,21 +24,6 @@ _PACKAGES = ("save_jax", "av", "numpy", "pillow", "simplejpeg", "kaldi-native-fb
 COUNTS = (
     "clips", "captions", "with_sound", "with_transcript", "with_teacher", "with_notes", "failed", "empty_captions",
 )  # fmt: skip
-
-
-def write_json(path: str, value: Mapping) -> None:
-    """Whole or not at all. Raises OSError (a full disk) with the temporary file removed."""
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
 
 
 def digest(samples: Sequence[Sample], root: str) -> str:
@@ -139,7 +125,7 @@ def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequen
         counts[split], written[split] = dict(total), ids
     return {
         "schema": records.SCHEMA_VERSION,
-        "versions": {name: ", ".join(sorted(found)) for name, found in versions.items()},  # several after an upgrade
+        "versions": {name: ", ".join(sorted(each)) for name, each in versions.items()},  # several after an upgrade
         "corpus": settings["corpus"],
         "settings": dict(settings),
         **known,
@@ -183,11 +169,11 @@ def write_tfds_metadata(directory: str, settings: Mapping, shards: Mapping[str, 
         split_infos=[
             tfds.core.SplitInfo(
                 name=split,
-                shard_lengths=[len(index["ids"]) for index in found],
-                num_bytes=sum(index["bytes"] for index in found),
+                shard_lengths=[len(index["ids"]) for index in parts],
+                num_bytes=sum(index["bytes"] for index in parts),
                 filename_template=template,
             )
-            for split, found in indexes.items()
+            for split, parts in indexes.items()
         ],
         filename_template=template.template,
         check_data=False,  # checking reads the shards through TensorFlow

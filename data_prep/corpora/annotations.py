@@ -14,18 +14,18 @@ class Problems:
     """Collects what is wrong, so that a user sees all of it at once."""
 
     def __init__(self, root: str):
-        self.root, self.found = root, []
+        self.root, self.lines = root, []
 
     def add(self, what: str, examples: Sequence[str] = ()) -> None:
         shown = ", ".join(map(repr, examples[:_SHOWN])) + (
             f" and {len(examples) - _SHOWN} more" * (len(examples) > _SHOWN)
         )
-        self.found.append(f"{what}: {shown}" if examples else what)
+        self.lines.append(f"{what}: {shown}" if examples else what)
 
     def stop_if_any(self) -> None:
-        if self.found:
-            lines = "".join(f"\n  - {line}" for line in self.found)
-            raise ValueError(f"{self.root}: {len(self.found)} problem(s); correct them and run again{lines}")
+        if self.lines:
+            text = "".join(f"\n  - {line}" for line in self.lines)
+            raise ValueError(f"{self.root}: {len(self.lines)} problem(s); correct them and run again{text}")
 
 
 def read_rows(
@@ -38,12 +38,12 @@ def read_rows(
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            found = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = [name.lower() for name in found]
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = [name.lower() for name in header]
             if missing := [name for name in columns if name not in reader.fieldnames]:
-                other = next((mark for mark in ";\t|" if len(found) == 1 and mark in found[0]), "")
+                other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
                 hint = f" (commas are expected between them, here is {other!r})" if other else ""
-                problems.add(f"{path} has the columns {found}{hint}, it lacks", missing)
+                problems.add(f"{path} has the columns {header}{hint}, it lacks", missing)
                 return []
             rows, long = [], []
             for row in reader:
@@ -55,8 +55,8 @@ def read_rows(
         return []
     if long:
         problems.add(
-            f"{path}: {len(long)} rows have more fields than the {len(found)} columns; a text with a comma in it needs "
-            'quotation marks, "like this, say"',
+            f"{path}: {len(long)} rows have more fields than the {len(header)} columns; a text with a comma in it "
+            'needs quotation marks, "like this, say"',
             long,
         )
     return rows

@@ -114,7 +114,7 @@ def by_id(
     suffix are a problem. `folders`: those named as a clip hold its pictures; they come after all suffixes and are not
     looked into.
     """
-    found: dict[str, list[tuple[int, str]]] = {}
+    files: dict[str, list[tuple[int, str]]] = {}
 
     def scan(directory: str, deeper: bool) -> None:
         with os.scandir(directory) as entries:
@@ -122,15 +122,15 @@ def by_id(
                 stem, suffix = os.path.splitext(entry.name)
                 if suffix.lower() in suffixes:
                     if stem in ids:
-                        found.setdefault(ids[stem], []).append((suffixes.index(suffix.lower()), entry.path))
+                        files.setdefault(ids[stem], []).append((suffixes.index(suffix.lower()), entry.path))
                 elif folders and entry.name in ids and entry.is_dir():
-                    found.setdefault(ids[entry.name], []).append((len(suffixes), entry.path))
+                    files.setdefault(ids[entry.name], []).append((len(suffixes), entry.path))
                 elif deeper and entry.is_dir():
                     scan(entry.path, deeper=False)
 
     if os.path.isdir(folder):
         scan(folder, deeper=True)
-    best = {i: sorted(path for rank, path in files if rank == min(files)[0]) for i, files in found.items()}
+    best = {i: sorted(path for rank, path in ranked if rank == min(ranked)[0]) for i, ranked in files.items()}
     if several := [
         " and ".join(os.path.relpath(path, folder) for path in paths)
         for paths in best.values()

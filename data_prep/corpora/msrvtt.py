@@ -66,8 +66,8 @@ def read_7k(root: str, transcripts: str | None = None, teacher: str = TEACHER) -
                 f"nor these and the {len(val)} of validate; in one only",
                 sorted(listed ^ (train | val if listed & val else train)),
             )
-    found = transcripts or layout.transcripts_path(root, TRANSCRIPTS)
-    return layout.make_samples(problems, lists, dict.fromkeys(lists, sentences), found, teacher)
+    transcripts = transcripts or layout.transcripts_path(root, TRANSCRIPTS)
+    return layout.make_samples(problems, lists, dict.fromkeys(lists, sentences), transcripts, teacher)
 
 
 def _listed(path: str, problems: Problems) -> list[str]:

@@ -1,16 +1,17 @@
-"""Recognised speech on disk by content: the same sound under the same model and settings is not transcribed twice.
+"""A cache of recognised speech: the same sound with the same model and settings is not transcribed twice.
 
-One small JSON file an entry, named by the hash of what it depends on. A file is written under another name and moved,
-so that a killed run leaves whole entries or none.
+Each entry is a small JSON file. Its name is the hash of everything that the entry depends on. A killed run leaves whole
+entries or none.
 """
 
 import hashlib
 import json
 import logging
 import os
-import uuid
 import zlib
 from collections.abc import Mapping
+
+from data_prep.files import write_json
 
 _CHUNK = 1 << 20
 
@@ -47,7 +48,7 @@ class Cache:
         return os.path.join(self.folder, key[:2], key + ".json")
 
     def get(self, description: Mapping) -> dict | None:
-        """The result, or None if there is none; a damaged entry is said and counts as none."""
+        """The result, or None if there is none. A damaged entry counts as none, with a warning."""
         path = self.path(description)
         try:
             with open(path, encoding="utf-8") as file:
@@ -64,21 +65,7 @@ class Cache:
     def put(self, description: Mapping, result: Mapping) -> None:
         path = self.path(description)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        write_json(path, {"of": description, "checksum": _checksum(result), "result": result})
-
-
-def write_json(path: str, value: object) -> None:
-    """Whole or not at all."""
-    temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"  # two machines may write the same entry
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False, indent=0)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+        write_json(path, {"of": description, "checksum": _checksum(result), "result": result}, indent=0)
 
 
 def _text(value: Mapping) -> str:

@@ -9,10 +9,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from data_prep import audio
+from data_prep.media import audio
+from data_prep.media.decode import MediaError
 from data_prep.speech import sounds, vad, whisper
 from data_prep.speech.cache import Cache, file_digest
-from data_prep.video import MediaError
 
 _VERSION = 1  # raise it when the same sound and settings are to give another result
 
@@ -148,9 +148,9 @@ class Recognise:
                     end = min(end, start + sounds.WINDOW_SECONDS)  # what is heard: a copy, so that the block can go
                     cuts[number] = block[int(start * audio.SAMPLE_RATE) : int(end * audio.SAMPLE_RATE)].copy()
             offset += seconds
-        found = self._classes()(cuts)
-        self.cache.put(description, {"sounds": found})
-        return found
+        chances = self._classes()(cuts)
+        self.cache.put(description, {"sounds": chances})
+        return chances
 
     def _engine(self) -> whisper.Engine:
         if "engine" not in self._loaded:

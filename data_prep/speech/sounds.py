@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.audio import SAMPLE_RATE
+from data_prep.media.audio import SAMPLE_RATE
 
 CLASSES = {"speech": "Speech", "music": "Music"}  # ours → AudioSet's
 WINDOW_SECONDS = 10.24  # what AST was trained on; of a longer stretch, the beginning is heard
@@ -38,11 +38,11 @@ class SoundClasses:
 
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[dict[str, float]]:
         """{"speech": probability, "music": probability} of each."""
-        found, least, most = [], int(_LEAST_SECONDS * SAMPLE_RATE), int(WINDOW_SECONDS * SAMPLE_RATE)
+        results, least, most = [], int(_LEAST_SECONDS * SAMPLE_RATE), int(WINDOW_SECONDS * SAMPLE_RATE)
         for first in range(0, len(waveforms), _BATCH):
             sounds = [np.pad(x[:most], (0, max(0, least - len(x)))) for x in waveforms[first : first + _BATCH]]
             values = self._features(sounds, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_values
             with self._torch.inference_mode():
                 chances = self._model(values.to(self._device)).logits.float().sigmoid().cpu().numpy()
-            found += [{name: float(row[place]) for name, place in self._places.items()} for row in chances]
-        return found
+            results += [{name: float(row[place]) for name, place in self._places.items()} for row in chances]
+        return results

@@ -13,7 +13,7 @@ import av
 import pysubs2
 from av.subtitles.stream import SubtitleStream
 
-from data_prep import video
+from data_prep.media.decode import open_media
 from data_prep.speech import transcripts
 
 FORMATS = {".srt": "srt", ".vtt": "vtt"}
@@ -86,7 +86,7 @@ def _from_file(path: str) -> tuple[str, str, list[_Cue]]:
 def _from_track(path: str) -> tuple[str, str, list[_Cue]]:
     """Source, language and cues of the first text track; nothing where a file has none (pictures are no text)."""
     cues, packets, reason = [], 0, ""
-    with video.open_media(path) as container:
+    with open_media(path) as container:
         if (track := text_track(container)) is None:
             return "", "", []
         language = "" if track.language in (None, "und") else track.language
@@ -110,7 +110,7 @@ def _from_track(path: str) -> tuple[str, str, list[_Cue]]:
 
 def _without_repeats(cues: Iterable[_Cue]) -> list[_Cue]:
     """Cues in time order, each on one line. Lines that roll up the screen come in several cues and count once."""
-    found, shown, until = [], [], -_ROLLING_SECONDS
+    kept, shown, until = [], [], -_ROLLING_SECONDS
     for start, end, text in sorted(cues, key=lambda cue: cue[:2]):
         text = _MARKUP.sub("", html.unescape(text)).encode("utf-8", "replace").decode()
         lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
@@ -120,11 +120,11 @@ def _without_repeats(cues: Iterable[_Cue]) -> list[_Cue]:
         if start - until < _ROLLING_SECONDS:
             again = next((k for k in range(len(lines), 0, -1) if shown[-k:] == lines[:k]), 0)
         if lines[again:]:
-            found.append((start, max(start, end), " ".join(lines[again:])))
-        elif found:
-            found[-1] = (found[-1][0], max(found[-1][1], end), found[-1][2])
+            kept.append((start, max(start, end), " ".join(lines[again:])))
+        elif kept:
+            kept[-1] = (kept[-1][0], max(kept[-1][1], end), kept[-1][2])
         shown, until = lines, end
-    return found
+    return kept
 
 
 def _shown(path: str) -> str:

@@ -37,11 +37,11 @@ def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
             rows = json.load(file)
         # JSON may carry half an emoji, which no file can store.
         rows = json.loads(json.dumps(rows, ensure_ascii=False).encode("utf-8", "replace"))
-        found = {}
+        by_id = {}
         for row in rows:
             key = row["key"] if keys_are_ids else strip_suffix(row["key"])
-            found[key] = clean(row["text"] or ""), _speech(row)
-        return found
+            by_id[key] = clean(row["text"] or ""), _speech(row)
+        return by_id
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is not a transcript file ({type(error).__name__}: {error}); it should hold "

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data_prep.audio import SAMPLE_RATE
+from data_prep.media.audio import SAMPLE_RATE
 
 METHODS = ("silero", "none")
 PIECE_SECONDS = 30.0  # what Whisper's encoder takes

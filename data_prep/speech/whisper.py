@@ -1,8 +1,8 @@
-"""Whisper behind one small interface: pieces of sound in, segments with times and measures out, none dropped here.
+"""Whisper behind one small interface: pieces of sound in, segments with times and measures out; none is dropped here.
 
 Two engines: PyTorch through transformers, in batches (float16 on a GPU), and CTranslate2 through faster-whisper,
 without torch. Both decode with Whisper's own fallback: greedily, then at rising temperatures while the text repeats
-itself or its words are improbable. Whisper's rule for silence is left to `filters`, so that all it said is kept.
+itself or its words are improbable. Whisper's rule for silence is left to `filters`, so that nothing it said is lost.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data_prep.audio import SAMPLE_RATE
+from data_prep.media.audio import SAMPLE_RATE
 from data_prep.speech.filters import Segment, Thresholds, compression_ratio
 from data_prep.speech.vad import PIECE_SECONDS
 
@@ -95,12 +95,12 @@ class Transformers:
         self._codes = {number: token.strip("<|>") for token, number in getattr(settings, "lang_to_id", {}).items()}
 
     def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
-        found = []
+        results = []
         for first in range(0, len(waveforms), self._batch_size):
             batch = slice(first, first + self._batch_size)
             with self._torch.inference_mode():
-                found += self._transcribe(waveforms[batch], list(languages[batch]))
-        return found
+                results += self._transcribe(waveforms[batch], list(languages[batch]))
+        return results
 
     def _transcribe(self, waveforms: Sequence[np.ndarray], languages: list[str]) -> list[Recognised]:
         lengths = [max(1, len(waveform) // _HOP) for waveform in waveforms]

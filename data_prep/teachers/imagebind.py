@@ -1,8 +1,8 @@
 """ImageBind-huge, the teacher of the SAVE paper: pictures and sounds as its own loader samples and normalises them.
 
 The model comes from the authors' package (https://github.com/facebookresearch/ImageBind), the weights from its
-`imagebind_huge.pth`. Neither was within reach when this was written: what goes into the model is tested number by
-number, the flow with a stand-in of the same call signature; the real model has never run here.
+`imagebind_huge.pth`. Neither was available when this was written. The model's inputs are tested number by number, and
+the rest with a stand-in that is called in the same way. The real model has never run here.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from typing import ClassVar
 import kaldi_native_fbank as knf
 import numpy as np
 
-from data_prep import audio
+from data_prep.media import audio
+from data_prep.media.video import crop_square
 from data_prep.teachers.teacher import Vectors
-from data_prep.video import crop_square
 
 SIDE = 224
 _PIXEL_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # CLIP's
@@ -129,6 +129,6 @@ class ImageBind:
             ]  # with the batch of one, five axes: the model averages the clips
         device = next(self._model.parameters()).device
         with torch.inference_mode():
-            found = self._model({kind: torch.from_numpy(values).to(device) for kind, values in inputs.items()})
-        vectors = {kind: values.float().mean(dim=0).cpu().numpy() for kind, values in found.items()}
+            outputs = self._model({kind: torch.from_numpy(values).to(device) for kind, values in inputs.items()})
+        vectors = {kind: values.float().mean(dim=0).cpu().numpy() for kind, values in outputs.items()}
         return Vectors(vectors["vision"], vectors.get("audio"))

@@ -1,7 +1,7 @@
 """PE-AV (Perception Encoder Audio-Visual, arXiv 2512.19687), through transformers: a teacher free for any use.
 
-A checkpoint is a folder or a hub id such as facebook/pe-av-base. The published weights were not within reach when this
-was written: it was tried on checkpoints of random weights, small towers, and the widths of the real ones.
+A checkpoint is a folder or a hub id such as facebook/pe-av-base. The published weights were not available when this was
+written. It was tried on checkpoints with random weights: with small towers, and with the widths of the real ones.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from data_prep import audio
+from data_prep.media import audio
 from data_prep.teachers.teacher import Vectors
 from save_jax.data.records import TEACHER_DIM
 
@@ -58,8 +58,8 @@ class PeAv:
     @functools.cached_property
     def _pictures(self) -> dict:
         """How the checkpoint wants its pictures: size, mean, deviation and, in some, their number."""
-        found = self._read("processor_config.json", "video_preprocessor_config.json")
-        return found.get("video_processor", found)
+        config = self._read("processor_config.json", "video_preprocessor_config.json")
+        return config.get("video_processor", config)
 
     @property
     def frames(self) -> int:

@@ -1,6 +1,6 @@
-"""What a teacher looks at and hears of a clip: evenly spaced pictures of the whole video, and the sound at its rate.
+"""The part of a clip that a teacher sees and hears: evenly spaced pictures of the whole video, and sound at its rate.
 
-Shards hold one frame a second; teachers want a fixed number, so a short video is looked at more often than that.
+Shards hold one frame a second. Teachers want a fixed number of frames, so a short video gives more than one a second.
 """
 
 import os
@@ -10,8 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from data_prep import audio, video
-from data_prep.decode import open_video
+from data_prep.media import audio, video
+from data_prep.media.decode import open_video
 
 _BLOCK_SECONDS = 600
 

@@ -14,7 +14,7 @@ class Vectors(NamedTuple):
 
 
 class Teacher(Protocol):
-    """Made of a path to weights. Cheap to make and to pickle: the model is loaded by the first `embed` of a process."""
+    """Made from a path to weights. Making and pickling one is cheap: the first `embed` of a process loads the model."""
 
     name: str  # the folder of its vectors, below FeatureData
     licence: str  # of the weights and of what is made with them, in plain words for whoever runs it
@@ -30,7 +30,7 @@ class Teacher(Protocol):
         """uint8 [height, width, 3] → uint8 [side, side, 3], as the model looks at it."""
 
     def hears(self, samples: int) -> list[tuple[int, int]]:
-        """(first, end) of the parts that it listens to of a sound of so many samples, at 16 kHz: never all of a film's.
+        """(first, end) of the parts that it hears of a sound of so many samples at 16 kHz; never all of a film's.
 
         An end may lie beyond the sound.
         """

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import media
 
-from data_prep import teach
+from data_prep.commands import teach
 from data_prep.corpora import CORPORA
 from data_prep.runners import Here
 from data_prep.teachers import ImageBind, PeAv, imagebind, sampling, vectors

@@ -14,7 +14,8 @@ from helpers.media import write_csv, write_media
 from helpers.recognising import sample
 from helpers.voices import RATE, noise, silence, spoken
 
-from data_prep import runners, transcribe
+from data_prep import runners
+from data_prep.commands import transcribe
 from data_prep.speech import whisper
 from data_prep.speech.cache import Cache, model_identity
 from data_prep.speech.filters import Thresholds

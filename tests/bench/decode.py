@@ -37,7 +37,7 @@ from PIL import Image
 from transformers import audio_utils
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent.parent))
-from data_prep import audio, decode, video
+from data_prep.media import audio, decode, video
 
 SIDE, FRAMES = 224, 12
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)[:, None, None]  # CLIP's

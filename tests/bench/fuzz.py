@@ -16,7 +16,8 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from helpers import fuzzing
 
-from data_prep import build, runners
+from data_prep import runners
+from data_prep.commands import build
 from save_jax.data import records
 
 

@@ -14,7 +14,7 @@ from helpers import official_corpora as made
 
 pytest.importorskip("av")
 
-from data_prep import build
+from data_prep.commands import build
 from data_prep.corpora import CORPORA
 from data_prep.corpora.layout import OWN_TRANSCRIPTS
 from save_jax import main, sharding

@@ -5,7 +5,8 @@ import os
 import signal
 from pathlib import Path
 
-from data_prep import runners, transcribe
+from data_prep import runners
+from data_prep.commands import transcribe
 from data_prep.corpora import Sample
 from data_prep.speech import filters, whisper
 from data_prep.speech.cache import Cache

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from data_prep import demo_sounds, demo_speech
+from data_prep.demo import sounds as demo_sounds
+from data_prep.demo import speech as demo_speech
 
 RATE = 16000
 

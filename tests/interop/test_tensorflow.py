@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from helpers import media
 
-from data_prep import build
+from data_prep.commands import build
 from save_jax.data import records
 
 SPLITS = {"train": ["video0", "video1", "video2"], "val": ["video3"], "test": ["video4", "video5"]}

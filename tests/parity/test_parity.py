@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.places import GOLDEN
 
-from data_prep import parity as preparation
+from data_prep.commands import parity as preparation
 from save_jax.config import model_sizes
 from save_jax.evaluation import metrics
 from save_jax.models.clip import normalize_pixels

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from helpers import media, places
 
-from data_prep import audio
-from data_prep.video import MediaError
+from data_prep.media import audio
+from data_prep.media.decode import MediaError
 
 GOLDEN = np.load(places.GOLDEN / "fbank.npz")
 LOG_UNIT = 2 * 3.2527153  # the normalisation divides log-mel by this

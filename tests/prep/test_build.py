@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from helpers import media
 
-from data_prep import build, corpora, prepare, runners
+from data_prep import corpora, runners
+from data_prep.clip import prepare
+from data_prep.commands import build
+from data_prep.commands.shards import alone_in
 from save_jax.data import records
 
 SPLITS = {
@@ -47,7 +50,7 @@ def built(root) -> pathlib.Path:
     return root / "shards"
 
 
-def run(root, out, function=prepare.prepare, runner=None, per_shard=2, **options) -> dict:
+def run(root, out, function=prepare, runner=None, per_shard=2, **options) -> dict:
     settings = SETTINGS | options.pop("settings", {})
     corpus = options.pop("corpus", corpora.CORPORA["msrvtt-9k"])
     options = {"partial": True} | options
@@ -243,7 +246,7 @@ def test_another_vector_under_the_same_name_is_noticed(root, built, tmp_path):
 
 
 def test_two_builds_do_not_write_to_one_folder(root, tmp_path):
-    with build._alone_in(str(tmp_path)), pytest.raises(ValueError, match="another build is writing to"):
+    with alone_in(str(tmp_path)), pytest.raises(ValueError, match="another build is writing to"):
         run(root, tmp_path)
     assert run(root, tmp_path)["failed"]
 
@@ -276,7 +279,7 @@ def kill_some(sample, settings):
         os.kill(os.getpid(), signal.SIGKILL)
     if sample.id == "video5":
         time.sleep(60)
-    return prepare.prepare(sample, settings)
+    return prepare(sample, settings)
 
 
 def test_killed_and_slow_workers_cost_their_clips_alone(root, tmp_path):
@@ -319,7 +322,7 @@ def stop_at(sample, settings):
     """The user presses Ctrl-C while a clip of the second shard is under way."""
     if sample.id == "video4":
         raise KeyboardInterrupt
-    return prepare.prepare(sample, settings)
+    return prepare(sample, settings)
 
 
 def test_interrupted_retry_loses_no_clip(root, built, tmp_path):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from data_prep import commands
+from data_prep.commands import shared
 
 
 def _raise(error: BaseException):
@@ -16,12 +16,12 @@ def _raise(error: BaseException):
 
 @pytest.mark.parametrize("error", [ValueError("a bad \udcff name"), OSError("disk full")])
 def test_an_error_is_one_line_and_code_1(error, capsys):
-    assert commands.run("data_prep.x", lambda: _raise(error)) == 1
+    assert shared.run("data_prep.x", lambda: _raise(error)) == 1
     assert capsys.readouterr().err == f"data_prep.x: {error}\n".replace("\udcff", "\\udcff")
 
 
 def test_what_the_command_returns_is_the_code():
-    assert [commands.run("x", lambda code=code: code) for code in (0, 1)] == [0, 1]
+    assert [shared.run("x", lambda code=code: code) for code in (0, 1)] == [0, 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -33,7 +33,7 @@ def test_a_stop_is_one_line_and_code_130(number, capsys):
 
     original = signal.signal(number, signal.SIG_DFL)  # as a library, or a shell, may have left it
     try:
-        assert commands.run("data_prep.x", stopped, "stopped; go on") == 130
+        assert shared.run("data_prep.x", stopped, "stopped; go on") == 130
         assert signal.getsignal(number) == signal.SIG_DFL
     finally:
         signal.signal(number, original)
@@ -42,12 +42,12 @@ def test_a_stop_is_one_line_and_code_130(number, capsys):
 
 def test_a_mistake_keeps_its_traceback():
     with pytest.raises(TypeError, match="ours"):
-        commands.run("x", lambda: _raise(TypeError("ours")))
+        shared.run("x", lambda: _raise(TypeError("ours")))
 
 
 def test_it_runs_beside_the_main_thread():
     codes = []
-    thread = threading.Thread(target=lambda: codes.append(commands.run("x", lambda: 0)))
+    thread = threading.Thread(target=lambda: codes.append(shared.run("x", lambda: 0)))
     thread.start()
     thread.join()
     assert codes == [0]
@@ -58,9 +58,9 @@ def test_weights_are_a_path_that_is_there_or_a_name_on_a_hub(tmp_path, monkeypat
     (tmp_path / "huge.pth").touch()
     monkeypatch.chdir(tmp_path)
     for given in ("model", "./model", "huge.pth", str(tmp_path / "model")):
-        assert commands.weights("--weights", given) == str(tmp_path / os.path.basename(given))
+        assert shared.weights("--weights", given) == str(tmp_path / os.path.basename(given))
     for name in ("large-v3", "facebook/pe-av-base"):
-        assert commands.weights("--weights", name) == name
+        assert shared.weights("--weights", name) == name
     for lost in ("./lost", "~/lost", "/lost", "weights/org/name", "lost/", "lost.pth", "weights/lost.safetensors"):
         with pytest.raises(ValueError, match=f"--weights {lost}: no such file or folder here"):
-            commands.weights("--weights", lost)
+            shared.weights("--weights", lost)

@@ -7,7 +7,7 @@ import pytest
 from helpers import media
 from helpers import official_corpora as made
 
-from data_prep import prepare
+from data_prep.clip import prepare
 from data_prep.corpora import CORPORA
 
 FOLDER = CORPORA["folder"]
@@ -58,7 +58,7 @@ def test_names_that_are_not_utf_8(tmp_path):
     os.rename(good, odd)
     sample = read(tmp_path)["caf\\xe9.mp4"]
     assert os.fsencode(sample.video) == odd
-    clip = prepare.prepare(made_captioned(sample), {"image_size": 32, "max_frames": 4, "frames": "jpeg"})
+    clip = prepare(made_captioned(sample), {"image_size": 32, "max_frames": 4, "frames": "jpeg"})
     assert clip.id == "caf\\xe9.mp4" and len(clip.frames) == 1 and clip.fbank is not None
     (tmp_path / "caf\\xe9.mp4").touch()
     problem(tmp_path, "two videos have the same name once it is written as UTF-8; rename one: 'caf\\\\xe9.mp4'")

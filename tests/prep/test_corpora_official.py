@@ -6,7 +6,7 @@ import pytest
 from helpers import media
 from helpers import official_corpora as made
 
-from data_prep import prepare
+from data_prep.clip import prepare
 from data_prep.corpora import CORPORA, differing_counts, transcripts_path
 
 SETTINGS = {"image_size": 32, "max_frames": 4, "frames": "jpeg"}
@@ -75,7 +75,7 @@ def test_vatex_with_a_video_of_each_kind(tmp_path):
     one, two = splits["train"]
     assert one.captions == [f"{k} of {first}" for k in range(10)] and one.transcript == "Good morning."
     assert two.video == str(root / "VideoData" / second) and two.transcript == ""
-    clip = prepare.prepare(one, SETTINGS)
+    clip = prepare(one, SETTINGS)
     assert len(clip.frames) == 1 and clip.fbank is not None and clip.transcript == "Good morning."
 
 
@@ -167,7 +167,7 @@ def test_lsmdc_ids_with_dots_films_in_folders_and_sentences_as_they_are(tmp_path
     assert one.captions == [quoted, "Another."] and one.transcript == "Good morning."
     assert one.video.endswith(f"VideoData/0001_American_Beauty/{first}.mp4") and two.video.endswith(f"{second}.avi")
     for sample in splits["train"]:
-        assert len(prepare.prepare(sample, SETTINGS).frames) == 1
+        assert len(prepare(sample, SETTINGS).frames) == 1
 
 
 def test_lsmdc_rows_of_other_lengths(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from helpers import media
 from helpers import official_corpora as made
 
-from data_prep import build, teach, verify
+from data_prep.commands import build, teach, verify
 from data_prep.corpora import CORPORA, differing_counts
 from save_jax.data import records
 

@@ -8,7 +8,8 @@ import pytest
 import simplejpeg
 from helpers import media
 
-from data_prep import decode, video
+from data_prep.media import decode, video
+from data_prep.media.decode import MediaError
 
 OPEN_GOP = {"x264-params": "keyint=24:min-keyint=24:scenecut=0:open-gop=1:bframes=3:b-pyramid=normal"}
 INTERLACED = {"flags": "+ildct+ilme"}
@@ -122,7 +123,7 @@ def test_a_lost_frame_gives_way_to_the_next_one(tmp_path):
     _, times = video.read_frames(path, 32, 12)
     np.testing.assert_allclose(times, [0, 1, 17 / 8, 3, 31 / 8])
     spoil(path, [3, 4, 5])
-    with pytest.raises(video.MediaError, match=r"damaged: 5 of 34 packets fail to decode"):
+    with pytest.raises(MediaError, match=r"damaged: 5 of 34 packets fail to decode"):
         numbers(path)
 
 
@@ -181,7 +182,7 @@ def test_flipped_bits_give_what_decoding_in_order_gives(tmp_path, name):
 
     def images(found):
         kept = {}
-        with contextlib.suppress(video.MediaError):  # judged at the end, of the whole file
+        with contextlib.suppress(MediaError):  # judged at the end, of the whole file
             for rank, frame in found:
                 kept[rank] = frame.to_ndarray(format="rgb24").astype(int)
         return kept

@@ -12,11 +12,14 @@ from PIL import Image
 av = pytest.importorskip("av")
 pytest.importorskip("espeakng_loader")
 
-from data_prep import demo_clip, demo_pictures, demo_scenes, demo_sounds  # noqa: E402
-from data_prep.demo import make_corpus  # noqa: E402
-from data_prep.demo_captions import KINDS, MOTIONS, PLACES  # noqa: E402
-from data_prep.demo_clip import media_paths, mix  # noqa: E402
-from data_prep.demo_scenes import (  # noqa: E402
+from data_prep.demo import clip as demo_clip  # noqa: E402
+from data_prep.demo import pictures as demo_pictures  # noqa: E402
+from data_prep.demo import scenes as demo_scenes  # noqa: E402
+from data_prep.demo import sounds as demo_sounds  # noqa: E402
+from data_prep.demo.captions import KINDS, MOTIONS, PLACES  # noqa: E402
+from data_prep.demo.clip import media_paths, mix  # noqa: E402
+from data_prep.demo.make import make_corpus  # noqa: E402
+from data_prep.demo.scenes import (  # noqa: E402
     BELONGING,
     COLOURS,
     EVENTS,
@@ -29,8 +32,8 @@ from data_prep.demo_scenes import (  # noqa: E402
     misheard,
     sample_scenes,
 )
-from data_prep.demo_speech import speak  # noqa: E402
-from data_prep.demo_topics import TOPICS  # noqa: E402
+from data_prep.demo.speech import speak  # noqa: E402
+from data_prep.demo.topics import TOPICS  # noqa: E402
 
 CLIPS, SEED = 24, 3
 

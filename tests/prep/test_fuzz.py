@@ -11,7 +11,8 @@ import pytest
 import simplejpeg
 from helpers import fuzzing
 
-from data_prep import build, runners
+from data_prep import runners
+from data_prep.commands import build
 from save_jax.data import records
 
 FILES = 320

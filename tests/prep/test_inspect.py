@@ -9,7 +9,9 @@ import pytest
 from helpers import media
 from PIL import Image
 
-from data_prep import audio, inspect
+from data_prep.commands import inspect
+from data_prep.media import audio
+from data_prep.media.griffin_lim import approximate
 from save_jax.data import records
 
 
@@ -92,7 +94,7 @@ def test_approximate_sound_has_the_pitch_and_the_pauses(hertz, seconds):
     """A tone in the first half only; over 25.6 s the windows of the log-mel do not overlap any more."""
     tone = media.tone(16000, seconds, hertz)
     tone[len(tone) // 2 :] = 0
-    samples = inspect.approximate(audio.fbank(tone), seconds, rounds=4)
+    samples = approximate(audio.fbank(tone), seconds, rounds=4)
     assert samples.dtype == np.float32 and abs(len(samples) / 16000 - seconds) < 0.1
     spectrum = np.abs(np.fft.rfft(samples))
     loudest = spectrum.argmax() * 16000 / len(samples)
@@ -103,7 +105,7 @@ def test_approximate_sound_has_the_pitch_and_the_pauses(hertz, seconds):
 
 def test_approximate_sound_ends_as_quietly_as_it_was():
     """The last rows of this log-mel lie beyond the sound's end and hold 0, which is loud."""
-    samples = inspect.approximate(audio.fbank(0.001 * media.tone(16000, 2.048)), 2.048, rounds=4)
+    samples = approximate(audio.fbank(0.001 * media.tone(16000, 2.048)), 2.048, rounds=4)
     assert np.abs(samples[-800:]).max() < 2 * np.abs(samples[8000:16000]).max()
 
 

@@ -13,7 +13,8 @@ import simplejpeg
 from helpers import media
 from PIL import Image
 
-from data_prep import audio, video
+from data_prep.media import audio, video
+from data_prep.media.decode import MediaError
 
 
 def numbers(path: str, max_frames: int = 12) -> list[int]:
@@ -59,7 +60,7 @@ def test_odd_sizes(tmp_path, width, height):
 
 PEAK = """
 import sys
-from data_prep import video
+from data_prep.media import video
 peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # not rusage: it counts the parent
 video.read_frames(sys.argv[1], 224, 12)
 before = peak()
@@ -144,9 +145,7 @@ def test_clocks_that_do_not_begin_at_zero(tmp_path):
     whole = pathlib.Path(restamped(path, tmp_path / "cut.mkv", 50000)).read_bytes()
     assert numbers(str(tmp_path / "cut.mkv")) == [0, 25, 50, 75]
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(
-        video.MediaError, match=r"cut short: it should last 5000\d\.\d s, its data ends at 5000\d\.\d s"
-    ):
+    with pytest.raises(MediaError, match=r"cut short: it should last 5000\d\.\d s, its data ends at 5000\d\.\d s"):
         numbers(str(tmp_path / "cut.mkv"))
 
     # An edit list that begins within the film: what lies before is not shown, as in any player.
@@ -191,7 +190,7 @@ def test_video_stream_without_frames(tmp_path):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", "mono")
         frame.sample_rate, frame.pts = 16000, 0
         container.mux([*sound.encode(frame), *sound.encode(None)])
-    with pytest.raises(video.MediaError, match=r"no video stream|no frame can be decoded"):
+    with pytest.raises(MediaError, match=r"no video stream|no frame can be decoded"):
         video.read_frames(path, 32, 12)
     assert audio.read_fbank(path) is not None
 
@@ -223,7 +222,7 @@ def test_cover_art_is_no_video(tmp_path):
         container.mux([*sound.encode(frame), *sound.encode(None), *cover.encode(picture), *cover.encode(None)])
     with av.open(path) as container:
         assert len(container.streams.video) == 1
-    with pytest.raises(video.MediaError, match="no video stream"):
+    with pytest.raises(MediaError, match="no video stream"):
         video.read_frames(path, 32, 12)
     assert audio.read_fbank(path) is not None
 
@@ -251,10 +250,10 @@ def test_folder_of_pictures(tmp_path):
     Image.fromarray(media.numbered(7)).save(tmp_path / "²1.jpg")  # a digit to Unicode, no number to int()
     assert numbers(str(tmp_path)) == [0, 1, 2, 3, 4, 7]
     (tmp_path / "frame3.jpg").write_bytes(b"\xff\xd8 no more")
-    with pytest.raises(video.MediaError, match=r"frame3\.jpg: not a readable picture"):
+    with pytest.raises(MediaError, match=r"frame3\.jpg: not a readable picture"):
         numbers(str(tmp_path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(video.MediaError, match="empty: no picture in this folder"):
+    with pytest.raises(MediaError, match="empty: no picture in this folder"):
         numbers(str(tmp_path / "empty"))
 
 
@@ -263,7 +262,7 @@ def test_folder_of_pictures(tmp_path):
 HOURS = 10
 MEASURE = """
 import sys
-from data_prep import audio, video
+from data_prep.media import audio, video
 frames, times = video.read_frames(sys.argv[1], 224, 12)
 fbank = audio.read_fbank(sys.argv[1])
 peak = open("/proc/self/status").read().split("VmHWM:")[1].split()[0]  # not rusage: it counts the parent

@@ -7,8 +7,11 @@ import pytest
 from helpers import media
 from helpers import official_corpora as made
 
-from data_prep import audio, build, corpora, prepare, spectrogram
-from data_prep.decode import MediaError
+from data_prep import corpora
+from data_prep.clip import prepare
+from data_prep.commands import build
+from data_prep.media import audio, spectrogram
+from data_prep.media.decode import MediaError
 from save_jax.data import records
 
 SETTINGS = {"corpus": "odd", "image_size": 32, "max_frames": 12, "frames": "jpeg"}
@@ -80,14 +83,14 @@ def test_the_spectrogram_is_of_the_same_sound_and_a_broken_track_counts_once(odd
     """The sound file beside a video counts, for both; where it is broken both are missing, and one note says so."""
     heard = media.write_media(tmp_path / "heard.wav", sound=media.tone(16000, 7, 880))
     samples = {sample.id: sample for sample in odd.read("")["train"]}
-    silent = prepare.prepare(samples["plain"], SETTINGS | {"spectrogram": True})
+    silent = prepare(samples["plain"], SETTINGS | {"spectrogram": True})
     assert silent.fbank is silent.spectrogram is None and silent.notes == []
-    clip = prepare.prepare(dataclasses.replace(samples["plain"], audio=heard), SETTINGS | {"spectrogram": True})
+    clip = prepare(dataclasses.replace(samples["plain"], audio=heard), SETTINGS | {"spectrogram": True})
     np.testing.assert_array_equal(clip.spectrogram, spectrogram.read_spectrogram(heard))
     np.testing.assert_array_equal(clip.fbank, audio.read_fbank(heard))
-    broken = prepare.prepare(samples["sound"], SETTINGS | {"spectrogram": True})
+    broken = prepare(samples["sound"], SETTINGS | {"spectrogram": True})
     assert broken.fbank is broken.spectrogram is None and len(broken.notes) == 1
-    assert prepare.prepare(dataclasses.replace(samples["plain"], audio=heard), SETTINGS).spectrogram is None
+    assert prepare(dataclasses.replace(samples["plain"], audio=heard), SETTINGS).spectrogram is None
 
 
 def test_a_clip_of_a_corpus_of_sounds_needs_its_sound_and_no_pictures(odd, tmp_path):
@@ -96,7 +99,7 @@ def test_a_clip_of_a_corpus_of_sounds_needs_its_sound_and_no_pictures(odd, tmp_p
     sample = dataclasses.replace(odd.read("")["train"][0], is_sound=True)
 
     def run(**changes):
-        return prepare.prepare(dataclasses.replace(sample, **changes), SETTINGS | {"spectrogram": True})
+        return prepare(dataclasses.replace(sample, **changes), SETTINGS | {"spectrogram": True})
 
     alone = run(video=None, audio=heard)
     assert alone.frames == [] and alone.frame_times.shape == (0,) and alone.notes == [] and not alone.failed

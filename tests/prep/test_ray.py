@@ -9,7 +9,9 @@ import time
 import pytest
 from helpers import media
 
-from data_prep import build, corpora, prepare, runners
+from data_prep import corpora, runners
+from data_prep.clip import prepare
+from data_prep.commands import build
 from save_jax.data import records
 
 ray = pytest.importorskip("ray", reason="an extra: pip install -c constraints.txt -e '.[prep,ray]'")
@@ -31,7 +33,7 @@ def root(tmp_path_factory):
     return media.write_corpus(tmp_path_factory.mktemp("corpus") / "root", SPLITS, missing=["video1", "video7"])
 
 
-def run(root, out, runner, function=prepare.prepare) -> dict:
+def run(root, out, runner, function=prepare) -> dict:
     corpus = corpora.CORPORA["msrvtt-9k"]
     return build.build(corpus, str(root), str(out), SETTINGS, 2, runner, function, partial=True)
 
@@ -41,7 +43,7 @@ def trouble(sample, settings):
         os.kill(os.getpid(), signal.SIGKILL)
     if sample.id == "video6":
         time.sleep(60)
-    return prepare.prepare(sample, settings)
+    return prepare(sample, settings)
 
 
 def pause(item: int) -> int:

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from data_prep import runners
+from data_prep.runners.pool import _AHEAD
 
 FAILURE = runners.Failure
 
@@ -153,7 +154,7 @@ def test_items_are_taken_as_they_are_needed():
     with runners.Local(2, 30) as runner:
         results = runner.run(slow_first, items())
         assert next(results) == 0  # meanwhile the other worker could have done hundreds
-        assert len(taken) <= 2 * runners._AHEAD + 1
+        assert len(taken) <= 2 * _AHEAD + 1
         assert [next(results) for _ in range(20)] == list(range(1, 21))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers import media
 
-from data_prep import audio, spectrogram
-from data_prep.decode import MediaError
+from data_prep.media import audio, spectrogram
+from data_prep.media.decode import MediaError
 
 RATE = 11_025
 BINS = RATE / 1022  # hertz between two frequencies of the transform

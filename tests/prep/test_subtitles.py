@@ -7,8 +7,8 @@ import pytest
 from av.subtitles.subtitle import SubtitleSet
 from helpers import official_corpora as made
 
+from data_prep.media.decode import MediaError
 from data_prep.speech import subtitles
-from data_prep.video import MediaError
 
 SRT = """1
 00:00:01,000 --> 00:00:02,500

@@ -13,11 +13,12 @@ from helpers.corpus import write_corpus
 from PIL import Image
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from data_prep import teach
+from data_prep.commands import teach
 from data_prep.corpora import CORPORA
+from data_prep.media.decode import MediaError
 from data_prep.runners import Here
 from data_prep.teachers import ImageBind, PeAv, Vectors, imagebind, sampling, vectors
-from data_prep.video import MediaError
+from data_prep.teachers.folder import vector_path
 from save_jax.config import resolve
 from save_jax.methods import run as method_run
 from save_jax.training import loop
@@ -356,10 +357,10 @@ def test_vectors_that_no_shard_can_hold_are_failures(corpus, values, monkeypatch
 
 
 def test_ids_stay_in_the_folder():
-    assert teach.vector_path("F", "VideoFeature", "a/b c") == "F/VideoFeature/a/b c.npy"
+    assert vector_path("F", "VideoFeature", "a/b c") == "F/VideoFeature/a/b c.npy"
     for clip_id in ("../a", "a/../../b", "/a", "", "a//b", "a\0b"):
         with pytest.raises(ValueError, match="cannot be a file name"):
-            teach.vector_path("F", "VideoFeature", clip_id)
+            vector_path("F", "VideoFeature", clip_id)
 
 
 def test_splits_that_are_not_there_are_named(corpus):

@@ -18,7 +18,8 @@ from helpers.places import REPOSITORY
 from helpers.recognising import Counting, run, sample, segment, task, write_sounds
 from helpers.voices import RATE, music, noise, silence, spoken
 
-from data_prep import runners, transcribe
+from data_prep import runners
+from data_prep.commands import transcribe
 from data_prep.speech import filters, vad, whisper
 from data_prep.speech.cache import model_identity
 from data_prep.speech.filters import Thresholds

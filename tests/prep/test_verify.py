@@ -9,8 +9,9 @@ from av.stream import Disposition
 from helpers import media
 from helpers import official_corpora as made
 
-from data_prep import verify
+from data_prep.commands import verify
 from data_prep.corpora import CORPORA
+from data_prep.corpora.survey import survey
 from save_jax.data.records import TEACHER_DIM
 
 
@@ -134,7 +135,7 @@ def test_a_cover_image_is_no_video_and_a_folder_needs_pictures(tmp_path):
         picture = av.VideoFrame.from_ndarray(media.numbered(1), "rgb24")
         for stream, content in ((cover, picture), (sound, frame)):
             container.mux([*stream.encode(content), *stream.encode(None)])
-    found = verify.survey(CORPORA["vatex"].read(str(root)))["unreadable"]
+    found = survey(CORPORA["vatex"].read(str(root)))["unreadable"]
     assert found["train"].keys() == {"cover", "notes", "damaged"} and not found["val"] and not found["test"]
     assert found["train"]["cover"].endswith("no video stream") and "no picture in this" in found["train"]["notes"]
 
@@ -145,7 +146,7 @@ def test_ctrl_c_is_one_line(tmp_path, capsys, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify, "survey", stopped)
+    monkeypatch.setattr(verify.survey, "survey", stopped)
     code, said = run(capsys, "--corpus", "folder", "--root", tmp_path)
     assert code == 130 and said.err == "data_prep.verify: stopped\n"
 
@@ -160,7 +161,7 @@ def test_subtitles_count_as_a_transcript(tmp_path, capsys):
     made.video(tmp_path / "b.mp4")
     (tmp_path / "b.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nGood morning.\n")
     splits = CORPORA["folder"].read(str(tmp_path))
-    assert verify.survey(splits)["no transcript"]["test"].keys() == {"a.mp4"}
+    assert survey(splits)["no transcript"]["test"].keys() == {"a.mp4"}
 
 
 def test_transcripts_of_another_file_and_by_hand(tmp_path, capsys):

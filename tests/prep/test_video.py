@@ -9,7 +9,8 @@ import simplejpeg
 from helpers import media, places
 from PIL import Image
 
-from data_prep import video
+from data_prep.media import video
+from data_prep.media.decode import MediaError
 
 GOLDEN = places.GOLDEN / "frames.npz"
 
@@ -98,7 +99,7 @@ def noise_video(tmp_path: pathlib.Path) -> bytes:
 def fails(path: pathlib.Path, content: bytes | None, match: str) -> None:
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(video.MediaError, match=match) as caught:
+    with pytest.raises(MediaError, match=match) as caught:
         video.read_frames(str(path), 32, 12)
     assert str(path) in str(caught.value)
 

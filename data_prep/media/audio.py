@@ -15,7 +15,7 @@ import kaldi_native_fbank as knf
 import numpy as np
 from av.stream import Disposition
 
-from data_prep.decode import MediaError, open_media
+from data_prep.media.decode import MediaError, open_media
 from save_jax.data.records import FBANK_SHAPE
 
 SAMPLE_RATE = 16000

@@ -1,7 +1,7 @@
-"""One sample to one clip: pictures, sound, what is said and teacher vectors, decoded by a worker.
+"""One sample → one record: pictures, sound, transcript and teacher vectors. This is the work of a build's workers.
 
-Pictures decide, or the sound in a corpus of sounds: without them the clip fails. Anything else that is broken is left
-out, and a note says why.
+A clip fails without pictures; in a corpus of sounds, without sound. Anything else that is broken is left out, and a
+note says why.
 """
 
 import dataclasses
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import audio, spectrogram, video
 from data_prep.corpora import Sample
-from data_prep.decode import MediaError
+from data_prep.media import audio, spectrogram, video
+from data_prep.media.decode import MediaError
 from data_prep.runners import reason_of
 from data_prep.speech import subtitles
 from data_prep.teachers import vectors
@@ -37,17 +37,17 @@ class Task:
 
 
 def prepare(sample: Sample, settings: Mapping) -> records.Clip:
-    """Decodes everything of a sample. Raises ValueError for pictures it cannot use, or a sound where that decides.
+    """Decodes everything of a sample. Raises ValueError where a clip must fail: see above.
 
     `settings`: image_size, max_frames, frames ("jpeg" or "raw"); spectrogram, true where it is to be stored.
     """
     notes: list[str] = []
 
     def kept(what: str, read: Callable[[str], Any], path: str | None) -> Any:
-        """What `read` gives; None, with a note, where it fails."""
+        """The result of `read`; None, with a note, if it fails."""
         try:
             return read(path) if path else None
-        except Exception as error:  # whatever is wrong beside it, a clip with what decides is worth keeping
+        except Exception as error:  # a clip that lacks this alone is worth keeping
             notes.append(f"{what}: {reason_of(error)}")
             return None
 

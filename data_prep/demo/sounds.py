@@ -1,8 +1,8 @@
 """Synthesises the sound beds of the demo corpus in NumPy: twelve events and endless varieties of music.
 
 Every maker takes random numbers and a length in samples, returns mono float samples at SOUND_RATE, and varies pitch,
-tempo and timbre. The events differ in spectrum and rhythm: a listener, or a model fed with spectrograms, tells them
-apart.
+tempo and timbre. The events differ in spectrum and rhythm, so that a listener, or a model of spectrograms, can tell
+them apart.
 """
 
 from collections.abc import Callable

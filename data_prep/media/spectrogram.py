@@ -9,7 +9,7 @@ logarithm; here it is the middle, and decibels.
 import numpy as np
 import scipy.signal
 
-from data_prep import audio
+from data_prep.media import audio
 from save_jax.data.records import SPECTROGRAM_SHAPE
 
 SAMPLE_RATE = 11_025

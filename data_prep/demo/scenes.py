@@ -1,8 +1,8 @@
 """What the clips of the demo corpus are: a seed and a number of clips become a list of scenes, before any pixel exists.
 
-A scene holds everything about one clip that is not a picture or a sound: its split, what is seen, heard and said, its
-captions, its transcript and the two vectors in place of ImageBind's (a sound's vector is near a picture's when
-the sound belongs to what the picture shows). Pure NumPy random: no files, no encoding.
+A scene describes one clip: its split, what is seen, heard and said, its captions, its transcript, and two vectors in
+place of ImageBind's. The vector of a sound is near that of a picture when the sound belongs to what the picture shows.
+Only NumPy's random numbers are used: no files, no encoding.
 """
 
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from data_prep.demo_captions import EVENT_WORDS, KINDS, MOTIONS, PLACES, SOUND, SOUND_SPEECH, SPEECH, VISION, caption
-from data_prep.demo_topics import INVENTED_LINES, TOPICS, VOCABULARY
+from data_prep.demo.captions import EVENT_WORDS, KINDS, MOTIONS, PLACES, SOUND, SOUND_SPEECH, SPEECH, VISION, caption
+from data_prep.demo.topics import INVENTED_LINES, TOPICS, VOCABULARY
 
 # Every event belongs to two objects or more: the picture alone does not tell the sound.
 BELONGING = {

@@ -13,10 +13,10 @@ import av
 import av.codec.context
 import numpy as np
 
-from data_prep.demo_pictures import frames
-from data_prep.demo_scenes import MUSIC, NO_TRACK, RELATED, Scene, generator
-from data_prep.demo_sounds import SOUND_RATE, make_event, make_music
-from data_prep.demo_speech import SPEECH_RATE, speak
+from data_prep.demo.pictures import frames
+from data_prep.demo.scenes import MUSIC, NO_TRACK, RELATED, Scene, generator
+from data_prep.demo.sounds import SOUND_RATE, make_event, make_music
+from data_prep.demo.speech import SPEECH_RATE, speak
 
 SPEECH_LEVEL = 0.08  # RMS of the spoken part; about 3 dB above the bed: speech is clear and so is the bed
 BED_LEVEL = (0.045, 0.07)

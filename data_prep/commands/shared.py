@@ -1,12 +1,14 @@
-"""What the commands of data_prep share: how they end, and what their options for weights may name."""
+"""What the commands of data_prep share: how they end, how they list failures, what an option for weights may name."""
 
+import itertools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 STOPPED = 130  # what a shell reports of a program that Ctrl-C ended
+_SHOWN = 10  # lines of a list in a printed summary
 _WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
 
 
@@ -44,3 +46,9 @@ def weights(option: str, given: str) -> str:
     if given.startswith((".", "/", "~")) or given.count("/") > 1 or given.endswith(("/", *_WEIGHT_FILES)):
         raise ValueError(f"{option} {given}: no such file or folder here, and a name on a hub has the form org/name")
     return given
+
+
+def first_reasons(reasons: Mapping[str, str], full_list: str) -> list[str]:
+    """A line for each of the first clips: id and reason. Where there are more, a last line names the file with all."""
+    lines = [f"  {clip_id}: {reason}" for clip_id, reason in itertools.islice(reasons.items(), _SHOWN)]
+    return lines if len(reasons) <= _SHOWN else [*lines, f"  … all of them in {full_list}"]

@@ -16,9 +16,7 @@ import simplejpeg
 from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
 
-from data_prep.decode import MediaError, Video, open_media, open_video
-
-__all__ = ["MediaError", "choose", "open_media", "read_frames"]
+from data_prep.media.decode import MediaError, Video, open_video
 
 JPEG_QUALITY = 95
 # Frames further than this from `index / fps` make the rate variable; jitter below it moves no choice noticeably.
@@ -109,9 +107,9 @@ def read_frames(path: str, image_size: int, max_frames: int, raw: bool = False) 
     grows with neither length nor picture size.
     Raises MediaError for a missing, empty, foreign, damaged or truncated file and for one without pictures.
     """
-    found = pictures_of_folder(path, max_frames) if os.path.isdir(path) else _from_file(path, max_frames)
+    chosen = pictures_of_folder(path, max_frames) if os.path.isdir(path) else _from_file(path, max_frames)
     pictures, times = [], []
-    for image, time in found:
+    for image, time in chosen:
         square = np.ascontiguousarray(crop_square(image, image_size))
         pictures.append(square.tobytes() if raw else simplejpeg.encode_jpeg(square, JPEG_QUALITY, "RGB", "444"))
         times.append(time)

@@ -1,9 +1,9 @@
-"""Frames of one media file, decoded with PyAV: what its packets promise, and any of those frames, decoding few others.
+"""Frames of one media file, decoded with PyAV: the times of all from its packets, and chosen ones with little decoding.
 
-In: a path; out: the times of all frames without decoding one, then the chosen ones, which are bit for bit those of
-decoding the whole file in order. Time goes into decoding, so that is what is left out, where the codec makes it exact:
-stretches between a wanted frame and the next key frame needed, frames that no other frame refers to, and what follows
-the last wanted frame.
+In: a path; out: the times of all frames, without decoding one, then the chosen frames. They are bit for bit those of
+decoding the whole file in order. Decoding takes most of the time, so what is not needed is skipped where the codec
+makes that exact: stretches between a wanted frame and the next key frame needed, frames that no other frame refers to,
+and what follows the last wanted frame.
 
     with open_video(path) as file:
         for rank, frame in file.frames([0, 25, 50]): ...  # of file.times
@@ -115,7 +115,7 @@ class Video:
         referred = np.maximum.accumulate(latest)[wanted].tolist()
         if self.codec.field_order != _PROGRESSIVE:  # a second field may have the packet after the first one's
             wanted += [number + 1 for number in wanted]
-        whole, found, given, begin, last, held = set(wanted), 0, 0, starts[0], -np.inf, collections.deque()
+        whole, matched, given, begin, last, held = set(wanted), 0, 0, starts[0], -np.inf, collections.deque()
         with self._again({"err_detect": "explode"}) as (codec, packets):
             skips = codec.name in _SKIPS
             for number, packet in enumerate(packets):
@@ -132,12 +132,12 @@ class Video:
                 except av.error.FFmpegError:
                     return
                 for frame in decoded:
-                    if frame.is_corrupt or frame.pts is None or not last < frame.pts <= stamps[found]:
+                    if frame.is_corrupt or frame.pts is None or not last < frame.pts <= stamps[matched]:
                         return
                     last = frame.pts
-                    if frame.pts == stamps[found]:
+                    if frame.pts == stamps[matched]:
                         held.append(frame)
-                        found += 1
+                        matched += 1
                 while held and (jumps or packet is None or referred[given] <= last):
                     yield ranks[given], held.popleft()
                     given += 1

@@ -1,0 +1,173 @@
+"""Transcribes a corpus with Whisper: media in, one transcript file in the official form out.
+
+    python -m data_prep.transcribe --corpus msrvtt-9k --root DIR
+
+Rows are {"key": "video0.wav", "text": …} with what the build also understands: "source", "language", "segments" (text
+with start and end in seconds) and "dropped" (text that Whisper gave for silence, noise or music, each with the reason).
+A clip without sound, or in which nobody speaks, has the text "". What Whisper said is cached by the content of the
+files, before the filters: running again, after a kill or with other limits, transcribes only what is missing.
+"""
+
+import argparse
+import collections
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from tqdm import tqdm
+
+from data_prep import runners
+from data_prep.commands import shared
+from data_prep.corpora import CORPORA, Sample, transcripts_path
+from data_prep.files import write_json
+from data_prep.speech import filters, vad, whisper
+from data_prep.speech.cache import Cache, model_identity
+from data_prep.speech.recognise import Recognise, Stop
+from data_prep.speech.rows import make_row, read_rows
+
+MODEL = "openai/whisper-large-v3"  # what the published transcripts were made with
+
+
+def transcribe(
+    samples: Sequence[Sample], out: str, task: Recognise, runner, limits: filters.Thresholds, keys_are_ids: bool = False
+) -> dict:
+    """Writes the rows of `samples` to `out`, where those of other clips stay, and returns counts for `summary`.
+
+    `keys_are_ids`: keys are written without ".wav", as for plain folders. Raises ValueError for an `out` of another
+    form and for a model that does not load; a clip that cannot be read gets a row with its "problem".
+    """
+    rows = read_rows(out)
+    source = f"{whisper.short_name(task.model)}/{task.engine}"
+    counts: collections.Counter = collections.Counter()
+    problems = {}
+    with tqdm(total=len(samples), unit="clip", disable=not samples) as bar:
+        for sample, result in _results(samples, task, runner):
+            key = sample.id if keys_are_ids else sample.id + ".wav"
+            row = rows[key] = make_row(key, source, result, limits)
+            if "problem" in row:
+                problems[sample.id] = row["problem"]
+            counts["clips"] += 1
+            counts["with speech"] += bool(row["text"])
+            counts["without sound"] += not result.get("sound", True)
+            counts["from the cache"] += bool(result.get("cached"))
+            counts["segments kept"] += len(row.get("segments", ()))
+            counts["dropped"] += len(row.get("dropped", ()))
+            bar.update()
+    write_json(out, list(rows.values()), indent=0)
+    return {"counts": dict(counts), "problems": problems}
+
+
+def _results(samples: Sequence[Sample], task: Recognise, runner) -> Iterator[tuple[Sample, dict]]:
+    """Each sample with its raw result. A group that is lost as a whole is done again one by one, at the end."""
+    groups = [samples[first : first + task.batch_size] for first in range(0, len(samples), task.batch_size)]
+    alone = []
+    for group, answer in zip(groups, _run(runner, task, groups), strict=True):
+        if not isinstance(answer, runners.Failure):
+            yield from zip(group, answer, strict=True)
+        else:
+            alone += [[sample] for sample in group]
+    for [sample], answer in zip(alone, _run(runner, task, alone), strict=True):
+        yield sample, {"problem": answer.reason} if isinstance(answer, runners.Failure) else answer[0]
+
+
+def _run(runner, task: Recognise, groups: Sequence[Sequence[Sample]]) -> Iterator[list[dict] | runners.Failure]:
+    for answer in runner.run(task, [[sample.audio or sample.video for sample in group] for group in groups]):
+        if isinstance(answer, Stop):
+            raise ValueError(answer.reason)
+        yield answer
+
+
+def missing(samples: Iterable[Sample], out: str, keys_are_ids: bool = False) -> list[Sample]:
+    """Those of which nothing is known yet: no transcript in the corpus and no row, or one with a problem, in `out`."""
+    known = {key for key, row in read_rows(out).items() if "problem" not in row}
+    return [s for s in samples if not s.transcript and (s.id if keys_are_ids else s.id + ".wav") not in known]
+
+
+def summary(result: Mapping, out: str, read_by_build: str | None) -> str:
+    counts, problems = result["counts"], result["problems"]
+    names = ("clips", "with speech", "without sound", "from the cache")
+    lines = [
+        ", ".join(f"{counts[name]} {name}" for name in names),
+        f"{counts['segments kept']} segments kept, {counts['dropped']} dropped as not spoken",
+    ]
+    if problems:
+        lines.append(f'{len(problems)} clips have no transcript (their rows say so under "problem"):')
+        lines += shared.first_reasons(problems, out)
+    lines.append(f"written to {out}")
+    if read_by_build is None or not os.path.exists(out) or not os.path.samefile(read_by_build, out):
+        lines.append(f"the build reads {read_by_build or 'no transcripts'} unless it is given --transcripts {out}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.transcribe", description=__doc__.split("\n")[0])
+    parser.add_argument("--corpus", required=True, choices=sorted(CORPORA))
+    parser.add_argument("--root", required=True, help="folder of the corpus")
+    parser.add_argument("--out", help="transcript file to write (default: ROOT/transcripts.json)")
+    parser.add_argument("--cache", help="folder of raw results (default: OUT.cache)")
+    parser.add_argument("--splits", nargs="+", help="only these (default: all)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--missing-only", action="store_true", help="only clips of which there is no transcript yet")
+    which.add_argument("--all", action="store_true", help="all clips, whatever the corpus has (the default)")
+    parser.add_argument("--engine", choices=whisper.ENGINES, default=whisper.ENGINES[0])
+    parser.add_argument("--model", default=MODEL, help="name on the hub, or a folder (default: %(default)s)")
+    parser.add_argument("--language", default="", help="code such as en (default: detected for each clip)")
+    parser.add_argument("--batch-size", type=int, default=16, help="clips, and pieces of 30 s, at a time")
+    parser.add_argument("--vad", choices=vad.METHODS, default=vad.METHODS[0], help="voice activity detection")
+    parser.add_argument("--ast", default="", help="AST weights with AudioSet classes: drops lines heard in music")
+    parser.add_argument("--runner", choices=("local", "ray"), default="local")
+    parser.add_argument("--jobs", type=int, help="Ray actors (default: one for each GPU, or CPU)")
+    parser.add_argument("--time-limit", type=float, help="seconds for a group of clips, on Ray (default: none)")
+    parser.add_argument("--ray-address", help="of a running cluster (default: RAY_ADDRESS, else a Ray of this machine)")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip could not be read")
+    limits = parser.add_argument_group("limits of the filters; changing them transcribes nothing again")
+    for field in dataclasses.fields(filters.Thresholds):
+        flag = f"--limit-{field.name.replace('_', '-')}"
+        limits.add_argument(flag, type=float, default=field.default, metavar="X", help="default: %(default)s")
+    args = parser.parse_args(argv)
+    stopped = "stopped; what was heard is kept, the same command goes on"
+    return shared.run("data_prep.transcribe", lambda: _main(args), stopped)
+
+
+def _main(args: argparse.Namespace) -> int:
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size is {args.batch_size}; it must be at least 1")
+    root = os.path.abspath(args.root)  # workers of a Ray cluster have another working directory
+    corpus, out = CORPORA[args.corpus], os.path.abspath(args.out or os.path.join(root, "transcripts.json"))
+    model, ast = shared.weights("--model", args.model), args.ast and shared.weights("--ast", args.ast)
+    by_split = corpus.read(root)
+    if unknown := sorted(set(args.splits or ()) - set(by_split)):
+        raise ValueError(f"--splits {unknown} are not in {corpus.name}, which has {sorted(by_split)}")
+    samples = [sample for split in args.splits or by_split for sample in by_split[split]]
+    keys_are_ids = corpus.name == "folder"
+    if args.missing_only:
+        samples = missing(samples, out, keys_are_ids)
+    if not samples:
+        print("nothing to transcribe")
+        return 0
+    whisper.require(args.engine, args.language)
+    vad.require(args.vad)
+    if ast:
+        whisper.require("transformers")  # AST runs there, whatever the engine
+    task = Recognise(
+        engine=args.engine,
+        model=model,
+        model_identity=model_identity(model),
+        cache=Cache(os.path.abspath(args.cache or out + ".cache")),
+        language=args.language,
+        detector=args.vad,
+        batch_size=args.batch_size,
+        ast=ast,
+        ast_identity=model_identity(ast) if ast else "",
+    )
+    os.makedirs(task.cache.folder, exist_ok=True)  # now, not after the first hour
+    names = [field.name for field in dataclasses.fields(filters.Thresholds)]
+    limits = filters.Thresholds(**{name: getattr(args, f"limit_{name}") for name in names})
+    if args.runner == "ray":
+        runner = runners.Ray(args.jobs, args.time_limit, gpus=None, address=args.ray_address)
+    else:
+        runner = runners.Here()  # one copy of the model; a GPU, or torch's threads, work in parallel within it
+    with runner:
+        result = transcribe(samples, out, task, runner, limits, keys_are_ids)
+    print(summary(result, out, transcripts_path(root, corpus.transcripts)))
+    return int(args.strict and bool(result["problems"]))

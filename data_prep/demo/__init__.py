@@ -1,0 +1,1 @@
+"""Makes a small corpus of real video files, so that everything can be tried without data."""

@@ -1,0 +1,46 @@
+"""Rows of the transcript file that `data_prep.transcribe` writes; `transcripts` reads them."""
+
+import json
+import os
+from collections.abc import Mapping
+
+from data_prep.speech import filters
+
+_UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}  # languages whose words are not set apart
+
+
+def make_row(key: str, source: str, result: Mapping, limits: filters.Thresholds) -> dict:
+    """A row of the transcript file from a raw result of `Recognise`; parts without a value are left out."""
+    if "problem" in result:
+        problem = result["problem"].encode("utf-8", "backslashreplace").decode()  # odd file names
+        return {"key": key, "text": "", "source": source, "problem": problem}
+    segments = [filters.Segment(**segment) for segment in result["segments"]]
+    kept, dropped = filters.keep(segments, result["voices"], result.get("sounds"), limits)
+    language = result["language"]
+    row = {
+        "key": key,
+        "text": ("" if language in _UNSPACED else " ").join(segment.text.strip() for segment in kept),
+        "source": source,
+        "language": language,
+        "segments": [_times(segment) for segment in kept],
+        "dropped": [_times(segment) | {"reason": reason} for segment, reason in dropped],
+    }
+    return {name: value for name, value in row.items() if value or name == "text"}
+
+
+def _times(segment: filters.Segment) -> dict:
+    return {"start": segment.start, "end": segment.end, "text": segment.text.strip()}
+
+
+def read_rows(path: str) -> dict[str, dict]:
+    """Key → row of a transcript file; {} if there is none."""
+    if not os.path.exists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return {row["key"]: row for row in json.load(file)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is there and is not a transcript file ({type(error).__name__}: {error}); it would be overwritten: "
+            "move it away, or give another --out"
+        ) from error
