@@ -1,63 +1,64 @@
-"""What the command lines share: their flags, errors of flags in one line, a quiet process that a signal can end."""
+"""The command `save-jax`: every command of this package by one name. `python -m save_jax.NAME` does the same."""
 
-import os
-import signal
+import runpy
 import sys
+from collections.abc import Sequence
 
-import jax
-from absl import flags, logging
-from ml_collections import config_flags
-
-from save_jax import sharding
-
-CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Configuration file, and after a colon words separated by commas: model=NAME, backbone=NAME, seed=NUMBER, smoke. "
-    "Such as configs/msrvtt.py:model=avigate,backbone=L/14,seed=2. --config.NAME=VALUE sets one value.",
-)
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, or of a sweep's runs; what is unfinished in it goes on."
-)
-COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", "Where several processes meet: HOST:PORT of process 0, or auto (TPU pods, SLURM, Open MPI)."
-)
-PROCESSES = flags.DEFINE_integer("processes", 0, "How many there are, beside a plain --coordinator.")
-PROCESS = flags.DEFINE_integer("process", -1, "Which one this is, from 0, beside a plain --coordinator.")
-flags.mark_flags_as_required(["config", "workdir"])
+# Command → (module, arguments that come first, what it does).
+COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "train": ("save_jax.main", ("--mode=train",), "train, then evaluate: --config NAME --workdir FOLDER"),
+    "eval": ("save_jax.main", ("--mode=eval",), "evaluate the checkpoint of a run again"),
+    "cache": ("save_jax.main", ("--mode=cache",), "store what frozen towers give, for config.cache"),
+    "report": ("save_jax.report", (), "a finished run as one HTML page"),
+    "search": ("save_jax.inference.search_command", (), "the videos of a run's test split that a sentence finds"),
+    "convert": ("save_jax.convert", (), "weights of other code into ours and back; describe a folder of weights"),
+    "sweep": ("save_jax.sweep", (), "methods or ablations over several seeds, side by side"),
+    "sweep-vlsa": ("save_jax.sweep_vlsa", (), "VLSA's ablation over several seeds"),
+    "bench": ("save_jax.bench", (), "measure this installation on this machine"),
+    "parity": ("save_jax.parity", (), "compare this installation with stored numbers of the authors' code"),
+}
+PREPARATION = ("demo", "verify", "transcribe", "teach", "build", "inspect", "parity")  # save-jax prep NAME
 
 
-def set_up_process() -> None:
-    """Quiet libraries, and compiled programs kept for the next run (JAX_COMPILATION_CACHE_DIR says where)."""
-    # Python's own handler raises wherever the interpreter is; inside one of JAX's callbacks that is lost.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it writes, and warns of what is meant to be so
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it says that PyTorch is absent; it is meant to be
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/save_jax/xla"))
+def usage() -> str:
+    """What there is, one line each."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = ["usage: save-jax COMMAND [arguments]; save-jax COMMAND --help tells more", ""]
+    lines += [f"  {name:{width}}{what}" for name, (_, _, what) in COMMANDS.items()]
+    return "\n".join([*lines, f"  {'prep NAME':{width}}media files to shards: {', '.join(PREPARATION)}"])
 
 
-def join_processes() -> None:
-    """Meets the other processes of a run, if flags name any; ends with a message where they do not fit together."""
+def resolve(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """(module to run, its arguments). Raises ValueError for a command that does not exist."""
+    name, *rest = arguments
+    if name == "prep":
+        if not rest or rest[0] not in PREPARATION:
+            given = f"{rest[0]!r} is none of them" if rest else "one must be named"
+            raise ValueError(f"save-jax prep takes one of {', '.join(PREPARATION)}; {given}")
+        return f"data_prep.{rest[0]}", rest[1:]
+    if name not in COMMANDS:
+        raise ValueError(f"save-jax has no command {name!r}\n{usage()}")
+    module, first, _ = COMMANDS[name]
+    return module, [*first, *rest]
+
+
+def main() -> None:
+    """The console script."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if sys.argv[1] in ("-V", "--version"):
+        from save_jax import __version__
+
+        print(f"save_jax {__version__}")
+        return
     try:
-        sharding.start_processes(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    except (ValueError, RuntimeError) as error:
+        module, rest = resolve(sys.argv[1:])
+    except ValueError as error:
         sys.exit(f"error: {error}")
+    sys.argv = [f"save-jax {sys.argv[1]}", *rest]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, where a missing config file or a misspelt setting ends as one message."""
-    try:
-        rest = flags.FLAGS(argv)
-        getattr(CONFIG.value, "items", None)  # config_flags reports a missing file only once it is looked at
-        return rest
-    except flags.Error as error:
-        text = str(error).strip()
-        if "Traceback (most recent call last)" in text:  # a config's own error; config_flags hands on all of it
-            text = text.splitlines()[-1]
-        sys.exit(f"error: {text}\nflags: --help; every setting: save_jax/config.py")
-    except OSError as error:
-        sys.exit(f"error: no such configuration file ({str(error).splitlines()[-1].strip()})")
-    except (AttributeError, KeyError, TypeError, ValueError, ImportError) as error:
-        text = str(error.args[0] if error.args else error).replace("\\n", " ").replace("\\'", "'").strip('"')
-        sys.exit(f"error: {type(error).__name__} in the command's settings: {text}\nevery setting: save_jax/config.py")
+if __name__ == "__main__":
+    main()

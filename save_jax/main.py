@@ -73,6 +73,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     process.set_up_process()
     run_flags.join_processes()
+    process.warn_of_unused_accelerator()
     run(run_flags.CONFIG.value, run_flags.WORKDIR.value, MODE.value)
 
 

@@ -56,7 +56,7 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
     by_video = collections.defaultdict(list)
     for row in rows:
         by_video[row["video"]].append(row)
-    own_subtitles = _subtitles(videos.values(), beside)
+    own_subtitles = subtitles_of(videos.values(), beside)
 
     def vector(kind: str, clip_id: str) -> str | None:
         stem = os.path.join(root, "FeatureData", teacher, kind, clip_id)
@@ -130,7 +130,7 @@ def _as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _subtitles(videos: Collection[str], beside: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def subtitles_of(videos: Collection[str], beside: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Path of a video → that of its subtitle file: clip.srt, else English (as CLIP is), else any.
 
     Of clip.mp4 and clip.2.mp4, clip.2.srt belongs to the second alone, and clip.en.srt to the first.

@@ -31,14 +31,14 @@ T = TypeVar("T")
 def _retrieval_arrays(config: ConfigDict, raw: bool) -> ClipToArrays:
     data = config.data
     return ClipToArrays(
-        Tokenizer(_tokenizer(config)), branches(config), data.max_words, data.max_frames, config.model.image_size, raw
+        Tokenizer(tokenizer_source(config)), branches(config), data.max_words, data.max_frames, config.model.image_size, raw
     )
 
 
 def _vlsa_arrays(config: ConfigDict, raw: bool) -> ClipToVlsa:
     data = config.data
     return ClipToVlsa(
-        open_words(_tokenizer(config)),
+        open_words(tokenizer_source(config)),
         ITEMS[config.task],
         data.max_words,
         data.max_frames,
@@ -47,7 +47,8 @@ def _vlsa_arrays(config: ConfigDict, raw: bool) -> ClipToVlsa:
     )
 
 
-def _tokenizer(config: ConfigDict) -> str:
+def tokenizer_source(config: ConfigDict) -> str:
+    """Folder or hub name of a config's tokenizer."""
     return os.path.join(config.data_dir, "tokenizer") if config.data.tokenizer == "data" else config.data.tokenizer
 
 

@@ -78,9 +78,9 @@ class Stored:
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_files": {}}
 
-    def __del__(self):
+    def __del__(self, close=os.close):  # bound here: at the end of a process `os` may be gone before this
         for file in getattr(self, "_files", {}).values():
-            os.close(file)
+            close(file)
 
 
 class Writer:

@@ -102,6 +102,7 @@ class Tokenizer:
 
     def __init__(self, source: str):
         # Imported here: it takes half a second, and whoever reads shards without texts need not pay for it.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it says that PyTorch is absent; it is meant to be
         from transformers import CLIPTokenizer
 
         self.source, self._files = source, {name: _find(source, name) for name in ("vocab.json", "merges.txt")}

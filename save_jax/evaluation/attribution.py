@@ -16,10 +16,12 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool
+from ml_collections import ConfigDict
 
 from save_jax import sharding
-from save_jax.config import model_sizes
+from save_jax.config import branches, model_sizes
 from save_jax.data.pipeline import eval_batches
 from save_jax.data.records import Clip
 from save_jax.evaluation import breakdown
@@ -27,25 +29,24 @@ from save_jax.evaluation.retrieval import VIDEO_INPUTS, RetrievalEvaluator
 from save_jax.models import similarity
 from save_jax.models.retrieval import Retrieval, VideoEmbedding
 
-# Branches of the model, by what a reader calls them, and the change that takes away what a branch reads.
-NAMES = {"vision": "picture", "audio": "sound", "speech": "speech"}
-_TAKEN_AWAY = {"sound": "no sound", "speech": "no speech"}
+# What a branch reads → the change that takes it away.
+_TAKEN_AWAY = {"audio": "no sound", "speech": "no speech"}
 
 
 @dataclasses.dataclass
 class Explanation:
-    """Rows are queries, columns the videos asked about. Keys are picture, sound and speech, as far as the model has."""
+    """Rows are queries, columns the videos asked about. Keys are the model's branches: vision, audio, speech."""
 
     scores: np.ndarray  # float32 [queries, videos]
     branches: dict[str, np.ndarray]  # score minus score without the branch's term; empty with a single branch
-    inputs: dict[str, np.ndarray]  # score minus score without the input; sound and speech alone
+    inputs: dict[str, np.ndarray]  # score minus score without the input; audio and speech alone
     gates: dict[str, np.ndarray]  # mean absolute attention gate over the layers, float32 [videos]
 
 
 def without_each(
     video: VideoEmbedding, weights: dict[str, float], mask: Bool[Array, "b t"]
 ) -> dict[str, similarity.VideoIndex]:
-    """What the score needs of the videos, with every branch ("all") and without each one, by name of `NAMES`.
+    """What the score needs of the videos, with every branch ("all") and without each one.
 
     Args:
         video: from Retrieval.encode_video; weights: of the branches in the fused tokens; mask: real frames.
@@ -55,8 +56,26 @@ def without_each(
     terms = {name: weights[name] * x for name, x in tokens.items()}
     sums = {"all": sum(terms.values())}
     if len(terms) > 1:  # without its only term nothing is left to compare with
-        sums |= {NAMES[left]: sum(x for name, x in terms.items() if name != left) for left in terms}
+        sums |= {left: sum(x for name, x in terms.items() if name != left) for left in terms}
     return {name: similarity.index(x, mask) for name, x in sums.items()}
+
+
+def make_encoder(config: ConfigDict, mesh: Mesh) -> Callable[[dict, dict], tuple[dict, dict]]:
+    """The jitted (params, batch) → (`without_each`, mean absolute attention gates [b] by branch)."""
+    sizes = model_sizes(config)
+    model, weights = Retrieval(sizes), dict(zip(sizes.branches, sizes.weights, strict=True))
+
+    def encode(params: dict, batch: dict) -> tuple[dict, dict]:
+        video = model.apply({"params": params}, batch, method=Retrieval.encode_video)
+        gates = {
+            name: abs(fused.attention_gates).mean(axis=1)
+            for name, fused in (("audio", video.audio_fused), ("speech", video.speech_fused))
+            if fused is not None
+        }
+        return without_each(video, weights, batch["frame_mask"]), gates
+
+    whole, rows = sharding.replicated(mesh), sharding.by_sample(mesh)
+    return jax.jit(encode, in_shardings=(whole, rows), out_shardings=rows)
 
 
 def explain(
@@ -69,20 +88,7 @@ def explain(
         numbers: of the videos in the split.
     """
     config, mesh = evaluator.config, evaluator.mesh
-    sizes = model_sizes(config)
-    model, weights = Retrieval(sizes), dict(zip(sizes.branches, sizes.weights, strict=True))
-
-    def encode(params: dict, batch: dict) -> tuple[dict, dict]:
-        video = model.apply({"params": params}, batch, method=Retrieval.encode_video)
-        gates = {
-            name: abs(fused.attention_gates).mean(axis=1)
-            for name, fused in (("sound", video.audio_fused), ("speech", video.speech_fused))
-            if fused is not None
-        }
-        return without_each(video, weights, batch["frame_mask"]), gates
-
-    whole, rows = sharding.replicated(mesh), sharding.by_sample(mesh)
-    encode = jax.jit(encode, in_shardings=(whole, rows), out_shardings=rows)
+    encode = make_encoder(config, mesh)
     parts = [
         jax.device_get(encode(params, sharding.to_devices({k: batch[k] for k in VIDEO_INPUTS if k in batch}, mesh)))
         for batch in eval_batches(evaluator.data, config, split, numbers)
@@ -90,7 +96,7 @@ def explain(
     indexes, gates = jax.tree.map(lambda *xs: np.concatenate(xs)[: len(numbers)], *parts)
     scores = {name: evaluator.score(params, texts, index) for name, index in indexes.items()}
     complete = scores.pop("all")
-    changes = breakdown.changes(evaluator.data.sources[split], evaluator.data.info(split), sizes.branches)
+    changes = breakdown.changes(evaluator.data.sources[split], evaluator.data.info(split), branches(config))
 
     def scored(change: Callable[[Clip, int], Clip] | None = None) -> np.ndarray:
         # The same compiled encoder with and without a change, so that equal inputs differ by exactly 0.

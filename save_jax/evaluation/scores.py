@@ -37,7 +37,9 @@ def evaluate_scores(
     """
     scores = np.asarray(scores)
     if scores.ndim != 2 or not scores.size:
-        raise ValueError(f"scores have shape {list(scores.shape)}, not [captions, videos]; give one row for each caption")
+        raise ValueError(
+            f"scores have shape {list(scores.shape)}, not [captions, videos]; give one row for each caption"
+        )
     if not np.issubdtype(scores.dtype, np.number) or np.iscomplexobj(scores):
         raise ValueError(f"scores are {scores.dtype}, not real numbers")
     corpus = _corpus(protocol) if protocol is not None else ""
@@ -85,5 +87,7 @@ def _right_videos(
             f"{captions} captions"
         )
     if right.min() < 0 or right.max() >= videos:
-        raise ValueError(f"caption_to_video has numbers from {right.min()} to {right.max()}, not from 0 to {videos - 1}")
+        raise ValueError(
+            f"caption_to_video has numbers from {right.min()} to {right.max()}, not from 0 to {videos - 1}"
+        )
     return right

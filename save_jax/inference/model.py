@@ -22,8 +22,6 @@ from save_jax.evaluation.retrieval import VIDEO_INPUTS, encoders
 from save_jax.inference import media
 from save_jax.models.retrieval import Retrieval
 from save_jax.models.similarity import VideoIndex
-from save_jax.weights import description, loading
-from save_jax.weights.checkpoint import FOLDER
 
 BATCH = 8  # videos encoded at a time
 
@@ -135,7 +133,7 @@ class Model:
         for path, clip in zip(paths, bar, strict=True):
             if clip.failed:
                 failed[path] = clip.failed
-                bar.write(f"{path}: {clip.failed}; its row ranks last")
+                bar.write(f"{clip.failed}; its row ranks last")
             transcripts_read.append(clip.transcript)
             waiting.append(clip)
             if len(waiting) == self._batch:
@@ -200,46 +198,3 @@ class Model:
     def _embed(self, clips: Sequence[Clip]) -> VideoIndex:
         index, _ = jax.device_get(self._encode_video(self.params, self._batch_of(clips)))
         return jax.tree.map(lambda x: x[: len(clips)], index)
-
-
-def load_model(path: str | os.PathLike) -> Model:
-    """Opens a trained SAVE, AVIGATE or vision model: parameters and tokenizer, no data set needed.
-
-    Args:
-        path: a run's workdir (its best checkpoint), or a folder of weights with its description.json.
-    Raises:
-        ValueError that says what is missing and how to make it: no such folder, no description, only a part of a model,
-        a tokenizer of another vocabulary.
-    """
-    path = os.fspath(path)
-    mesh = sharding.make_mesh()
-    if os.path.isdir(os.path.join(path, FOLDER)):
-        return _of_run(path, mesh)
-    if not os.path.isdir(path):
-        raise ValueError(f"{path} is no folder; give a run's workdir or a folder of weights (save_jax.convert)")
-    about = description.read(path)
-    if missing := sorted(description.needed_modules(about.config) - set(about.modules)):
-        raise ValueError(
-            f"{path} holds {', '.join(about.modules)}, and {about.method} also has {', '.join(missing)}: weights to "
-            f"start training from (config.init_from={path}), not a model to use"
-        )
-    return Model(about.config, _restore(path, about.config, mesh), about.open_tokenizer(), mesh)
-
-
-def _of_run(workdir: str, mesh: Mesh) -> Model:
-    from save_jax.inference import runs
-
-    config = runs.read_config(workdir, needs_shards=False)
-    runs.check_retrieval(config, workdir)
-    copy = os.path.join(workdir, description.TOKENIZER)
-    source = copy if os.path.isdir(copy) else runs.tokenizer_of(config)
-    step_and_params = runs.restore(Retrieval(model_sizes(config)), config, workdir, mesh)
-    return Model(config, step_and_params.params, Tokenizer(source), mesh)
-
-
-def _restore(path: str, config: ConfigDict, mesh: Mesh) -> dict:
-    module = Retrieval(model_sizes(config))
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), module.example(config))["params"])
-    replicated = sharding.replicated(mesh)
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), shapes)
-    return loading.load_params(path, like)

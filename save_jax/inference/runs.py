@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ from save_jax.data import files, pipeline, records
 from save_jax.evaluation import scoring
 from save_jax.evaluation.contract import Evaluation, Trained
 from save_jax.evaluation.retrieval import RetrievalEvaluator
+from save_jax.inference.model import Model, Videos
 from save_jax.models import similarity
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import state
@@ -37,6 +39,25 @@ class Run(Trained):
     def evaluate(self, split: str | None = None) -> Evaluation:
         """Ranks a split, by default the run's test split; the numbers are in `.results`."""
         return self.evaluator.run(self.params, split or self.config.data.test_split)
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The model alone, on texts and files of your own."""
+        return Model(self.config, self.params, self.data.tokenizer, self.evaluator.mesh)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """As `Model.embed_texts`."""
+        return self.model.embed_texts(texts)
+
+    def embed_videos(
+        self,
+        files: Sequence[str | os.PathLike],
+        transcripts: Mapping[str, str] | Sequence[str] | None = None,
+        *,
+        progress: bool = True,
+    ) -> Videos:
+        """As `Model.embed_videos`: of files of your own, which need not be in the run's data."""
+        return self.model.embed_videos(files, transcripts, progress=progress)
 
     @functools.cached_property
     def index(self) -> similarity.VideoIndex:
@@ -75,7 +96,9 @@ class Run(Trained):
         return [Found(ids[number], float(score)) for number, score in found]
 
 
-def read_config(workdir: str, data_dir: str | None = None, split: str | None = None) -> ConfigDict:
+def read_config(
+    workdir: str, data_dir: str | None = None, split: str | None = None, needs_shards: bool = True
+) -> ConfigDict:
     """The resolved config of a run.
 
     Settings that are newer than the run have their defaults.
@@ -84,6 +107,7 @@ def read_config(workdir: str, data_dir: str | None = None, split: str | None = N
         workdir: of `save_jax.main`; holds config.json.
         data_dir: where the shards are now, if they moved; a relative one counts from the current folder.
         split: evaluated instead of the run's test split.
+        needs_shards: whether they are read at all.
     Raises:
         ValueError for a folder without config.json, settings unknown here, or shards that are not there.
     """
@@ -102,7 +126,7 @@ def read_config(workdir: str, data_dir: str | None = None, split: str | None = N
     config.model.attention = "xla"  # a run may be opened on another machine than it was trained on
     config.data_dir = data_dir or config.data_dir
     config.data.test_split = split or config.data.test_split
-    if not os.path.isdir(config.data_dir):
+    if needs_shards and not os.path.isdir(config.data_dir):
         raise ValueError(
             f"{workdir} reads shards in {config.data_dir}, which is not there; pass data_dir=FOLDER of shards"
         )
@@ -139,6 +163,15 @@ def restore(model: nn.Module, config: ConfigDict, workdir: str, mesh: Mesh, whic
         checkpoints.close()
 
 
+def check_retrieval(config: ConfigDict, workdir: str) -> None:
+    """Raises ValueError for a run of VLSA."""
+    if config.task != "retrieval":
+        raise ValueError(
+            f"{workdir} is a run of {config.task}: search and the report page know SAVE, AVIGATE and vision; its "
+            "tables and figures are in results.json and figures/ (--mode=eval makes them again)"
+        )
+
+
 def open_data(config: ConfigDict) -> pipeline.Data:
     """The test split of a config and, where there are shards of it, the validation split."""
     splits = {config.data.test_split, *records.splits(config.data_dir)} & {
@@ -158,11 +191,7 @@ def open_run(workdir: str, data_dir: str | None = None, split: str | None = None
         ValueError or ShardError that says what is missing and what to give.
     """
     config = read_config(workdir, data_dir, split)
-    if config.task != "retrieval":
-        raise ValueError(
-            f"{workdir} is a run of {config.task}: search and the report page know SAVE, AVIGATE and vision; its "
-            "tables and figures are in results.json and figures/ (--mode=eval makes them again)"
-        )
+    check_retrieval(config, workdir)
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     model = Retrieval(model_sizes(config))

@@ -13,6 +13,7 @@ from save_jax.evaluation.attribution import Explanation, explain
 from save_jax.evaluation.contract import Evaluation, Trained
 
 SHOWN = 5  # videos ranked first; the right one is added where it comes later
+WORDS = {"vision": "picture", "audio": "sound", "speech": "speech"}  # branches, as a page calls them
 FAILURES = 0.75  # share of the queries shown of a group whose right video is not first, as far as there are so many
 THUMBNAILS = 3  # frames of a video
 LEAST_PIXELS = 96  # a side of a thumbnail has at least so many, less than twice as many, where the frame has them
@@ -109,21 +110,21 @@ def thumbnails(clip: Clip, raw_size: int | None) -> list[tuple[str, float]]:
 
 
 def _carried(found: Explanation, row: int, column: int, clip: Clip) -> list[Carried]:
-    there = {"picture": bool(clip.frames), "sound": clip.fbank is not None, "speech": bool(clip.transcript)}
+    has = {"vision": bool(clip.frames), "audio": clip.fbank is not None, "speech": bool(clip.transcript)}
 
     def number(table: dict[str, np.ndarray], name: str, *at: int) -> float | None:
         return float(table[name][at]) if name in table and clip.frames else None
 
     return [
         Carried(
-            name,
+            WORDS[name],
             present,
             number(found.branches, name, row, column),
             number(found.inputs, name, row, column),
             number(found.gates, name, column),
         )
-        for name, present in there.items()
-        if name == "picture" or name in found.branches
+        for name, present in has.items()
+        if name == "vision" or name in found.branches
     ]
 
 

@@ -4,13 +4,15 @@ Parameters are an item of their own, so that evaluation, search and `config.init
 under a checksum; where one is damaged or missing, the next checkpoint that is whole serves, and a line says so.
 """
 
+import contextlib
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 
 from save_jax import sharding
@@ -24,6 +26,17 @@ DAMAGED = ".damaged"  # ends the name of a checkpoint that was moved aside
 def abstract(tree: object) -> object:
     """Shapes, dtypes and shardings of a tree, without its arrays: what a restore needs to know."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax warns of what is meant to be so, such as a folder that is only read."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 class KeepBest(PreservationPolicy):
@@ -68,7 +81,8 @@ class Checkpoints:
             cleanup_tmp_directories=not self._read_only,
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
         )
-        return ocp.CheckpointManager(self._folder, options=options)
+        with _quiet():
+            return ocp.CheckpointManager(self._folder, options=options)
 
     def _seal(self) -> None:
         # Called in the background by the first process, when all is written and before the folder gets its final name:

@@ -1,35 +1,16 @@
-"""Weights of the PyTorch code ↔ our parameter tree, by the tables of `convert_rules.py`; a command and its functions.
-
-    python -m save_jax.convert --from ViT-B-32.pt --kind clip --to weights/clip
-    python -m save_jax.convert --from pytorch_model.bin.4 --kind save --to weights/save
-    python -m save_jax.convert --from mae_pretrain_vit_base.pth --kind mae-vlsa --to weights/mae
-    python -m save_jax.convert --from runs/vlsa --kind vlsa-ast --to weights/vlsa-ast
-    python -m save_jax.convert --from runs/mine --kind save --to mine.safetensors
-
-All but the last write Orbax checkpoints that `config.init_from` takes (several of them separated by commas): of SAVE
-and its kin; of VLSA, from MAE or, as `clip-vlsa`, from CLIP's picture tower; SAVE's audio tower from a VLSA. The last
-writes the official names, from a run's workdir (its best checkpoint), from a folder of parameters or from a weight
-file; `torch.save(safetensors.torch.load_file("mine.safetensors"), "pytorch_model.bin.0")` makes it what the authors'
-code loads. What the tables ignore is not written: that code does not ask for it.
+"""Weights of the PyTorch code ↔ our parameter tree, by the tables of `rules.py`.
 
 Every source name must match exactly one rule, and each of our parameters must be filled, or be one that this kind of
 file never holds. All problems come in one message.
 """
 
-import argparse
 import dataclasses
-import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import jax
 import numpy as np
 
-from save_jax.data.files import read_json
 from save_jax.models.trees import Flat, flatten, unflatten
-from save_jax.weights import files as weight_files
-from save_jax.weights import loading
 from save_jax.weights import vlsa as weights_vlsa
 from save_jax.weights.rules import OPTIONAL, RULES, Rule
 from save_jax.weights.sizes import AST_STRIDE, MEL_BINS, fit_positions, grid, model_shapes, sizes
@@ -186,69 +167,3 @@ def convert(
     if kind == "vlsa-ast":
         new = weights_vlsa.complete(flat, model, fbank, positions)
     return Converted(unflatten(flat), model, ignored, new)
-
-
-def _pair(text: str) -> tuple[int, int]:
-    mel, time = map(int, text.split(","))
-    return mel, time
-
-
-def _source(path: str, kind: str) -> tuple[Mapping[str, np.ndarray], Mapping]:
-    """(arrays to convert, `config.model` of the run that they are of, where it is one)."""
-    if kind != "vlsa-ast":
-        return weight_files.read(path), {}
-    settings = os.path.join(path, "config.json")
-    if not os.path.isdir(path):
-        raise ValueError(f"{path} is no folder; kind vlsa-ast is made of a VLSA's workdir or a folder of parameters")
-    return flatten(loading.read_params(path)), read_json(settings)["model"] if os.path.exists(settings) else {}
-
-
-def _tell(done: Converted, kind: str) -> None:
-    for reason in dict.fromkeys(done.ignored.values()):
-        names = [name for name, why in done.ignored.items() if why == reason]
-        few = ", ".join(names) if len(names) < 20 else f"{len(names)} names from {names[0]} to {names[-1]}"
-        print(f"ignored {few}: {reason}")
-    print("sizes:", " ".join(f"--config.model.{name}={size}" for name, size in done.model.items()))
-    # A module that is new as a whole goes by its own name.
-    new = [name if (module := name.split("/")[0]) in done.params else module for name in done.new]
-    if new:
-        print(f"new, not in this kind of file: {', '.join(dict.fromkeys(new))}")
-    if kind in weights_vlsa.NOTES:
-        print(f"note: {weights_vlsa.NOTES[kind]}")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Prints what was filled, ignored and is new; 1 with all problems where something does not fit."""
-    parser = argparse.ArgumentParser(
-        prog="python -m save_jax.convert", description="Convert weights between PyTorch and here."
-    )
-    parser.add_argument("--from", dest="source", required=True, help="weight file, workdir or folder of parameters")
-    parser.add_argument("--kind", required=True, choices=sorted(RULES), help="whose names the file has or shall have")
-    parser.add_argument("--to", required=True, help="folder for an Orbax checkpoint, or FILE.safetensors")
-    parser.add_argument("--frames", type=int, default=0, help="time steps the audio tower reads; default: as in FILE")
-    pair = {"type": _pair, "metavar": "MEL,TIME"}
-    parser.add_argument(
-        "--ast-patch", default=(16, 16), help="of kind vlsa-ast: the tower's patch; default: 16,16", **pair
-    )
-    parser.add_argument("--ast-stride", default=AST_STRIDE, help="distance of its patches; default: 10,10", **pair)
-    options = parser.parse_args(arguments)
-    try:
-        if os.path.isdir(options.source) and options.kind != "vlsa-ast":
-            params = loading.read_params(options.source)
-        else:
-            source, vlsa = _source(options.source, options.kind)
-            fbank = (options.frames, MEL_BINS) if options.frames else None
-            more = {"ast_stride": options.ast_stride, "ast_patch": options.ast_patch, "vlsa": vlsa}
-            done = convert(source, options.kind, fbank, **more)
-            params = done.params
-            _tell(done, options.kind)
-        if options.to.endswith(".safetensors"):
-            weight_files.write(options.to, to_official(params, RULES[options.kind]))
-        else:
-            loading.save_params(options.to, params)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    count = sum(np.size(x) for x in jax.tree.leaves(params))
-    print(f"{len(flatten(params))} parameters, {count:,} numbers → {options.to}")
-    return 0

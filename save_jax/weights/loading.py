@@ -7,7 +7,10 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
 
+from save_jax.config import model_sizes
+from save_jax.models.retrieval import Retrieval
 from save_jax.weights import seals
 from save_jax.weights.checkpoint import FOLDER, Checkpoints, abstract
 
@@ -47,6 +50,15 @@ def _differences(theirs: dict[str, list[int]], ours: dict[str, list[int]]) -> li
         for name in sorted(theirs.keys() | ours.keys())
         if theirs.get(name) != ours.get(name)
     ]
+
+
+def check_fits(params: dict, config: ConfigDict, where: str) -> None:
+    """Raises ValueError that lists every parameter in `where` that a model of this config has not, or otherwise."""
+    model = Retrieval(model_sizes(config))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), model.example(config))["params"])
+    ours = {module: shapes[module] for module in params if module in shapes}
+    if problems := _differences(_shapes(params), _shapes(ours)):
+        raise ValueError(f"{where} does not fit config.model:\n  " + "\n  ".join(problems))
 
 
 def load_params(path: str, like: dict) -> dict:

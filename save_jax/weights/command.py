@@ -1,0 +1,189 @@
+"""The command `python -m save_jax.convert`: weights of other code → ours and back, and descriptions of folders.
+
+    python -m save_jax.convert --from ViT-B-32.pt --kind clip --to weights/clip --tokenizer FOLDER
+    python -m save_jax.convert --from pytorch_model.bin.4 --kind save --to weights/save --tokenizer FOLDER
+    python -m save_jax.convert --from mae_pretrain_vit_base.pth --kind mae-vlsa --to weights/mae
+    python -m save_jax.convert --from runs/vlsa --kind vlsa-ast --to weights/vlsa-ast
+    python -m save_jax.convert --from runs/mine --kind save --to mine.safetensors
+    python -m save_jax.convert --describe weights/old --config msrvtt:model=save --tokenizer FOLDER
+
+All but the last two write Orbax checkpoints that `config.init_from` takes (several of them separated by commas), with a
+description (`description.json`). The last but one writes the official names, from a run's workdir (its best
+checkpoint), from a folder of parameters or from a weight file;
+`torch.save(safetensors.torch.load_file("mine.safetensors"), "pytorch_model.bin.0")` makes it what the authors' code
+loads. What the tables ignore is not written: that code does not ask for it. The last describes a folder that has none.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from save_jax.config import base, resolve
+from save_jax.config.finding import read_config
+from save_jax.data import files
+from save_jax.data.tokenizer import Tokenizer
+from save_jax.models.trees import digest, flatten
+from save_jax.weights import description, loading
+from save_jax.weights import files as weight_files
+from save_jax.weights import vlsa as weights_vlsa
+from save_jax.weights.checkpoint import FOLDER
+from save_jax.weights.convert import Converted, convert, to_official
+from save_jax.weights.rules import RULES
+from save_jax.weights.sizes import AST_STRIDE, MEL_BINS
+
+LICENCES = {
+    "clip": "MIT (OpenAI CLIP)",
+    "hf-clip": "as the page it was downloaded from says; OpenAI's CLIP is MIT",
+    "ast": "BSD-3-Clause (AST)",
+    "hf-ast": "as the page it was downloaded from says; AST is BSD-3-Clause",
+}
+UNKNOWN_LICENCE = "not stated; ask whoever made these weights"
+
+
+def _pair(text: str) -> tuple[int, int]:
+    mel, time = map(int, text.split(","))
+    return mel, time
+
+
+def _source(path: str, kind: str) -> tuple[Mapping[str, np.ndarray], Mapping]:
+    """(arrays to convert, `config.model` of the run that they are of, where it is one)."""
+    if kind != "vlsa-ast":
+        return weight_files.read(path), {}
+    settings = os.path.join(path, "config.json")
+    if not os.path.isdir(path):
+        raise ValueError(f"{path} is no folder; kind vlsa-ast is made of a VLSA's workdir or a folder of parameters")
+    return flatten(loading.read_params(path)), files.read_json(settings)["model"] if os.path.exists(settings) else {}
+
+
+def _tell(done: Converted, kind: str) -> None:
+    for reason in dict.fromkeys(done.ignored.values()):
+        names = [name for name, why in done.ignored.items() if why == reason]
+        few = ", ".join(names) if len(names) < 20 else f"{len(names)} names from {names[0]} to {names[-1]}"
+        print(f"ignored {few}: {reason}")
+    print("sizes:", " ".join(f"--config.model.{name}={size}" for name, size in done.model.items()))
+    # A module that is new as a whole goes by its own name.
+    new = [name if (module := name.split("/")[0]) in done.params else module for name in done.new]
+    if new:
+        print(f"new, not in this kind of file: {', '.join(dict.fromkeys(new))}")
+    if kind in weights_vlsa.NOTES:
+        print(f"note: {weights_vlsa.NOTES[kind]}")
+
+
+def _config_of(model: Mapping) -> ConfigDict:
+    """The config of a model with these settings, resolved."""
+    config = base()
+    config.model.update(model)
+    config.data.max_words = min(config.data.max_words, config.model.context_length)
+    return resolve(config)
+
+
+def describe(folder: str, config: ConfigDict, tokenizer: str | None, licence: str, source: str) -> str:
+    """Writes the description of a folder of weights, after a look whether it fits the config; returns its path.
+
+    Args:
+        config: resolved, of the model that the weights are for.
+        tokenizer: folder or hub name; None: config.data.tokenizer is noted, and nothing is copied.
+    Raises:
+        ValueError for parameters that do not fit config.model, and a tokenizer with more tokens than the table.
+    """
+    params = loading.read_params(folder)
+    loading.check_fits(params, config, folder)
+    opened = Tokenizer(tokenizer) if tokenizer else None
+    if opened is not None:
+        config = config.copy_and_resolve_references().unlock()
+        config.data.tokenizer = tokenizer
+        table = params.get("text", {}).get("token_embedding")
+        if table is not None and opened.vocab_size > len(table):
+            raise ValueError(
+                f"tokenizer {tokenizer!r} has {opened.vocab_size} tokens, the weights in {folder} have {len(table)}"
+            )
+    return description.write(
+        folder, config, list(params), tokenizer=opened, licence=licence, source=source, params_sha256=digest(params)
+    )
+
+
+def _convert(options: argparse.Namespace) -> dict:
+    """What --from, --kind and --to ask for; returns the parameters."""
+    of_folder = os.path.isdir(options.source) and options.kind != "vlsa-ast"
+    if of_folder:
+        params, model = loading.read_params(options.source), None
+    else:
+        source, vlsa = _source(options.source, options.kind)
+        fbank = (options.frames, MEL_BINS) if options.frames else None
+        more = {"ast_stride": options.ast_stride, "ast_patch": options.ast_patch, "vlsa": vlsa}
+        done = convert(source, options.kind, fbank, **more)
+        params, model = done.params, done.model
+        _tell(done, options.kind)
+    if options.to.endswith(".safetensors"):
+        weight_files.write(options.to, to_official(params, RULES[options.kind]))
+        return params
+    loading.save_params(options.to, params)
+    if of_folder:
+        _copy_description(options)
+    elif "vlsa" not in options.kind:
+        licence = options.licence or LICENCES.get(options.kind, UNKNOWN_LICENCE)
+        told = f"{os.path.basename(options.source)} ({options.kind})"
+        describe(options.to, _config_of(model), options.tokenizer, licence, told)
+    return params
+
+
+def _copy_description(options: argparse.Namespace) -> None:
+    """Of a run, or of another folder of weights: who has the parameters shall know what they are for."""
+    workdir = options.source
+    if os.path.isdir(os.path.join(workdir, FOLDER)):
+        stored = files.read_json(os.path.join(workdir, "config.json"))
+        if stored.get("task", "retrieval") != "retrieval":
+            return
+        config = base()
+        config.update(stored)
+        own = os.path.join(workdir, description.TOKENIZER)
+        tokenizer = options.tokenizer or (own if os.path.isdir(own) else None)
+        describe(options.to, resolve(config), tokenizer, options.licence or UNKNOWN_LICENCE, f"run {workdir}")
+    elif os.path.exists(os.path.join(workdir, description.NAME)):
+        about = description.read(workdir)
+        own = os.path.join(workdir, description.TOKENIZER)
+        tokenizer = options.tokenizer or (own if os.path.isdir(own) else None)
+        describe(options.to, about.config, tokenizer, options.licence or about.licence, about.source)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Prints what was filled, ignored and is new; 1 with all problems where something does not fit."""
+    parser = argparse.ArgumentParser(
+        prog="python -m save_jax.convert", description="Convert weights between PyTorch and here, or describe them."
+    )
+    parser.add_argument("--from", dest="source", help="weight file, workdir or folder of parameters")
+    parser.add_argument("--kind", choices=sorted(RULES), help="whose names the file has or shall have")
+    parser.add_argument("--to", help="folder for an Orbax checkpoint, or FILE.safetensors")
+    parser.add_argument("--frames", type=int, default=0, help="time steps the audio tower reads; default: as in FILE")
+    pair = {"type": _pair, "metavar": "MEL,TIME"}
+    parser.add_argument(
+        "--ast-patch", default=(16, 16), help="of kind vlsa-ast: the tower's patch; default: 16,16", **pair
+    )
+    parser.add_argument("--ast-stride", default=AST_STRIDE, help="distance of its patches; default: 10,10", **pair)
+    parser.add_argument("--describe", metavar="FOLDER", help="write description.json for a folder that has none")
+    parser.add_argument(
+        "--config", help="with --describe: the config that the weights are for, such as msrvtt:model=save"
+    )
+    parser.add_argument("--tokenizer", help="folder or hub name of the tokenizer they want; it is copied beside them")
+    parser.add_argument("--licence", help="of the weights, in words")
+    options = parser.parse_args(arguments)
+    wanted = ("describe", "config") if options.describe else ("source", "kind", "to")
+    if missing := [name for name in wanted if not getattr(options, name)]:
+        parser.error(f"missing {', '.join('--from' if name == 'source' else f'--{name}' for name in missing)}")
+    try:
+        if options.describe:
+            config, licence = resolve(read_config(options.config)), options.licence or UNKNOWN_LICENCE
+            print(describe(options.describe, config, options.tokenizer, licence, options.describe))
+            return 0
+        params = _convert(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    count = sum(np.size(x) for x in jax.tree.leaves(params))
+    print(f"{len(flatten(params))} parameters, {count:,} numbers → {options.to}")
+    return 0
