@@ -3,10 +3,10 @@
 import json
 import wave
 
-import conftest
 import numpy as np
 import pytest
 from helpers import media
+from helpers.corpus import SETTINGS, make_clip
 from PIL import Image
 
 from data_prep.commands import inspect
@@ -20,17 +20,13 @@ def folder(tmp_path):
     """Two shards: three clips with one that failed and one with a note, and one of raw pictures."""
     sound = audio.fbank(media.tone(16000, 3))
     clips = [
-        conftest.make_clip(0, "test", transcript="Well, this is what was said and more of it."),
-        conftest.make_clip(
-            1, "test", id="a/../b c", fbank=sound, notes=["teacher: gone"], speech={"source": "whisper"}
-        ),
-        conftest.make_clip(2, "test", frames=[], frame_times=np.zeros(0, np.float32), fbank=None, failed="too dark"),
+        make_clip(0, "test", transcript="Well, this is what was said and more of it."),
+        make_clip(1, "test", id="a/../b c", fbank=sound, notes=["teacher: gone"], speech={"source": "whisper"}),
+        make_clip(2, "test", frames=[], frame_times=np.zeros(0, np.float32), fbank=None, failed="too dark"),
     ]
-    records.write_shard(str(tmp_path / records.shard_name("test", 0, 1)), iter(clips), conftest.SETTINGS)
-    raw = conftest.make_clip(
-        3, "train", frames=[media.numbered(200, 32).tobytes()], frame_times=np.zeros(1, np.float32)
-    )
-    settings = conftest.SETTINGS | {"frames": "raw"}
+    records.write_shard(str(tmp_path / records.shard_name("test", 0, 1)), iter(clips), SETTINGS)
+    raw = make_clip(3, "train", frames=[media.numbered(200, 32).tobytes()], frame_times=np.zeros(1, np.float32))
+    settings = SETTINGS | {"frames": "raw"}
     records.write_shard(str(tmp_path / records.shard_name("train", 0, 1)), iter([raw]), settings)
     return tmp_path
 
@@ -39,7 +35,7 @@ def test_table(folder, capsys):
     assert inspect.main([str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "clips-test.tfrecord-00000-of-00001: 3 records" in lines[0] and lines[1].startswith("id ")
-    assert lines[2].split()[:2] == ["test0", str(len(conftest.make_clip(0, "test").frames))]
+    assert lines[2].split()[:2] == ["test0", str(len(make_clip(0, "test").frames))]
     assert lines[2].endswith("'Well, this is what was said and more of '")
     assert lines[3].startswith("a/../b c") and "yes" in lines[3] and lines[3].endswith("NOTE teacher: gone")
     assert lines[4].split()[:5] == ["test2", "0", "-", "-", "va"] and lines[4].endswith("FAILED too dark")
@@ -50,7 +46,7 @@ def test_record_as_files(folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert inspect.main([str(folder), "a/../b c", "--out", str(out)]) == 0
     target = out / "a%2F..%2Fb c"  # one folder below --out, whatever the id holds
-    clip = conftest.make_clip(1, "test")
+    clip = make_clip(1, "test")
     names = {path.name for path in target.iterdir()}
     pictures = sorted(name for name in names if name.endswith(".jpg"))
     assert [(target / name).read_bytes() for name in pictures] == clip.frames
@@ -65,8 +61,8 @@ def test_record_as_files(folder, tmp_path, capsys):
 
 def test_a_stored_spectrogram_is_drawn(tmp_path, capsys):
     stored = np.linspace(-1, 1, 256 * 256).reshape(records.SPECTROGRAM_SHAPE).astype(np.float16)
-    clips = [conftest.make_clip(0, "test", spectrogram=stored), conftest.make_clip(1, "test")]
-    settings = conftest.SETTINGS | {"spectrogram": True}
+    clips = [make_clip(0, "test", spectrogram=stored), make_clip(1, "test")]
+    settings = SETTINGS | {"spectrogram": True}
     records.write_shard(str(tmp_path / records.shard_name("test", 0, 1)), iter(clips), settings)
     for number, there in ((0, True), (1, False)):
         assert inspect.main([str(tmp_path), f"test{number}", "--out", str(tmp_path / "out")]) == 0
