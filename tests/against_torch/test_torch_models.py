@@ -14,7 +14,7 @@ from save_jax.models.ast import AudioTower
 from save_jax.models.clip import TextTower, VisionTower, at_end_of_text, normalize_pixels
 from save_jax.models.vlsa import Stack, patches
 from save_jax.parity import fixtures
-from save_jax.weights import convert
+from save_jax.weights import command, convert
 from save_jax.weights import files as weight_files
 from save_jax.weights.rules import RULES
 from save_jax.weights.sizes import fit_positions
@@ -66,9 +66,9 @@ def test_a_torchscript_archive_is_read_as_published(clip, tmp_path):
     for name, tensor in clip.items():
         assert found[name].dtype == np.float16 and found[name].shape == tuple(tensor.shape)
         np.testing.assert_array_equal(found[name], tensor.numpy())
-    assert convert.main(["--from", path, "--kind", "clip", "--to", str(tmp_path / "params")]) == 0
+    assert command.main(["--from", path, "--kind", "clip", "--to", str(tmp_path / "params")]) == 0
     assert (
-        convert.main(["--from", str(tmp_path / "params"), "--kind", "save", "--to", f"{tmp_path}/a.safetensors"]) == 0
+        command.main(["--from", str(tmp_path / "params"), "--kind", "save", "--to", f"{tmp_path}/a.safetensors"]) == 0
     )
     again = weight_files.read(f"{tmp_path}/a.safetensors")
     assert again.keys() == {f"clip.{name}" for name in clip}

@@ -17,7 +17,7 @@ from save_jax.config import model_sizes, resolve
 from save_jax.models.retrieval import Retrieval, start_from_text_tower
 from save_jax.parity import fixtures
 from save_jax.training import optim, state
-from save_jax.weights import convert, loading
+from save_jax.weights import command, convert, loading
 from save_jax.weights import files as weight_files
 from save_jax.weights.rules import RULES
 from save_jax.weights.sizes import fit_positions
@@ -201,17 +201,17 @@ def test_files_that_are_no_weights(tmp_path):
 def test_the_command_goes_there_and_back(official, tmp_path, capsys):
     source, folder, back = tmp_path / "save.safetensors", tmp_path / "save", tmp_path / "back.safetensors"
     weight_files.write(str(source), official)
-    assert convert.main(["--from", str(source), "--kind", "save", "--to", str(folder)]) == 0
+    assert command.main(["--from", str(source), "--kind", "save", "--to", str(folder)]) == 0
     out = capsys.readouterr().out
     assert "ignored asr_query_tokens: the reference creates them and never uses them" in out
     assert "--config.model.vision_width=128" in out
-    assert convert.main(["--from", str(folder), "--kind", "save", "--to", str(back)]) == 0
+    assert command.main(["--from", str(folder), "--kind", "save", "--to", str(back)]) == 0
     found = load_file(str(back))
     assert found.keys() == official.keys() - HEADS - {"asr_query_tokens"}
     assert all(np.array_equal(found[name], official[name]) for name in found)
-    assert convert.main(["--from", str(source), "--kind", "save", "--to", str(folder)]) == 1
+    assert command.main(["--from", str(source), "--kind", "save", "--to", str(folder)]) == 1
     assert "exists already" in capsys.readouterr().err
-    assert convert.main(["--from", str(source), "--kind", "clip", "--to", str(tmp_path / "no")]) == 1
+    assert command.main(["--from", str(source), "--kind", "clip", "--to", str(tmp_path / "no")]) == 1
     assert "problems with weights of kind 'clip'" in capsys.readouterr().err and not (tmp_path / "no").exists()
 
 

@@ -13,7 +13,7 @@ from save_jax.data.files import write_json
 from save_jax.models.ast import AudioTower
 from save_jax.models.vlsa import Stack, Vlsa, patches
 from save_jax.parity import fixtures
-from save_jax.weights import checkpoint, convert, loading
+from save_jax.weights import checkpoint, command, convert, loading
 from save_jax.weights import files as weight_files
 from save_jax.weights.rules import RULES
 
@@ -151,13 +151,13 @@ def test_all_problems_of_mae_come_in_one_message(mae):
 def test_a_model_starts_from_what_the_command_wrote(mae, vlsa_params, tmp_path, capsys):
     source, folder = str(tmp_path / "mae.safetensors"), str(tmp_path / "mae")
     weight_files.write(source, mae)
-    assert convert.main(["--from", source, "--kind", "mae-vlsa", "--to", folder]) == 0
+    assert command.main(["--from", source, "--kind", "mae-vlsa", "--to", folder]) == 0
     out = capsys.readouterr().out
     assert "--config.model.decoder_width=32" in out and "--config.model.activation=gelu" in out
     assert "new, not in this kind of file: audio_projection, decoder_position, frame_position" in out
     loaded = loading.load_modules(folder, like=jax.tree.map(jnp.asarray, vlsa_params))
     assert modules(loaded) == modules({name: vlsa_params[name] for name in loaded}) and len(loaded) == 6
-    assert convert.main(["--from", folder, "--kind", "mae-vlsa", "--to", str(tmp_path / "b.safetensors")]) == 1
+    assert command.main(["--from", folder, "--kind", "mae-vlsa", "--to", str(tmp_path / "b.safetensors")]) == 1
     assert "go one way" in capsys.readouterr().err
 
 
@@ -236,12 +236,12 @@ def test_a_run_tells_its_heads(vlsa_params, tmp_path, capsys):
     checkpoints.close()
     write_json(str(tmp_path / "run" / "config.json"), {"model": HEARD})
     arguments = ["--kind", "vlsa-ast", "--frames", "32", "--ast-patch", "8,8", "--ast-stride", "128,8"]
-    assert convert.main(["--from", str(tmp_path / "run"), "--to", str(tmp_path / "ast"), *arguments]) == 0
+    assert command.main(["--from", str(tmp_path / "run"), "--to", str(tmp_path / "ast"), *arguments]) == 0
     out = capsys.readouterr().out
     assert "--config.model.ast_heads=4" in out and "ast_stride=(128, 8)" in out
     assert "new, not in this kind of file: ast/class_token" in out and "ast/position_embedding" in out
     assert loading.read_params(str(tmp_path / "ast"))["ast"]["position_embedding"].shape == (2 + 4, 64)
-    assert convert.main(["--from", str(tmp_path / "none"), "--to", str(tmp_path / "no"), *arguments]) == 1
+    assert command.main(["--from", str(tmp_path / "none"), "--to", str(tmp_path / "no"), *arguments]) == 1
     assert "is no folder; kind vlsa-ast is made of a VLSA's workdir" in capsys.readouterr().err
 
 
