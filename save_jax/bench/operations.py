@@ -11,8 +11,7 @@ they are memory traffic.
 
 from ml_collections import ConfigDict
 
-from save_jax.config import method
-from save_jax.config import vlsa as config_vlsa
+from save_jax.config import branches, method, vlsa_sizes
 from save_jax.data.records import FBANK_SHAPE, TEACHER_DIM
 from save_jax.models import masking
 
@@ -40,7 +39,7 @@ def of_step(config: ConfigDict) -> dict[str, int]:
     those of `config.base`: the patch convolutions, embeddings and all of AST but its norm.
     """
     m, frames, words, size = config.model, config.data.max_frames, config.data.max_words, config.batch_size
-    branches, width, found = m.branches.split(","), m.embed_dim, {}
+    reads, width, found = branches(config), m.embed_dim, {}
     live_clip = config.cache != "towers"
     if live_clip:
         patches = (m.image_size // m.patch_size) ** 2
@@ -48,8 +47,8 @@ def of_step(config: ConfigDict) -> dict[str, int]:
         tower = m.vision_layers * _block(1 + patches, m.vision_width) + 2 * m.vision_width * width
         found["vision"] = size * frames * (cut + 3 * tower)
         tower = m.text_layers * _block(words, m.text_width) + 2 * words * m.text_width * width
-        found["text"] = size * 3 * tower * (2 if "speech" in branches else 1)
-    if "audio" in branches:
+        found["text"] = size * 3 * tower * (2 if "speech" in reads else 1)
+    if "audio" in reads:
         grid = [(n - p) // s + 1 for n, p, s in zip(FBANK_SHAPE[::-1], m.ast_patch, m.ast_stride, strict=True)]
         patches = grid[0] * grid[1]
         if config.cache == "none":  # frozen: forward alone
@@ -59,7 +58,7 @@ def of_step(config: ConfigDict) -> dict[str, int]:
         projection = 2 * (1 + patches) * m.ast_width * width
         found["resampler"] = size * 3 * (projection + m.resampler_layers * layer)
         found["audio_fusion"] = size * 3 * m.fusion_layers * _fusion(frames, m.queries, width)
-    if "speech" in branches:
+    if "speech" in reads:
         found["speech_fusion"] = size * 3 * m.fusion_layers * _fusion(frames, words, width)
         if not live_clip:  # nothing trained lies behind the stored transcript: no gradient of it, layer by layer
             found["speech_fusion"] -= size * m.fusion_layers * 4 * words * width**2
@@ -77,7 +76,7 @@ def of_pretraining(config: ConfigDict) -> dict[str, int]:
     Nothing is frozen, and every sample is taken to have all frames, words and sound: on a device, what is missing is
     computed and not looked at.
     """
-    s, size, width = config_vlsa.sizes(config), config.batch_size, config.model.width
+    s, size, width = vlsa_sizes(config), config.batch_size, config.model.width
     groups = {name: s.frames if name == "video" else 1 for name in s.counts}
     hidden = {
         name: groups[name] * masking.count(count // groups[name], share)

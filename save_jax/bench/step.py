@@ -51,21 +51,21 @@ def config_of(args: argparse.Namespace, cache: str) -> ConfigDict:
 def batch_shapes(config: ConfigDict) -> Shapes:
     """Name → (shape, dtype) of what a training batch brings, live or cached as config.cache says."""
     m, size, frames, words = config.model, config.batch_size, config.data.max_frames, config.data.max_words
-    towers, branches = config.cache == "towers", m.branches.split(",")
+    towers, reads = config.cache == "towers", config_lib.branches(config)
     shapes = {"frame_mask": ((size, frames), "bool")}
     shapes |= (
         {"visual": ((size, frames, m.embed_dim), "bfloat16"), "text": ((size, m.embed_dim), "bfloat16")}
         if towers
         else {"frames": ((size, frames, m.image_size, m.image_size, 3), "uint8"), "text_ids": ((size, words), "int32")}
     )
-    if "audio" in branches:
+    if "audio" in reads:
         tokens = audio_tokens(config)
         shapes["ast" if config.cache != "none" else "fbank"] = (
             ((size, *tokens), "bfloat16") if config.cache != "none" else ((size, *FBANK_SHAPE), "float16")
         )
         shapes |= {name: ((size,), "bool") for name in ("has_audio", "has_teacher")}
         shapes |= {name: ((size, TEACHER_DIM), "float32") for name in ("teacher_video", "teacher_audio")}
-    if "speech" in branches:
+    if "speech" in reads:
         shapes |= (
             {"speech": ((size, words, m.embed_dim), "bfloat16")} if towers else {"speech_ids": ((size, words), "int32")}
         )

@@ -17,7 +17,7 @@ from save_jax import sharding
 from save_jax.bench import operations, timing
 from save_jax.bench import step as bench_step
 from save_jax.bench.step import compiled_bytes, milliseconds, peak_bytes, settings_of
-from save_jax.config import vlsa as config_vlsa
+from save_jax.models.vlsa import make_model
 from save_jax.training import optim, state
 from save_jax.training.step import make_train_step
 from save_jax.training.vlsa_objectives import Pretraining
@@ -75,7 +75,7 @@ class Step(bench_step.Step):
     """A compiled step of pre-training with its state."""
 
     def __init__(self, config: ConfigDict, mesh: Mesh, batch: dict[str, jax.Array]):
-        model, optimizer = config_vlsa.make_model(config), optim.adamw(config.optim, config.steps)
+        model, optimizer = make_model(config), optim.adamw(config.optim, config.steps)
         self.state = state.create(model, optimizer, config, mesh)
         step = make_train_step(Pretraining(model, config), optimizer, config, mesh)
         self.compiled = step.lower(self.state, batch).compile()

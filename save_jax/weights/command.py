@@ -128,7 +128,10 @@ def _convert(options: argparse.Namespace) -> dict:
     elif "vlsa" not in options.kind:
         licence = options.licence or LICENCES.get(options.kind, UNKNOWN_LICENCE)
         told = f"{os.path.basename(options.source)} ({options.kind})"
-        describe(options.to, _config_of(model), options.tokenizer, licence, told)
+        try:
+            describe(options.to, _config_of(model), options.tokenizer, licence, told)
+        except ValueError as error:  # such as sounds of another length than ours (--frames)
+            print(f"note: no {description.NAME} was written: {error}; --describe {options.to} makes one later")
     return params
 
 

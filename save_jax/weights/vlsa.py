@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from save_jax.config import vlsa as config_vlsa
+from save_jax.config import vlsa_base
 from save_jax.config.sizes import AstSizes, VlsaSizes
 from save_jax.config.vlsa import MODALITIES
 from save_jax.models.ast import AudioTower
@@ -69,7 +69,7 @@ def _heads(width: int, size: int) -> int:
 
 def sizes(flat: Flat, kind: str) -> tuple[dict, list[str]]:
     """(the fields of VLSA's `config.model` that shapes tell, problems). Of heads shapes say nothing: as ViT and MAE."""
-    ours = config_vlsa.model()
+    ours = vlsa_base("vlsa-pretrain").model
     decoder = any(name.startswith("decoder") for name in flat)
     places = _SIZES | (_DECODER_SIZES if decoder else {})
     found = {name: vote(flat, where) for name, where in places.items()}
@@ -99,7 +99,7 @@ def model_shapes(model: Mapping) -> dict:
     What `model` does not say is as in the default config, but one layer of the decoder, one frame and one word stand
     for all.
     """
-    settings = config_vlsa.model().to_dict() | {"decoder_layers": 1, "frames": 1, "words": 1} | dict(model)
+    settings = vlsa_base("vlsa-pretrain").model.to_dict() | {"decoder_layers": 1, "frames": 1, "words": 1} | dict(model)
     vlsa = Vlsa(VlsaSizes(**{field: settings[field] for field in VlsaSizes.__dataclass_fields__}), F32)
     return jax.eval_shape(vlsa.init, jax.random.key(0), vlsa.example(None))["params"]
 

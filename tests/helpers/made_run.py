@@ -65,7 +65,7 @@ def make_run(folder: Path, branches: str, clips: list[records.Clip]) -> Path:
     checkpoints = checkpoint.Checkpoints(str(workdir))
     checkpoints.save(STEP, params, {"nothing": np.zeros(1)}, {"step": STEP}, {checkpoint.METRIC: 1.0})
     checkpoints.close()
-    writer = metrics_log.MetricsWriter(str(workdir / "metrics.jsonl"), 0)
+    writer = metrics_log.MetricsLog(str(workdir / "metrics.jsonl"), 0)
     for step in (3, STEP):
         writer.write(step=step, split="train", loss=9.0 / step, contrastive=6.0 / step)
         writer.write(step=step, split="val", t2v={"R@1": 10.0 * step, "R@5": 50.0, "R@10": 60.0})

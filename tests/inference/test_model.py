@@ -25,7 +25,7 @@ def folder(tmp_path_factory) -> Path:
     rng = np.random.default_rng(0)
     for name, seconds in (("a.mp4", 2), ("b.mkv", 3), ("c.mp4", 4)):
         frames = [media.numbered(int(rng.integers(200))) for _ in range(8 * seconds)]
-        media.write_media(folder / name, frames, rate=8, sound=0.1 * rng.standard_normal(16000 * seconds))
+        media.write_media(folder / name, frames, fps=8, sound=0.1 * rng.standard_normal(16000 * seconds))
     (folder / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,500\nthe red car talks\n")
     (folder / "notes.txt").write_text("no video at all")
     return folder
