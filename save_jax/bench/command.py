@@ -2,7 +2,7 @@
 
 `score`, here, times the one score at scale: all pairs, and the best ten without the matrix (`ranking`), beside the
 plain matrix product and log-sum in NumPy on the same data. `step`, `heads` and `memory` are of training
-(`bench_step.py`), `input` of what feeds it (`bench_input.py`), `vlsa` of VLSA's pre-training (`bench_vlsa.py`),
+(`step.py`), `input` of what feeds it (`input.py`), `vlsa` of VLSA's pre-training (`vlsa.py`),
 `efficiency` is the papers' table of cost.
 """
 
@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from save_jax import config, sharding
+from save_jax import sharding
 from save_jax.bench import efficiency, timing
 from save_jax.bench import step as bench_step
 from save_jax.bench import vlsa as bench_vlsa
 from save_jax.bench.step import milliseconds, settings_of, write
-from save_jax.config import recipe
+from save_jax.config import recipe, resolving
 from save_jax.evaluation import scoring
 from save_jax.models import similarity
 
@@ -144,8 +144,8 @@ def _input(args: argparse.Namespace) -> dict:
 
 
 def _caches(text: str) -> list[str]:
-    if unknown := set(text.split(",")) - set(config.CHOICES["cache"]):
-        raise argparse.ArgumentTypeError(f"{unknown.pop()} is none of {', '.join(config.CHOICES['cache'])}")
+    if unknown := set(text.split(",")) - set(resolving.CHOICES["cache"]):
+        raise argparse.ArgumentTypeError(f"{unknown.pop()} is none of {', '.join(resolving.CHOICES['cache'])}")
     return text.split(",")
 
 
@@ -172,11 +172,11 @@ def main(argv: list[str] | None = None) -> None:
 
     training = argparse.ArgumentParser(add_help=False, parents=[common])
     training.add_argument(
-        "--dtype", choices=config.CHOICES["model.dtype"], default="float32", help="of the computation"
+        "--dtype", choices=resolving.CHOICES["model.dtype"], default="float32", help="of the computation"
     )
     training.add_argument("--micro-batch", type=int, default=0, help="samples at a time; 0: all of them")
-    training.add_argument("--remat", choices=config.CHOICES["model.remat"], default="none")
-    training.add_argument("--attention", choices=config.CHOICES["model.attention"], default="xla")
+    training.add_argument("--remat", choices=resolving.CHOICES["model.remat"], default="none")
+    training.add_argument("--attention", choices=resolving.CHOICES["model.attention"], default="xla")
     training.add_argument("--budget", type=float, default=60.0, help="seconds after which no further round begins")
     training.add_argument("--steps", type=int, default=1, help="steps in a row in each round, waited for at their end")
 

@@ -171,7 +171,7 @@ class Model:
         changed = {"audio": whole[1], "speech": whole[2]}
         return Why(
             score=float(whole[0]),
-            branches={name: float(whole[0] - row[0]) for name, row in scores.items()},
+            branches={name: float(whole[0] - scores[name][0]) for name in branches(self.config) if name in scores},
             inputs={name: float(whole[0] - x) for name, x in changed.items() if name in branches(self.config)},
             gates={name: float(rows[0]) for name, rows in gates.items()},
         )

@@ -53,7 +53,7 @@ class VlsaMethod:
         return results[pick][METRIC], f"{pick} {tables.one_line(results[pick])}"
 
     def assess(self, evaluator: VlsaEvaluator, params: dict, split: str) -> Evaluation:
-        """After pre-training also the errors on masked tokens beside those of the mean predictor, and a few examples."""
+        """After pre-training also errors on masked tokens beside the mean predictor's, and a few examples."""
         evaluation = assessment.assess_common(evaluator, params, split)
         if self.pretrains:
             # --mode=eval opens no more than it ranks.

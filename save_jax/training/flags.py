@@ -12,8 +12,9 @@ from save_jax.config.finding import ConfigNotFound, find_config
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Configuration file or name, and after a colon words separated by commas: model=NAME, backbone=NAME, seed=NUMBER, smoke. "
-    "Such as configs/msrvtt.py:model=avigate,backbone=L/14,seed=2, or msrvtt:seed=2. --config.NAME=VALUE sets one value.",
+    "Configuration file or name, and after a colon words separated by commas: model=NAME, backbone=NAME, seed=NUMBER, "
+    "smoke. Such as configs/msrvtt.py:model=avigate,backbone=L/14,seed=2, or msrvtt:seed=2. --config.NAME=VALUE sets "
+    "one value.",
 )
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, or of a sweep's runs; what is unfinished in it goes on."

@@ -30,9 +30,13 @@ def unused_accelerator() -> str:
 
     Nobody is told who chose the CPU by JAX_PLATFORMS.
     """
-    if jax.default_backend() != "cpu" or "cpu" in (jax.config.jax_platforms or ""):
+    if jax.default_backend() != "cpu" or _chose_cpu():
         return ""
     return next((name for name, signs in SIGNS.items() if any(glob.glob(sign) for sign in signs)), "")
+
+
+def _chose_cpu() -> bool:
+    return "cpu" in (jax.config.jax_platforms or "")
 
 
 def warn_of_unused_accelerator() -> None:

@@ -25,9 +25,9 @@ def gradients(
     """(parts, gradients of the trained parameters) of a batch, encoded at once or in micro-batches one by one.
 
     Micro-batches (GradCache, arXiv 2101.06983) give the same gradients while the inner values of one of them alone are
-    kept, for one more forward pass: embeddings are made without keeping what their gradient needs; the loss of all of
-    them gives the cotangent of each embedding; then every micro-batch is embedded again and its cotangents are pulled back to
-    the parameters.
+    kept, for one more forward pass. Embeddings are made without keeping what their gradient needs. The loss of all of
+    them gives the cotangent of each embedding. Then every micro-batch is embedded again, and its cotangents are pulled
+    back to the parameters.
     """
 
     def whole(trained: trees.Flat) -> dict:

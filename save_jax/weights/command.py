@@ -144,8 +144,10 @@ def _copy_description(options: argparse.Namespace) -> None:
             return
         config = base()
         config.update(stored)
-        own = os.path.join(workdir, description.TOKENIZER)
-        tokenizer = options.tokenizer or (own if os.path.isdir(own) else None)
+        # A run of version 0.1 has no copy of its own; the demo's vocabulary then lies with its shards.
+        places = [os.path.join(folder, description.TOKENIZER) for folder in (workdir, config.data_dir)]
+        places = places if config.data.tokenizer == "data" else places[:1]
+        tokenizer = options.tokenizer or next(filter(os.path.isdir, places), None)
         describe(options.to, resolve(config), tokenizer, options.licence or UNKNOWN_LICENCE, f"run {workdir}")
     elif os.path.exists(os.path.join(workdir, description.NAME)):
         about = description.read(workdir)

@@ -28,15 +28,8 @@ import simplejpeg  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 
-from save_jax.config import (
-    base,
-    resolve,  # noqa: E402
-)
-from save_jax.data import (
-    pipeline,
-    records,
-    tokenizer,  # noqa: E402
-)
+from save_jax.config import base, resolve  # noqa: E402
+from save_jax.data import pipeline, records, tokenizer  # noqa: E402
 
 FRAMES, SIDE, BATCH, PER_SHARD = 12, 224, 16, 32
 ARRAYS = {"fbank": (tf.float16, records.FBANK_SHAPE)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -61,6 +62,7 @@ def make_run(folder: Path, branches: str, clips: list[records.Clip]) -> Path:
     params = jax.jit(lambda key: state.init_params(model, config, key))(jax.random.key(0))
     params = jax.tree.map(lambda x: x + 0.05, params)  # gates that are open
     workdir.mkdir()
+    shutil.copytree(shards / "tokenizer", workdir / "tokenizer")
     files.write_json(str(workdir / "config.json"), config.to_dict())
     checkpoints = checkpoint.Checkpoints(str(workdir))
     checkpoints.save(STEP, params, {"nothing": np.zeros(1)}, {"step": STEP}, {checkpoint.METRIC: 1.0})

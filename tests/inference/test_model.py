@@ -25,7 +25,9 @@ def folder(tmp_path_factory) -> Path:
     rng = np.random.default_rng(0)
     for name, seconds in (("a.mp4", 2), ("b.mkv", 3), ("c.mp4", 4)):
         frames = [media.numbered(int(rng.integers(200))) for _ in range(8 * seconds)]
-        media.write_media(folder / name, frames, fps=8, sound=0.1 * rng.standard_normal(16000 * seconds))
+        media.write_media(
+            folder / name, frames, fps=8, sound=(0.1 * rng.standard_normal(16000 * seconds)).astype(np.float32)
+        )
     (folder / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,500\nthe red car talks\n")
     (folder / "notes.txt").write_text("no video at all")
     return folder
@@ -120,7 +122,6 @@ def test_a_model_needs_no_data_set(run, workdir, weights, folder, tmp_path):
     alone = tmp_path / "alone"
     shutil.copytree(workdir, alone)
     settings = json.loads((alone / "config.json").read_text())
-    shutil.copytree(Path(settings["data_dir"]) / "tokenizer", alone / "tokenizer")
     (alone / "config.json").write_text(json.dumps(settings | {"data_dir": str(tmp_path / "gone")}))
     paths = [folder / "a.mp4", folder / "c.mp4"]
     expected = run.model.score(["a red car"], run.embed_videos(paths, progress=False))
@@ -172,7 +173,8 @@ def test_describe_makes_a_description(weights, tmp_path, capsys):
     settings = json.loads((weights / "description.json").read_text())["config"]
     config.write_text(
         "from save_jax.config import base\n\n\ndef get_config(arg=''):\n    config = base()\n"
-        f"    config.model.update({settings['model']!r})\n    config.data.update({settings['data']!r})\n    return config\n"
+        f"    config.model.update({settings['model']!r})\n    config.data.update({settings['data']!r})\n"
+        "    return config\n"
     )
     arguments = ["--describe", str(bare), "--config", str(config), "--tokenizer", str(tmp_path / "tokenizer")]
     assert command.main(arguments) == 0

@@ -1,0 +1,103 @@
+"""Every command by both of its names: `python -m …`, as version 0.1's README typed them, and `save-jax …`."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from helpers.places import REPOSITORY
+
+from save_jax import cli
+from save_jax.config.finding import ConfigNotFound, find_config, read_config
+from save_jax.training import flags, process
+
+MODULES = [
+    *(f"save_jax.{name}" for name in ("main", "report", "convert", "parity", "bench", "sweep", "sweep_vlsa")),
+    *(f"data_prep.{name}" for name in ("demo", "verify", "transcribe", "teach", "build", "inspect", "parity")),
+]
+# What 0.1's README typed after them, where it named more than a help page would show.
+OPTIONS = {
+    "save_jax.main": ["--config", "--workdir", "--mode", "--coordinator", "--processes", "--process"],
+    "save_jax.report": ["--data_dir", "--split", "--queries", "--open"],
+    "save_jax.convert": ["--from", "--kind", "--to", "--frames", "--ast-patch", "--ast-stride", "--describe"],
+    "save_jax.sweep": ["--grid", "--seeds", "--workdir"],
+    "save_jax.sweep_vlsa": ["--finetune", "--seeds", "--workdir"],
+    "save_jax.bench": ["score", "efficiency", "step", "heads", "memory", "input", "vlsa"],
+    "data_prep.build": ["--corpus", "--root", "--out", "--spectrogram", "--partial", "--update", "--retry-failed"],
+    "data_prep.transcribe": ["--engine", "--model"],
+    "data_prep.teach": ["--teacher", "--weights"],
+}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=REPOSITORY)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_answer(module):
+    done = run("-m", module, "--help")
+    assert done.returncode in (0, 1), done.stderr  # absl's own --help ends with 1
+    for option in OPTIONS.get(module, []):
+        assert option in done.stdout, f"{module} has no {option}"
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_of_the_console_script_is_a_module():
+    targets = {cli.resolve([name])[0] for name in cli.COMMANDS} | {cli.resolve(["prep", n])[0] for n in cli.PREPARATION}
+    assert {*MODULES, "save_jax.inference.search_command"} == targets
+    assert cli.resolve(["eval", "--config", "demo"]) == ("save_jax.main", ["--mode=eval", "--config", "demo"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "save-jax has no command 'nothing'\nusage: save-jax COMMAND"),
+        (["prep"], "save-jax prep takes one of demo, .*; one must be named"),
+        (["prep", "train"], "'train' is none of them"),
+    ],
+)
+def test_an_unknown_command_lists_those_there_are(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cli.resolve(arguments)
+
+
+def test_the_console_script():
+    assert re.search(r"^  train +train, then evaluate", run("-m", "save_jax.cli").stdout, re.MULTILINE)
+    assert run("-m", "save_jax.cli", "--version").stdout.startswith("save_jax 0.")
+    done = run("-m", "save_jax.cli", "report", "nowhere")
+    assert done.returncode == 1 and done.stderr.startswith("error: nowhere is not the folder of a run")
+    assert run("-m", "save_jax.cli", "nothing").stderr.startswith("error: save-jax has no command 'nothing'")
+
+
+def test_a_config_by_path_or_by_name(tmp_path, monkeypatch):
+    path = REPOSITORY / "configs" / "demo.py"
+    assert find_config(str(path) + ":smoke") == f"{path}:smoke"
+    assert find_config("demo:model=vision,smoke") == f"{path}:model=vision,smoke"
+    assert read_config("demo:seed=3").seed == 3
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "from save_jax.config import base\n\n\ndef get_config(arg=''):\n    return base()\n"
+    )
+    assert find_config("mine.py") == "mine.py" and read_config("mine.py").name == "base"
+    for name in ("nothing", "configs/nothing.py"):
+        with pytest.raises(
+            ConfigNotFound, match=rf"{name} is neither a file nor one of charades, demo, .*vlsa_pretrain"
+        ):
+            find_config(name)
+    assert flags._with_config_files(["x", "--config=demo", "--workdir", "demo", "-finetune", "vlsa_finetune:demo"]) == [
+        "x", f"--config={path}", "--workdir", "demo", "-finetune", f"{path.with_name('vlsa_finetune.py')}:demo"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sign", "name"), [("nvidia0", "NVIDIA GPU"), ("accel0", "TPU")])
+def test_an_accelerator_that_is_not_used_is_told(tmp_path, monkeypatch, capsys, sign, name):
+    monkeypatch.setattr(process, "SIGNS", {name: (str(tmp_path / f"{sign[:-1]}[0-9]*"),)})
+    process.warn_of_unused_accelerator()
+    assert capsys.readouterr().err == ""  # there is none
+    (tmp_path / sign).touch()
+    process.warn_of_unused_accelerator()
+    assert capsys.readouterr().err == ""  # the tests ask for the CPU: JAX_PLATFORMS=cpu
+    monkeypatch.setattr(process, "_chose_cpu", lambda: False)
+    process.warn_of_unused_accelerator()
+    said = capsys.readouterr().err
+    assert f"has an accelerator ({name}), and JAX computes on the CPU" in said and process.EXTRAS[name] in said
