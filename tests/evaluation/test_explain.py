@@ -41,8 +41,8 @@ def test_contributions_are_differences_of_scores_computed_by_hand(config):
     model = Retrieval(model_sizes(config))
     video = jax.jit(lambda p, b: model.apply({"params": p}, b, method=Retrieval.encode_video))(params, batch)
     terms = {
-        "picture": np.float64(video.visual),
-        "sound": 0.5 * np.float64(video.audio_fused.tokens),
+        "vision": np.float64(video.visual),
+        "audio": 0.5 * np.float64(video.audio_fused.tokens),
         "speech": 0.25 * np.float64(video.speech_fused.tokens),
     }
     assert found.branches.keys() == terms.keys()
@@ -58,7 +58,7 @@ def test_contributions_are_differences_of_scores_computed_by_hand(config):
                 without = score([term for other, term in terms.items() if other != name])
                 assert contribution[query, column] == pytest.approx(complete - without, abs=4e-4)
                 assert abs(contribution[query, column]) > 1e-3  # else the comparison says nothing
-    np.testing.assert_allclose(found.gates["sound"], abs(video.audio_fused.attention_gates[:3]).mean(1), atol=1e-5)
+    np.testing.assert_allclose(found.gates["audio"], abs(video.audio_fused.attention_gates[:3]).mean(1), atol=1e-5)
 
 
 def test_scores_and_gates_are_those_of_the_evaluation(config):
@@ -71,15 +71,15 @@ def test_scores_and_gates_are_those_of_the_evaluation(config):
 
 def test_a_branch_of_weight_0_contributes_exactly_0(config):
     *_, found = explained(config, (1.0, 0.0, 0.5))
-    assert (found.branches["sound"] == 0).all() and (found.inputs["sound"] == 0).all()
-    assert (found.branches["speech"] != 0).all() and (found.branches["picture"] != 0).all()
+    assert (found.branches["audio"] == 0).all() and (found.inputs["audio"] == 0).all()
+    assert (found.branches["speech"] != 0).all() and (found.branches["vision"] != 0).all()
 
 
 def test_taking_away_what_is_not_there_changes_exactly_nothing(config):
     _, evaluator, _, _, found = explained(config, (1.0, 0.5, 0.5))
     notes = evaluator.data.info("test")
     for column, number in enumerate(NUMBERS):  # 4: all; 0: neither; 11: all
-        assert (found.inputs["sound"][:, column] != 0).all() == notes.sound[number]
+        assert (found.inputs["audio"][:, column] != 0).all() == notes.sound[number]
         assert (found.inputs["speech"][:, column] != 0).all() == bool(notes.transcripts[number])
     assert {bool(notes.sound[n]) for n in NUMBERS} == {True, False}
 
