@@ -28,7 +28,7 @@ ASKED = 2.5  # times as fast, at least, as reading all of them
 
 def config_of(args: argparse.Namespace, way: str) -> ConfigDict:
     """The resolved config that the options of the command line describe; `way` is a key of WAYS."""
-    config = config_lib.vlsa("vlsa-pretrain")
+    config = config_lib.vlsa_base("vlsa-pretrain")
     if args.small:  # for tests, and to see that a bench runs
         config.model.image_size, config.model.vocab_size = 32, 600
         config = config_lib.smoke(config)
