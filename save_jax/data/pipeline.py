@@ -31,7 +31,12 @@ T = TypeVar("T")
 def _retrieval_arrays(config: ConfigDict, raw: bool) -> ClipToArrays:
     data = config.data
     return ClipToArrays(
-        Tokenizer(tokenizer_source(config)), branches(config), data.max_words, data.max_frames, config.model.image_size, raw
+        Tokenizer(tokenizer_source(config)),
+        branches(config),
+        data.max_words,
+        data.max_frames,
+        config.model.image_size,
+        raw,
     )
 
 

@@ -7,7 +7,6 @@ splits of a config; `open_checked` gives that to training, once parameters, shar
 import fcntl
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -19,7 +18,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from save_jax import sharding
-from save_jax.config import branches, differences, frozen_patterns, model_sizes
+from save_jax.config import branches, differences, model_sizes
 from save_jax.config.retrieval import FROZEN_BY_CACHE
 from save_jax.data import files, pipeline, stored
 from save_jax.data.stored import Stored
@@ -50,17 +49,11 @@ def fields(config: ConfigDict) -> tuple[str, ...]:
 def open_checked(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Mesh) -> Stored | None:
     """The stored outputs that fit; None where config.cache asks for none.
 
-    Raises ValueError with both sides: towers that are trained; a cache of other weights, shards or settings, or none.
+    Raises ValueError with both sides: a cache of other weights, shards or settings, or none.
     """
     if config.cache == "none":
         return None
     wanted, expected = fields(config), _describe(config, data, params, mesh)
-    trained = optim.split_frozen(params, frozen_patterns(config))[0]
-    if moving := [name for name in trained if any(re.search(p, name) for p in FROZEN_BY_CACHE[config.cache])]:
-        raise ValueError(
-            f"config.cache={config.cache} stores outputs of {moving[0]}, which config.optim.frozen lets train "
-            f"({len(moving)} such parameters); freeze them or set config.cache"
-        )
     directory = _directory(config, expected)
     if not os.path.exists(os.path.join(directory, stored.META)):
         others = sorted(os.listdir(os.path.dirname(directory))) if os.path.isdir(os.path.dirname(directory)) else []
