@@ -1,31 +1,34 @@
-"""The only file that names mesh axes: processes, the mesh, how batches and states lie on it, and moving them there.
+"""The only file that names mesh axes: processes, the mesh, and the shardings of batches and train states.
 
-Data parallelism is `jax.jit` with these shardings; losses and models are written over the global batch.
+Data parallelism is `jax.jit` with these shardings. Losses and models are written over the global batch.
 """
 
 import zlib
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm] — JAX declares it as a variable
+
 DATA = "data"
-SMALLEST_SPLIT = 1 << 14  # arrays of fewer numbers are not worth a message to put them together again
+SMALLEST_SPLIT = 1 << 14  # smaller arrays stay replicated: an all-gather would cost more than it saves
 Tree = TypeVar("Tree")
 
 
 def start_processes(address: str = "", processes: int = 0, process: int = -1) -> None:
-    """Joins this process to the others of a run, before anything else touches a device.
+    """Joins this process to the others of a run. Call it before anything else uses a device.
 
     Args:
-        address: HOST:PORT of process 0; "auto" where the cluster says everything (TPU pods; SLURM and Open MPI, where
-            each process takes one GPU, so that there must be as many processes as GPUs); "" for one process alone.
-        processes, process: how many there are, and which this is; only beside a plain address.
+        address: HOST:PORT of process 0; "" for a run of one process. "auto": the cluster tells JAX everything (TPU
+            pods, SLURM, Open MPI). Under SLURM and Open MPI each process uses one GPU, so start as many processes as
+            GPUs.
+        processes, process: the number of processes, and the number of this one. Only with HOST:PORT.
     Raises:
-        ValueError for a part that is missing, or a cluster that is not there. Where the others do not come within five
+        ValueError for an incomplete address, or "auto" outside a cluster. If the others do not join within five
         minutes, JAX ends the process.
     """
     if not address:
@@ -50,39 +53,42 @@ def start_processes(address: str = "", processes: int = 0, process: int = -1) ->
     jax.distributed.initialize(address, processes, process)
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """One axis over all devices (of all processes), process by process: process p's rows are the p-th part of a batch.
+def make_mesh(devices: Sequence[Device] | None = None) -> Mesh:
+    """One axis over all devices of all processes, ordered by process: process p holds the p-th part of a batch.
 
-    `jax.make_mesh` would order TPUs by their wiring, and rows gathered from all of them would be in another order than
-    those that were sent.
+    `jax.make_mesh` would order TPUs by their wiring. Rows gathered from all devices would then be in another order than
+    the rows that were sent.
     """
     devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
-    # Auto axes: the compiler places communication. The default, Explicit, would refuse `x @ x.T` over a sharded batch.
+    # Auto axes: the compiler places communication. Explicit axes, the default, would refuse `x @ x.T` of a sharded x.
     return Mesh(np.array(devices), (DATA,), axis_types=(AxisType.Auto,))
 
 
 def local(mesh: Mesh) -> Mesh:
-    """The mesh of this process's own devices, for what every process computes for itself."""
+    """The mesh of this process's own devices, for what each process computes on its own."""
     return make_mesh([device for device in mesh.devices.flat if device.process_index == jax.process_index()])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole: parameters, optimiser state, scalars."""
+    """Replicated: every device holds the whole array. For parameters, optimiser state, scalars."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def by_sample(mesh: Mesh) -> NamedSharding:
-    """The first dimension is split over all devices: batches, embeddings."""
+    """Sharded by the first dimension over all devices. For batches and embeddings."""
     return NamedSharding(mesh, PartitionSpec(DATA))
 
 
 def of_state(tree: Tree, mesh: Mesh, mode: str) -> Tree:
-    """How parameters and optimiser state lie on the mesh: a tree of shardings like `tree` (of anything with shapes).
+    """The shardings of parameters and optimiser state.
 
     Args:
-        mode: config.sharding. "replicated", or "fsdp": every large array is split along its longest dimension that the
-            devices divide. Each device keeps and updates its part alone; during a step it holds the whole parameters,
-            too, but neither moments nor the update of others' parts.
+        tree: anything with shapes.
+        mode: config.sharding. "replicated": every device holds everything. "fsdp": every large array is sharded along
+            the longest of its dimensions that the number of devices divides. A step all-gathers the parameters.
+            Gradients, optimiser moments and updates stay sharded: each device computes its own shard of them.
+    Returns:
+        A tree of shardings with the structure of `tree`.
     """
 
     def of_array(x: jax.Array) -> NamedSharding:
@@ -96,34 +102,34 @@ def of_state(tree: Tree, mesh: Mesh, mode: str) -> Tree:
 
 
 def gathered(tree: Tree, mesh: Mesh) -> Tree:
-    """Within jit: the whole arrays on every device. They stay from their first use to the last one's gradient."""
+    """Within jit: all-gathers sharded arrays. They stay on the device until the last gradient that needs them."""
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
 def whole(tree: Tree, mesh: Mesh) -> Tree:
-    """Outside jit: the whole arrays on every device, so that every process may read them."""
+    """Outside jit: all-gathers sharded arrays, so that every process can read them."""
     return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
 
 
 def say(text: str) -> None:
-    """Prints at once, in the first of several processes alone."""
+    """Prints at once. Of several processes only the first one prints."""
     if jax.process_index() == 0:
         print(text, flush=True)
 
 
 def of_first(number: float) -> float:
-    """The first process's number (as float32), in every process: for decisions that all must take alike."""
+    """The first process's number (as float32), in every process. For decisions that all processes must share."""
     return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
 
 
-def agree(what: str, found: str) -> None:
-    """Raises ValueError in every process where one found something else than the first one did.
+def agree(what: str, text: str) -> None:
+    """Raises ValueError in every process if `text` differs between them.
 
     Args:
-        what: named in the error.
-        found: a text that must be the same everywhere.
+        what: the name of the text in the error.
+        text: must be the same in every process.
     """
-    number = zlib.crc32(found.encode())
+    number = zlib.crc32(text.encode())
     everywhere = np.ravel(multihost_utils.process_allgather(np.uint32(number)))
     if len(set(everywhere.tolist())) > 1:
         others = [process for process, crc in enumerate(everywhere) if crc != everywhere[0]]
@@ -131,12 +137,15 @@ def agree(what: str, found: str) -> None:
 
 
 def any_process(here: bool) -> bool:
-    """Whether it is so in any process."""
+    """Whether `here` is true in any process."""
     return bool(np.any(multihost_utils.process_allgather(np.uint32(here))))
 
 
 def split_rows(x: jax.Array, parts: int, mesh: Mesh) -> jax.Array:
-    """Within jit: [b, …] → [parts, b / parts, …], of each device's rows a share in every part; nothing moves."""
+    """Within jit: [b, …] → [parts, b / parts, …]. Every part takes an equal share of each device's rows.
+
+    So no row moves to another device.
+    """
     devices, rest = mesh.size, x.shape[1:]
     x = x.reshape(devices, parts, -1, *rest).swapaxes(0, 1).reshape(parts, -1, *rest)
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, DATA)))
@@ -150,7 +159,7 @@ def join_rows(x: jax.Array, mesh: Mesh) -> jax.Array:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> None:
-    """Raises ValueError, with the nearest sizes that work, where the devices do not divide the batch."""
+    """Raises ValueError, with the nearest sizes that work, if the number of devices does not divide the batch."""
     devices = mesh.size
     if batch_size % devices or batch_size < 1:
         lower = batch_size // devices * devices
@@ -165,6 +174,6 @@ def rows_of_process(count: int) -> slice:
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a batch → arrays of the global batch, split by sample."""
+    """This process's rows of a batch → arrays of the global batch, sharded by sample."""
     sharding = by_sample(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}

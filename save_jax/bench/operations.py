@@ -79,7 +79,7 @@ def of_pretraining(config: ConfigDict) -> dict[str, int]:
     s, size, width = vlsa_sizes(config), config.batch_size, config.model.width
     groups = {name: s.frames if name == "video" else 1 for name in s.counts}
     hidden = {
-        name: groups[name] * masking.count(count // groups[name], share)
+        name: groups[name] * masking.masked_count(count // groups[name], share)
         for (name, count), share in zip(s.counts.items(), s.shares, strict=True)
     }
     given = {name: count - (hidden[name] if s.drop_hidden else 0) for name, count in s.counts.items()}

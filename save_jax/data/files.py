@@ -1,4 +1,4 @@
-"""JSON files, written whole or not at all. Every JSON file of this package is written here."""
+"""JSON files, written whole or not at all."""
 
 import json
 import os

@@ -1,15 +1,15 @@
 """From shards to numpy batches: `train_iterator` for training pairs, `eval_batches` for whole splits.
 
 Reading by index gives a true global shuffle and an exact resume: the input position is the number of the next batch.
-Threads of this process or processes of their own (`config.data.workers`) make whole batches, always the same ones.
+Threads of this process, or with `config.data.workers` other processes, make whole batches. The batches are the same.
 """
 
 import collections
 import copy
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import grain
 import numpy as np
@@ -26,6 +26,16 @@ from save_jax.data.tokenizer import Tokenizer, open_words
 from save_jax.data.transforms import ClipToArrays, ClipToVlsa
 
 T = TypeVar("T")
+
+
+class Batches(Protocol):
+    """An iterator of batches. Closing it ends its threads or processes."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __next__(self) -> Batch: ...
+
+    def close(self) -> None: ...
 
 
 def _retrieval_arrays(config: ConfigDict, raw: bool) -> ClipToArrays:
@@ -57,7 +67,7 @@ def tokenizer_source(config: ConfigDict) -> str:
     return os.path.join(config.data_dir, "tokenizer") if config.data.tokenizer == "data" else config.data.tokenizer
 
 
-# By config.task: what a clip becomes, and what an epoch goes through: clips, or captions, each with its clip.
+# By config.task: what a clip becomes; and the items of an epoch: clips, or captions with their clips.
 TRANSFORMS = {"retrieval": _retrieval_arrays, "vlsa-pretrain": _vlsa_arrays, "vlsa-finetune": _vlsa_arrays}
 ITEMS = {"retrieval": "captions", "vlsa-pretrain": "clips", "vlsa-finetune": "captions"}
 
@@ -65,7 +75,7 @@ ITEMS = {"retrieval": "captions", "vlsa-pretrain": "clips", "vlsa-finetune": "ca
 class Data:
     """The shards of a config: opened, verified and checked against the model before anything is compiled.
 
-    `stored` are outputs of frozen towers that batches hold in place of what those would read; None: all is read live.
+    `stored`: outputs of frozen towers, which batches hold instead of the towers' inputs. None: all is read live.
     """
 
     def __init__(self, config: ConfigDict, splits: tuple[str, ...]):
@@ -107,7 +117,7 @@ class Data:
             )
 
     def with_stored(self, stored: Stored | None) -> "Data":
-        """The same shards, read with these outputs of towers."""
+        """The same shards, with stored outputs of towers."""
         other = copy.copy(self)
         other.stored = stored
         return other
@@ -119,7 +129,7 @@ class Data:
         return self._info[split]
 
     def reader(self, split: str, live: bool = False) -> Reader:
-        """What makes batches of a split; `live`: without stored outputs."""
+        """Makes batches of a split. `live`: without stored outputs."""
         return Reader(self.sources[split], self.clip_to_arrays, None if live else self.stored, split)
 
     def has_teachers(self, split: str) -> bool:
@@ -128,7 +138,7 @@ class Data:
 
 
 def _read_manifest(directory: str, paths: list[str]) -> dict:
-    """The manifest that preparation wrote, if it tells of these very shards; else ShardError."""
+    """The manifest that preparation wrote. Raises ShardError if it is not of these shards."""
     try:
         manifest = files.read_json(os.path.join(directory, records.MANIFEST))
     except (OSError, ValueError) as error:
@@ -137,8 +147,8 @@ def _read_manifest(directory: str, paths: list[str]) -> dict:
         ) from error
     for path in paths:
         told = manifest["shards"].get(os.path.basename(path), {}).get("crc32c")
-        if told != (found := records.read_index(path)["crc32c"]):
-            raise ShardError(f"{path} has checksum {found}, {records.MANIFEST} says {told}; run data_prep.build again")
+        if told != (actual := records.read_index(path)["crc32c"]):
+            raise ShardError(f"{path} has checksum {actual}, {records.MANIFEST} says {told}; run data_prep.build again")
     return manifest
 
 
@@ -157,14 +167,14 @@ def _threads(config: ConfigDict) -> grain.ReadOptions:
 def _shuffled(
     data: Data, config: ConfigDict, split: str, start: int, rows: slice, batch: Callable[[np.ndarray], Batch]
 ) -> grain.MapDataset:
-    """Batches from number `start` on, without end: `batch` of the numbers of their items (and what is drawn)."""
+    """Endless batches from number `start` on. `batch` makes each from the numbers (and draws) of its items."""
     reader = data.reader(split)
     if reader.count < config.batch_size:
         raise ValueError(
             f"split {split} has {reader.count} {'pairs' if reader.to_arrays.items == 'captions' else 'clips'}, less "
             f"than one batch of {config.batch_size}; lower config.batch_size"
         )
-    # Numbers are batched whole, and cut to the rows of this process before anything is read.
+    # Numbers are batched for all processes, and cut to the rows of this one before anything is read.
     order = grain.MapDataset.source(range(reader.count)).seed(config.seed).shuffle().repeat()
     if reader.to_arrays.draws:
         order = order.random_map(_draw)
@@ -182,12 +192,12 @@ def _make(batch: Callable[[np.ndarray], Batch], rows: slice, numbers: Sequence[i
 
 def train_iterator(
     data: Data, config: ConfigDict, split: str = "train", *, start: int = 0, process: int = 0, processes: int = 1
-) -> Iterator[Batch]:
+) -> Batches:
     """Endless training batches in a seeded order, reshuffled every epoch. Close it when done.
 
     Args:
-        start: number of the first batch to give; the same number gives the same batches, whatever was run before.
-        process, processes: this process gives rows [process · B/processes, (process + 1) · B/processes) of each batch.
+        start: number of the first batch. The same number gives the same batches, whatever was run before.
+        process, processes: this process gets rows [process · B/processes, (process + 1) · B/processes) of each batch.
     """
     reader, rows = data.reader(split), _rows(config, process, processes)
     batches = _shuffled(data, config, split, start, rows, reader.items)
@@ -200,8 +210,8 @@ def train_iterator(
 
 def pair_iterator(
     data: Data, config: ConfigDict, split: str = "train", *, start: int = 0, process: int = 0, processes: int = 1
-) -> Iterator[Batch]:
-    """`pair` and `clip`, int32 [b], of the very batches of `train_iterator`: for tables that a device holds already."""
+) -> Batches:
+    """`pair` and `clip`, int32 [b], of the same batches as `train_iterator`, for tables that the devices hold."""
     source, rows = data.sources[split], _rows(config, process, processes)
 
     def batch(numbers: np.ndarray) -> Batch:
@@ -210,10 +220,10 @@ def pair_iterator(
     return iter(_shuffled(data, config, split, start, rows, batch).to_iter_dataset(_threads(config)))
 
 
-def prefetch(batches: Iterator[Batch], put: Callable[[Batch], T], ahead: int = 2) -> Iterator[T]:
-    """Gives `put(batch)`, with `ahead` more batches put already: their way to the device overlaps with the steps.
+def prefetch(batches: Batches, put: Callable[[Batch], T], ahead: int = 2) -> Generator[T]:
+    """Yields `put(batch)` of each batch, and keeps `ahead` more of them on their way: transfers overlap with steps.
 
-    Whoever wants `clip` on the host as well lets `put` keep it there. Closing `batches` is left to the caller.
+    The caller closes `batches`.
     """
     waiting = collections.deque()
     for batch in batches:
@@ -232,32 +242,32 @@ def eval_batches(
     data: Data,
     config: ConfigDict,
     split: str,
-    numbers: Sequence[int] | None = None,
+    numbers: Sequence[int] | np.ndarray | None = None,
     change: Callable[[Clip, int], Clip] | None = None,
     *,
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[Batch]:
-    """Clips of a split, every one once and in order; the last batch is padded to full size with its first clip.
+    """All clips of a split, once and in order. The last batch is padded to full size with the first clip.
 
-    The caller knows the number of clips and cuts the padding off. Whole splits come from `data.stored`, if there is
-    any. Chosen or changed clips are read live: what is compared with them to the bit must not differ by a rounding.
+    The caller knows the number of clips and cuts the padding off. Whole splits are read from `data.stored`, if it is
+    set. Chosen or changed clips are read live: they are compared bit for bit, and stored outputs are rounded.
 
     Args:
-        numbers: of the clips to give, in this order, instead of all.
-        change: what is done to a clip (given its number) before it becomes arrays, for evaluation of other inputs.
-        process, processes: as of `train_iterator`.
+        numbers: of the clips to read, in this order, instead of all.
+        change: changes a clip, given its number, before it becomes arrays. For evaluation of other inputs.
+        process, processes: as in `train_iterator`.
     """
     source, size, rows = data.sources[split], config.batch_size, _rows(config, process, processes)
     reader = data.reader(split, live=numbers is not None or change is not None)
-    numbers = np.arange(len(source)) if numbers is None else np.asarray(numbers)
-    padded = np.concatenate([numbers, np.repeat(numbers[:1], -len(numbers) % size)])
+    order = np.arange(len(source)) if numbers is None else np.asarray(numbers)
+    padded = np.concatenate([order, np.repeat(order[:1], -len(order) % size)])
     dataset = grain.MapDataset.source(padded).batch(size, batch_fn=lambda batch: reader.clips(batch[rows], change))
     return iter(dataset.to_iter_dataset(_threads(config)))
 
 
 def table_bytes(data: Data, config: ConfigDict, split: str) -> int:
-    """What `tables` of a split will take."""
+    """Size of the `tables` of a split."""
     source = data.sources[split]
     example = data.reader(split).pairs(np.zeros(1, int))
     pairs = int(source.caption_counts.sum())
@@ -265,19 +275,19 @@ def table_bytes(data: Data, config: ConfigDict, split: str) -> int:
 
 
 def tables(data: Data, config: ConfigDict, split: str) -> Batch:
-    """A whole split: what batches are gathered from, by number of the clip, or of the pair for the names in PER_PAIR.
+    """A whole split, to gather batches from. Arrays in PER_PAIR have a row for each pair, others for each clip.
 
     `clip`, int32 [pairs], is the clip of each pair.
     """
-    source, found, done = data.sources[split], {}, 0
+    source, arrays, done = data.sources[split], {}, 0
     with tqdm(total=len(source), desc=f"read {split}", unit="clip", leave=False, disable=None) as bar:
         for batch in eval_batches(data, config, split):
             here = min(config.batch_size, len(source) - done)
             for name, rows in batch.items():
-                if name not in found:
-                    found[name] = np.empty((len(source), *rows.shape[1:]), rows.dtype)
-                found[name][done : done + here] = rows[:here]
+                if name not in arrays:
+                    arrays[name] = np.empty((len(source), *rows.shape[1:]), rows.dtype)
+                arrays[name][done : done + here] = rows[:here]
             done += here
             bar.update(here)
     pairs = np.arange(source.caption_counts.sum())
-    return found | data.reader(split).all_queries() | {"clip": clips_of(source, pairs).astype(np.int32)}
+    return arrays | data.reader(split).all_queries() | {"clip": clips_of(source, pairs).astype(np.int32)}

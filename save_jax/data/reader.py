@@ -1,4 +1,4 @@
-"""Numbers of clips or pairs → one batch, from records and, where towers are stored, from their outputs. NumPy only."""
+"""Numbers of clips or pairs → one batch, from records and from stored outputs of towers. NumPy only."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,20 +10,20 @@ from save_jax.data.stored import Stored
 from save_jax.data.transforms import ClipToArrays, ClipToVlsa
 
 Batch = dict[str, np.ndarray]
-PER_PAIR = ("text_ids", "text", "clip")  # what a batch holds of a pair; all else it holds of the clip
+PER_PAIR = ("text_ids", "text", "clip")  # arrays of a batch with a row for each pair; the others have one for each clip
 
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """One split. Pickles, for loader processes."""
+    """Reads one split. It pickles, for loader processes."""
 
     source: ShardSource
     to_arrays: ClipToArrays | ClipToVlsa
     stored: Stored | None  # None: everything is read live
     split: str
 
-    def clips(self, numbers: Sequence[int], change: Callable[[Clip, int], Clip] | None = None) -> Batch:
-        """What the model reads of these clips; `change` is done to each clip, given its number, before that."""
+    def clips(self, numbers: Sequence[int] | np.ndarray, change: Callable[[Clip, int], Clip] | None = None) -> Batch:
+        """What the model reads of these clips. `change` is applied to each clip, given its number, first."""
         return self._read(numbers, [None] * len(numbers), change)
 
     @property
@@ -32,7 +32,7 @@ class Reader:
         return count_items(self.source, self.to_arrays.items)
 
     def items(self, numbers: np.ndarray) -> Batch:
-        """A training batch: these items, int [b]; or int [b, 2] with what is drawn for each."""
+        """A training batch of these items: int [b], or int [b, 2] with the draw of each."""
         numbers, draws = (numbers[:, 0], numbers[:, 1]) if numbers.ndim == 2 else (numbers, None)
         if self.to_arrays.items == "clips":
             clips = numbers.astype(np.int32)
@@ -50,7 +50,7 @@ class Reader:
 
     def all_queries(self) -> Batch:
         """`text` or `text_ids` of every pair of the split."""
-        if "text" in self._fields:
+        if self.stored and "text" in self._fields:
             return self.stored.read(self.split, "captions", range(self.source.caption_counts.sum()))
         clips = (self.source[number] for number in range(len(self.source)))
         return {"text_ids": np.stack([self.to_arrays.text(text) for clip in clips for text in clip.captions])}
@@ -61,14 +61,15 @@ class Reader:
 
     def _read(
         self,
-        numbers: Sequence[int],
-        captions: Sequence[int | None],
+        numbers: Sequence[int] | np.ndarray,
+        captions: Sequence[int | None] | np.ndarray,
         change: Callable[[Clip, int], Clip] | None = None,
         draws: np.ndarray | None = None,
     ) -> Batch:
-        """Clips are read one after the other and frames decoded in place, so that they are never held twice."""
+        """Reads clips one after the other and decodes frames in place, so that memory holds them once."""
         batch = self.stored.read(self.split, "clips", numbers) if self.stored else {}
-        side, frames = self.to_arrays.image_size, [None] * len(numbers)
+        side = self.to_arrays.image_size
+        frames: Sequence[np.ndarray | None] | np.ndarray = [None] * len(numbers)
         if "visual" not in self._fields:
             frames = np.zeros((len(numbers), self.to_arrays.max_frames, side, side, 3), np.uint8)
             batch["frames"] = frames
@@ -84,7 +85,7 @@ class Reader:
 
 
 def count_items(source: ShardSource, items: str) -> int:
-    """How many "clips", or "captions", an epoch goes through."""
+    """How many items, "clips" or "captions", an epoch has."""
     return len(source) if items == "clips" else int(source.caption_counts.sum())
 
 

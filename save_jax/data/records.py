@@ -1,8 +1,8 @@
-"""The shard contract: what one clip's record holds, and how shards are written, checked and read.
+"""The shard contract: what the record of a clip holds, and how shards are written, checked and read.
 
 A shard is a TFRecord file of `tf.train.Example` messages, one clip each, with `SHARD.index.json` beside it: ids, byte
-offsets, caption counts, failures, settings and the file's checksum. A shard exists once its index does. Offsets make
-every record reachable in one read, so that a global shuffle and an exact resume need no copy of the frames.
+offsets, caption counts, failures, settings and the file's checksum. A shard exists once its index does. With the
+offsets every record can be read directly, so that a global shuffle and an exact resume need no copy of the frames.
 Neither JAX nor TensorFlow is imported: this file runs in preparation and in loader workers.
 """
 
@@ -33,7 +33,7 @@ class ShardError(ValueError):
 
 @dataclasses.dataclass
 class Clip:
-    """One clip as a record keeps it. `None` means that the clip has no such thing, which the model is told."""
+    """One clip as a record holds it. `None` means that the clip has no such thing; the model gets a flag for it."""
 
     id: str
     captions: list[str]
@@ -58,7 +58,7 @@ class Clip:
 
 
 def _example_class() -> type:
-    """`tf.train.Example`, declared here at run time in a pool of its own: wire-compatible, and no TensorFlow."""
+    """`tf.train.Example` without TensorFlow: declared at run time in a pool of its own, wire-compatible."""
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
     field = descriptor_pb2.FieldDescriptorProto
 
@@ -96,20 +96,22 @@ _Example = _example_class()
 
 
 def arrays_of(settings: Mapping) -> dict[str, tuple[type, tuple[int, ...]]]:
-    """Name → dtype and shape of the arrays that every record of a shard with these settings has."""
-    arrays = {
+    """Name → dtype and shape of the arrays in every record of a shard with these settings."""
+    arrays: dict[str, tuple[type, tuple[int, ...]]] = {
         "fbank": (np.float16, FBANK_SHAPE),
         "teacher_video": (np.float32, (TEACHER_DIM,)),
         "teacher_audio": (np.float32, (TEACHER_DIM,)),
     }
-    return arrays | ({"spectrogram": (np.float16, SPECTROGRAM_SHAPE)} if settings.get("spectrogram") else {})
+    if settings.get("spectrogram"):
+        arrays["spectrogram"] = (np.float16, SPECTROGRAM_SHAPE)
+    return arrays
 
 
 def encode(clip: Clip, settings: Mapping | None = None) -> bytes:
-    """Serialises a clip. `settings`: of its shard, None means no setting that adds a field.
+    """Serialises a clip. `settings`: of its shard; None means no setting that adds a field.
 
-    Raises ValueError where an array has another shape or dtype than the schema's, and for a spectrogram that the
-    settings do not ask for: it would be lost.
+    Raises ValueError if an array has another shape or dtype than the schema's. Also for a spectrogram that the settings
+    do not ask for: it would be lost.
     """
     texts = {
         "id": [clip.id],
@@ -139,7 +141,7 @@ def encode(clip: Clip, settings: Mapping | None = None) -> bytes:
     feature["frame_times"].float_list.value.extend(map(float, clip.frame_times))
     for name, (dtype, shape) in arrays.items():
         array = getattr(clip, name)
-        # An absent array is stored as zeros beside a flag of 0, so that every record has the same fixed shapes.
+        # A missing array is stored as zeros with a flag of 0, so that every record has the same shapes.
         feature[f"has_{name}"].int64_list.value.append(int(array is not None))
         array = np.zeros(shape, dtype) if array is None else np.asarray(array)
         if array.shape != shape or array.dtype != dtype:
@@ -158,7 +160,7 @@ def decode(data: bytes) -> Clip:
         return [value.decode() for value in feature[name].bytes_list.value]
 
     def array(name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray | None:
-        # Asking a map of protobuf for a name that it lacks would add it.
+        # Reading a missing name of a protobuf map would add it.
         if f"has_{name}" not in feature or not feature[f"has_{name}"].int64_list.value[0]:
             return None
         return np.frombuffer(feature[name].bytes_list.value[0], dtype).reshape(shape)
@@ -195,8 +197,8 @@ def shard_name(split: str, number: int, count: int) -> str:
 def write_shard(path: str, clips: Iterator[Clip], settings: Mapping) -> dict:
     """Writes one shard and its index, whole or not at all, and returns the index.
 
-    Both are written under temporary names and renamed when complete; on any error (a full disk, say) the temporary
-    files are removed, so that what was finished before stays valid and running again continues from there.
+    Both are written under temporary names and renamed when complete. On any error, such as a full disk, the temporary
+    files are removed. Finished shards stay valid, and running again continues from there.
     """
     index = {
         "schema": SCHEMA_VERSION,
@@ -263,15 +265,15 @@ def read_index(path: str) -> dict:
         )
     size = os.path.getsize(path) if os.path.exists(path) else None
     if size != index["bytes"]:
-        found = "is missing" if size is None else f"has {size} bytes"
+        actual = "is missing" if size is None else f"has {size} bytes"
         raise ShardError(
-            f"{path} {found}, its index says {index['bytes']} bytes; delete both and run data_prep.build again"
+            f"{path} {actual}, its index says {index['bytes']} bytes; delete both and run data_prep.build again"
         )
     return index
 
 
 def verify_shard(path: str, index: Mapping | None = None) -> None:
-    """Reads the whole shard and compares its checksum; a mismatch names the first bad record (ShardError)."""
+    """Reads the whole shard and compares its checksum. On a mismatch, ShardError names the first bad record."""
     index = index or read_index(path)
     crc = google_crc32c.Checksum()
     with open(path, "rb") as file:
@@ -288,15 +290,15 @@ def verify_shard(path: str, index: Mapping | None = None) -> None:
 
 
 def splits(directory: str) -> list[str]:
-    """Names of the splits of which a folder holds shards."""
-    found = glob.glob(os.path.join(glob.escape(directory), f"clips-*.tfrecord-*-of-*{INDEX_SUFFIX}"))
-    return sorted({os.path.basename(path).removeprefix("clips-").split(".")[0] for path in found})
+    """Names of the splits in a folder of shards."""
+    indexes = glob.glob(os.path.join(glob.escape(directory), f"clips-*.tfrecord-*-of-*{INDEX_SUFFIX}"))
+    return sorted({os.path.basename(path).removeprefix("clips-").split(".")[0] for path in indexes})
 
 
 def split_shards(directory: str, split: str) -> list[str]:
     """Paths of the shards of a split, complete and in order. Raises ShardError if any is missing."""
-    found = sorted(glob.glob(os.path.join(glob.escape(directory), f"clips-{split}.tfrecord-*-of-*{INDEX_SUFFIX}")))
-    paths = [path.removesuffix(INDEX_SUFFIX) for path in found]
+    indexes = sorted(glob.glob(os.path.join(glob.escape(directory), f"clips-{split}.tfrecord-*-of-*{INDEX_SUFFIX}")))
+    paths = [path.removesuffix(INDEX_SUFFIX) for path in indexes]
     if not paths:
         raise ShardError(
             f"no shards of split {split!r} in {directory!r}; make them with data_prep.build, or set config.data_dir"
@@ -314,7 +316,7 @@ def split_shards(directory: str, split: str) -> list[str]:
 class ShardSource:
     """Random access to the clips of a list of shards: `source[i]` reads, checks and decodes record i.
 
-    A grain data source: it has a length, and pickles without its open files so that workers open their own.
+    A grain data source: it has a length. It pickles without its open files, so that workers open their own.
     """
 
     def __init__(self, paths: Sequence[str]):

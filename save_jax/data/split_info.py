@@ -17,7 +17,7 @@ class SplitInfo:
     caption_to_video: np.ndarray  # int [captions], the video of each
     groups: list[str]  # query group of each caption
     tags: list[list[str]]  # of each video
-    sound: np.ndarray  # bool [videos], whether there is any
+    sound: np.ndarray  # bool [videos], whether a video has sound
     transcripts: list[str]  # of each video; "" where the model reads none
     gallery: dict  # counts, and the clips that failed
 

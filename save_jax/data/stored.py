@@ -1,8 +1,8 @@
-"""Stored outputs of frozen towers, read row by row in place of the pictures, sounds and texts they were made from.
+"""Stored outputs of frozen towers. They are read row by row instead of the pictures, sounds and texts of a batch.
 
-A folder beside the shards: meta.json says of which parameters, shards and settings they are; SPLIT-FIELD.bf16 holds the
-rows of one field, all of one size, one after the other: a row is one read, into its place in the batch. `training.tower_cache` writes
-such folders.
+They are in a folder beside the shards. Its meta.json names their parameters, shards and settings. SPLIT-FIELD.bf16
+holds the rows of one field, all of the same size, so that each row is read directly into its place in the batch.
+`training.tower_cache` writes such folders.
 """
 
 import json
@@ -23,27 +23,27 @@ class Stored:
     """`stored.read("train", "clips", [3, 0])` → {"ast": bfloat16 [2, m, w], …}. Pickles without its open files."""
 
     def __init__(self, directory: str, fields: Sequence[str], splits: Mapping[str, Mapping[str, int]]):
-        """Opens what `tower_cache.open_checked` found to fit.
+        """Opens a folder that `tower_cache.open_checked` has checked.
 
         Args:
             fields: to be read, of `ITEMS`.
             splits: {split: {"clips": how many, "captions": how many}}.
         Raises:
-            ValueError where a split, a field or a part of a file is missing.
+            ValueError if a split, a field or a part of a file is missing.
         """
         self.directory = directory
         self._stored = read_meta(directory)["splits"]
         self._fields, self._rows, self._files = tuple(fields), {}, {}
         for split, counts in splits.items():
             for field in fields:
-                found = self._stored.get(split, {}).get(field)
+                described = self._stored.get(split, {}).get(field)
                 path = self._path(split, field)
-                if found is None or not os.path.exists(path):
+                if described is None or not os.path.exists(path):
                     raise ValueError(f"{directory} has no {field} of split {split!r}; run --mode=cache again")
-                need, size = found["rows"] * _row_bytes(found["shape"]), os.path.getsize(path)
+                need, size = described["rows"] * _row_bytes(described["shape"]), os.path.getsize(path)
                 if size != need:
                     raise ValueError(f"{path} has {size} bytes, not {need}; delete its folder and run --mode=cache")
-                rows = np.load(rows_path(path)) if found["shared"] else np.arange(found["rows"])
+                rows = np.load(rows_path(path)) if described["shared"] else np.arange(described["rows"])
                 if len(rows) != counts[ITEMS[field]]:
                     raise ValueError(
                         f"{directory} has {field} for {len(rows)} {ITEMS[field]} of split {split!r}, the shards have "
@@ -52,14 +52,14 @@ class Stored:
                 self._rows[split, field] = rows
 
     def fields(self, split: str) -> tuple[str, ...]:
-        """Names of what is read of a split."""
+        """Names of the fields that are read of a split."""
         return tuple(field for field in self._fields if (split, field) in self._rows)
 
-    def read(self, split: str, items: str, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+    def read(self, split: str, items: str, numbers: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """bfloat16 [n, …] of these clips or captions (`items`) of a split, by field."""
         return {field: self._read(split, field, numbers) for field in self.fields(split) if ITEMS[field] == items}
 
-    def _read(self, split: str, field: str, numbers: Sequence[int]) -> np.ndarray:
+    def _read(self, split: str, field: str, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         path, shape = self._path(split, field), self._stored[split][field]["shape"]
         if path not in self._files:
             opened = os.open(path, os.O_RDONLY)
@@ -67,8 +67,8 @@ class Stored:
                 os.close(opened)
         size = _row_bytes(shape)
         out = np.empty((len(numbers), size), np.uint8)
-        for into, number in zip(out, numbers, strict=True):
-            if os.preadv(self._files[path], [into], int(self._rows[split, field][number]) * size) != size:
+        for row, number in zip(out, numbers, strict=True):
+            if os.preadv(self._files[path], [row.data], int(self._rows[split, field][number]) * size) != size:
                 raise ValueError(f"{path} ends within row {number}; delete its folder and run --mode=cache")
         return out.view(DTYPE).reshape(len(numbers), *shape)
 
@@ -84,7 +84,7 @@ class Stored:
 
 
 class Writer:
-    """Appends the rows of one field of one split. Rows that are known to be equal may be stored once."""
+    """Appends the rows of one field of one split. Rows that are known to be equal are stored once."""
 
     def __init__(self, directory: str, split: str, field: str):
         self._path = rows_file(directory, split, field)
@@ -93,7 +93,7 @@ class Writer:
         self._count, self._same, self._shape = 0, None, None
 
     def add(self, row: np.ndarray, same: bool = False) -> None:
-        """The row of the next item; of all those that are the `same`, the first is kept."""
+        """The row of the next item. Of all rows that are the `same`, only the first is stored."""
         if same and self._same is not None:
             self._rows.append(self._same)
             return
@@ -104,7 +104,7 @@ class Writer:
         self._count, self._shape = self._count + 1, row.shape
 
     def close(self) -> dict:
-        """What meta.json says of it. All is on the disk then."""
+        """Writes everything to the disk. Returns the description for meta.json."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -119,7 +119,7 @@ def rows_file(directory: str, split: str, field: str) -> str:
 
 
 def rows_path(path: str) -> str:
-    """Beside rows of which several items share one: the row of each item, int32."""
+    """Path of the row of each item, int32 [items]. The file exists if several items share a row."""
     return path.removesuffix(".bf16") + "-rows.npy"
 
 
@@ -128,7 +128,7 @@ def _row_bytes(shape: Sequence[int]) -> int:
 
 
 def read_meta(directory: str) -> dict:
-    """meta.json of a finished folder. Raises ValueError where there is none, or of another format."""
+    """meta.json of a finished folder. Raises ValueError if there is none, or if it has another format."""
     try:
         with open(os.path.join(directory, META)) as file:
             meta = json.load(file)

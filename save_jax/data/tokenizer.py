@@ -1,4 +1,4 @@
-"""Text → ids: CLIP's tokens with CLIP's own cleaning, BERT's word pieces, and a way to learn a small CLIP vocabulary.
+"""Text → ids: CLIP's tokens with CLIP's own cleaning, BERT's word pieces, and learning a small CLIP vocabulary.
 
 Real runs load a tokenizer from the hub or from a local folder. The demo learns one from its training captions and
 transcripts and keeps it with the shards.
@@ -40,7 +40,7 @@ def _find(source: str, name: str, files: str = "vocab.json and merges.txt") -> s
         return huggingface_hub.hf_hub_download(source, name, local_files_only=True)
     except Exception:  # not in the cache; the hub's errors have no common base
         try:
-            # Asked for once before the download, which would try a dead network again and again.
+            # One request before the download, which would try an unreachable network again and again.
             huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(source, name), timeout=10)
             return huggingface_hub.hf_hub_download(source, name)
         except Exception as error:
@@ -51,7 +51,7 @@ def _find(source: str, name: str, files: str = "vocab.json and merges.txt") -> s
 
 
 def _digest(vocab: Mapping[str, int], merges: Sequence[tuple[str, ...]]) -> str:
-    """SHA-256 of all that ids depend on, whichever version of a library reads it."""
+    """SHA-256 of all that ids depend on. It does not depend on versions of libraries."""
     tokens = sorted(vocab.items(), key=lambda item: item[1])
     return hashlib.sha256(json.dumps([tokens, merges], ensure_ascii=True).encode()).hexdigest()
 
@@ -65,7 +65,7 @@ def _copy(paths: Mapping[str, str], folder: str) -> None:
 
 
 def says_something(transcript: str) -> bool:
-    """Whether a transcript counts: the reference takes one of under five characters for missing."""
+    """Whether a transcript counts. As in the reference, one of under five characters counts as missing."""
     return len(transcript.strip()) >= MIN_TRANSCRIPT_CHARACTERS
 
 
@@ -101,8 +101,8 @@ class Tokenizer:
     """CLIP byte-pair encoding. `source`: a folder with vocab.json and merges.txt, or a name on the Hugging Face hub."""
 
     def __init__(self, source: str):
-        # Imported here: it takes half a second, and whoever reads shards without texts need not pay for it.
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it says that PyTorch is absent; it is meant to be
+        # Imported here: it takes half a second, which reading shards without texts does not need.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it warns that PyTorch is missing
         from transformers import CLIPTokenizer
 
         self.source, self._files = source, {name: _find(source, name) for name in ("vocab.json", "merges.txt")}
@@ -112,10 +112,11 @@ class Tokenizer:
             lines = [line.split() for line in file if not line.startswith("#version")]
         merges = [tuple(line) for line in lines if len(line) == 2]
         # `vocab_file=`, `merges_file=` are accepted by transformers 5 and silently give wrong ids.
-        whole = CLIPTokenizer(vocab=vocab, merges=merges)
-        self.start, self.end = whole.convert_tokens_to_ids([START, END])
+        whole = CLIPTokenizer(vocab=vocab, merges=merges)  # pyright: ignore[reportArgumentType] — declared as strings
+        ids = whole.get_vocab()
+        self.start, self.end = ids[START], ids[END]
         self.vocab_size = len(whole)
-        # The Rust tokenizer inside is enough from here on; it pickles, and loader processes need no transformers.
+        # From here on the Rust tokenizer inside is enough. It pickles, so loader processes do not import transformers.
         self._tokenizer = whole.backend_tokenizer
         self.digest = _digest(vocab, merges)
         if self.end != self.vocab_size - 1:
@@ -131,7 +132,7 @@ class Tokenizer:
     def __call__(self, text: str, length: int) -> np.ndarray:
         """`[start] … [end]`, cut to `length` with the end kept, padded with 0. int32 [length].
 
-        Short texts are encoded as they are, also those under five characters, which the reference blanks.
+        Texts under five characters are encoded like others; the reference leaves them empty.
         """
         ids = [self.start, *self.pieces(text)][: length - 1]
         out = np.zeros(length, np.int32)
@@ -150,8 +151,8 @@ class Tokenizer:
 def learn(texts: list[str], directory: str, vocab_size: int) -> None:
     """Learns a CLIP-shaped vocabulary of at most `vocab_size` tokens and writes vocab.json and merges.txt.
 
-    The order is CLIP's: 256 byte tokens, the same with end-of-word mark, merges, start, end; so the end has the largest
-    id. Deterministic in the texts' words and their frequencies. Raises ValueError for a size below 514.
+    The order is CLIP's: 256 byte tokens, the same with end-of-word mark, merges, start, end. So the end has the largest
+    id. The result depends on words and their frequencies alone. Raises ValueError for a size below 514.
     """
     import tokenizers
     from tokenizers import models, pre_tokenizers, trainers
@@ -172,7 +173,7 @@ def learn(texts: list[str], directory: str, vocab_size: int) -> None:
         vocab_size=vocab_size - 2,
         min_frequency=2,
         end_of_word_suffix="</w>",
-        # Given first and in order: otherwise ids, and with them ties between merges, change from call to call.
+        # They come first and in order. Otherwise ids, and so ties between merges, change from call to call.
         special_tokens=letters,
         show_progress=False,
     )

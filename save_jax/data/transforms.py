@@ -9,7 +9,7 @@ import simplejpeg
 from save_jax.data.records import FBANK_SHAPE, SPECTROGRAM_SHAPE, TEACHER_DIM, Clip
 from save_jax.data.tokenizer import Tokenizer, WordPieces, says_something
 
-Example = dict[str, np.ndarray]
+Example = dict[str, np.ndarray | np.generic]
 
 
 def decode_frames(clip: Clip, positions: Iterable[int], frames: np.ndarray, raw: bool) -> None:
@@ -21,19 +21,19 @@ def decode_frames(clip: Clip, positions: Iterable[int], frames: np.ndarray, raw:
             simplejpeg.decode_jpeg(clip.frames[position], "RGB", buffer=slot)
 
 
-def evenly(count: int, most: int) -> Sequence[int]:
+def evenly(count: int, most: int) -> Sequence[int] | np.ndarray:
     """All of `count` positions, or `most` evenly spaced ones, truncated as the reference chooses them."""
     return range(count) if count <= most else np.linspace(0, count - 1, most).astype(int)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipToArrays:
-    """Decodes frames and tokenises the transcript; only what the branches read is made.
+    """Decodes frames and tokenises the transcript, as far as the branches read them.
 
     Gives `frames` uint8 [T, S, S, 3] and `frame_mask` bool [T]; with the audio branch `fbank` float16 [1024, 128]
     (zeros without sound), `has_audio` and `has_teacher` bool, `teacher_video` and `teacher_audio` float32 [1024];
-    with the speech branch `speech_ids` int32 [W]. `stored` names outputs of towers that are read instead of computed:
-    with "visual" no `frames` are made, with "ast" no `fbank`, with "speech" no `speech_ids`.
+    with the speech branch `speech_ids` int32 [W]. `stored` names outputs of towers that are read
+    instead: with "visual" no `frames` are made, with "ast" no `fbank`, with "speech" no `speech_ids`.
     """
 
     tokenizer: Tokenizer
@@ -47,23 +47,26 @@ class ClipToArrays:
     draws = False  # nothing is random
 
     def __call__(self, clip: Clip, frames: np.ndarray | None = None, stored: Collection[str] = ()) -> Example:
-        """`frames`: zeros to decode into and to give back, such as a row of a batch; new ones if None."""
+        """`frames`: zeros to decode into and to return, such as a row of a batch; None makes new ones."""
         positions = evenly(len(clip.frames), self.max_frames)
-        example = {"frame_mask": np.arange(self.max_frames) < len(positions)}
+        example: Example = {"frame_mask": np.arange(self.max_frames) < len(positions)}
         if "visual" not in stored:
             if frames is None:
                 frames = np.zeros((self.max_frames, self.image_size, self.image_size, 3), np.uint8)
             decode_frames(clip, positions, frames, self.raw)
             example["frames"] = frames
         if "audio" in self.branches:
-            teacher = clip.teacher_video is not None and clip.teacher_audio is not None
+            teacher_video, teacher_audio = clip.teacher_video, clip.teacher_audio
+            has_teacher = teacher_video is not None and teacher_audio is not None
+            if teacher_video is None or teacher_audio is None:
+                teacher_video = teacher_audio = np.zeros(TEACHER_DIM, np.float32)
             if "ast" not in stored:
                 example["fbank"] = np.zeros(FBANK_SHAPE, np.float16) if clip.fbank is None else clip.fbank
             example |= {
                 "has_audio": np.bool_(clip.fbank is not None),
-                "has_teacher": np.bool_(teacher),
-                "teacher_video": clip.teacher_video if teacher else np.zeros(TEACHER_DIM, np.float32),
-                "teacher_audio": clip.teacher_audio if teacher else np.zeros(TEACHER_DIM, np.float32),
+                "has_teacher": np.bool_(has_teacher),
+                "teacher_video": teacher_video,
+                "teacher_audio": teacher_audio,
             }
         if "speech" in self.branches and "speech" not in stored:
             example["speech_ids"] = self.tokenizer.transcript(clip.transcript, self.max_words)
@@ -79,8 +82,8 @@ class ClipToVlsa:
     """What VLSA reads: some frames, the words of the transcript, the spectrogram.
 
     Gives `frames` uint8 [T, S, S, 3] and `frame_mask` bool [T]; `words` int32 [W], zeros without a transcript;
-    `spectrogram` float16 [256, 256] (zeros without sound) and `has_audio` bool. In training frames are drawn at random,
-    and `draw` int32, on which all that is random of a sample depends, comes with them; else they are evenly spaced.
+    `spectrogram` float16 [256, 256] (zeros without sound) and `has_audio` bool. In training there is `draw` int32 as
+    well: the seed of all that is random of a sample. It draws the frames; without it they are evenly spaced.
     """
 
     tokenizer: Tokenizer | WordPieces
@@ -92,11 +95,13 @@ class ClipToVlsa:
     draws = True
 
     def __call__(
-        self, clip: Clip, frames: np.ndarray, stored: Collection[str] = (), draw: int | None = None
+        self, clip: Clip, frames: np.ndarray | None = None, stored: Collection[str] = (), draw: int | None = None
     ) -> Example:
-        """`frames`: zeros to decode into; `stored` must be empty."""
+        """`frames`: as in `ClipToArrays`. `stored` must be empty."""
         positions = evenly(len(clip.frames), self.max_frames)
-        example = {}
+        if frames is None:
+            frames = np.zeros((self.max_frames, self.image_size, self.image_size, 3), np.uint8)
+        example: Example = {}
         if draw is not None:
             example["draw"] = np.int32(draw)
             if len(clip.frames) > self.max_frames:
@@ -112,9 +117,9 @@ class ClipToVlsa:
         }
 
     def text(self, caption: str) -> np.ndarray:
-        """Ids of a text without start and end, which no embedding is read from, cut and padded with 0. int32 [W].
+        """Ids of a text without start and end tokens, cut and padded with 0. int32 [W].
 
-        The id 0, which stands for no word, is left out where the text holds it.
+        0 means padding, so the id 0 is left out of texts that have it.
         """
         ids = [id for id in self.tokenizer.pieces(caption) if id][: self.max_words]
         return np.pad(np.array(ids, np.int32), (0, self.max_words - len(ids)))

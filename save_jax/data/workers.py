@@ -1,4 +1,4 @@
-"""Loader processes: grain's, started without the program's own modules, that neither outlive it nor hold it up."""
+"""Loader processes of grain. They do not import the running program, and they end with it."""
 
 import contextlib
 import multiprocessing
@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import grain
@@ -18,14 +18,16 @@ from absl import flags
 _SHARED = "/dev/shm"  # where arrays pass from process to process on Linux
 
 
-def iterate(batches: grain.MapDataset, workers: int, ahead: int, batch_bytes: int) -> Iterator[Any]:
-    """The batches in their order, made by `workers` processes that start with the first one asked for.
+def iterate(batches: grain.MapDataset, workers: int, ahead: int, batch_bytes: int) -> Generator[Any]:
+    """The batches in their order, made by `workers` processes. These start when the first batch is requested.
 
     Args:
         ahead: batches made ahead, over all processes; each makes at least one.
-        batch_bytes: size of one, to see that the shared memory holds those on their way.
+        batch_bytes: size of a batch, to check that they fit into the shared memory.
+    Returns:
+        An iterator. Closing it ends the processes.
     Raises:
-        ValueError where it does not; closing the iterator ends the processes.
+        ValueError if the shared memory is too small.
     """
     each = max(1, ahead // workers)
     _check_shared_memory(workers, each, batch_bytes)
@@ -37,10 +39,10 @@ def iterate(batches: grain.MapDataset, workers: int, ahead: int, batch_bytes: in
     return _from_workers(iter(dataset), workers)
 
 
-def _from_workers(iterator: Iterator[Any], workers: int) -> Iterator[Any]:
+def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[Any]:
     try:
         with _no_main():
-            first = [next(iterator) for _ in range(workers)]  # one of each: all are started now
+            first = [next(iterator) for _ in range(workers)]  # one of each process: all are started now
         yield from first
         del first
         yield from iterator
@@ -50,9 +52,9 @@ def _from_workers(iterator: Iterator[Any], workers: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _no_main() -> Iterator[None]:
-    """Processes started meanwhile do not import the program that runs: no models, no optimiser, no plots.
+    """Processes that start within do not import the running program: no models, no optimiser, no plots.
 
-    Nor does a script without `if __name__ == "__main__"` start itself again in each of them.
+    And a script without `if __name__ == "__main__"` does not start itself again in each of them.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -63,24 +65,27 @@ def _no_main() -> Iterator[None]:
 
 
 def _settle(worker: int, workers: int) -> None:
-    """First thing in a loader process: signals are the parent's to answer, and it never lives longer than the parent.
+    """Runs first in a loader process. It ignores signals, which the parent handles, and it ends with the parent.
 
-    Ctrl-C and a scheduler's SIGTERM reach the whole group; the parent saves first, and needs its batches for it.
+    Ctrl-C and a scheduler's SIGTERM reach all processes of the group. The parent needs batches until it has saved.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "not in a loader process"
+
     def leave_with_parent() -> None:
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
 def _check_shared_memory(workers: int, each: int, batch_bytes: int) -> None:
-    """Raises ValueError where the batches on their way would not fit: a process that writes beyond is killed."""
+    """Raises ValueError if the batches would not fit: a process that writes beyond the end is killed."""
     if os.path.isdir(_SHARED):
-        # Of each process: those that wait in two queues and one between them; and those that the loop holds.
+        # Each process: those that wait in two queues, and one between them. And three that the loop holds.
         need, free = (workers * (2 * each + 1) + 3) * batch_bytes, shutil.disk_usage(_SHARED).free
         if need > free:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The final evaluation of a split: the headline numbers, whether they mean what they say, and where they come from."""
+"""The final evaluation of a split: the headline numbers, checks of their validity, and where they come from."""
 
 import jax
 import numpy as np
@@ -9,16 +9,16 @@ from save_jax.evaluation.retrieval import RetrievalEvaluator
 
 
 def assess_common(evaluator: Evaluator, params: dict, split: str) -> Evaluation:
-    """`Evaluator.run`, and what every method's results have besides.
+    """`Evaluator.run`, and what the results of every method have in addition.
 
     Returns:
         The evaluation, whose results have in addition
         protocol: what was measured, and departures from it (protocols.describe);
-        audit: proof on a sample that captions, order and batch leave no trace (audit.audit);
-        intervals: {"t2v", …: {metric: [low, high]}}, bootstrap 95 %, over videos with their queries, of every direction
-            from text.
+        audit: a check on a sample that embeddings do not depend on captions, order and batch (audit.audit);
+        intervals: {"t2v", …: {metric: [low, high]}} for every direction from text: bootstrap, 95 %, over videos with
+            their queries.
     Raises:
-        LeakError where the audit fails; ValueError for scores that are not finite.
+        LeakError if the audit fails; ValueError for scores that are not finite.
     """
     evaluation = evaluator.run(params, split)
     results, info = evaluation.results, evaluation.info
@@ -33,20 +33,20 @@ def assess_common(evaluator: Evaluator, params: dict, split: str) -> Evaluation:
 
 
 def assess(evaluator: RetrievalEvaluator, params: dict, split: str, bank_split: str | None = None) -> Evaluation:
-    """`assess_common`, and where the number of SAVE, AVIGATE or vision comes from.
+    """`assess_common`, and where the numbers of SAVE, AVIGATE or vision come from.
 
     Args:
-        bank_split: whose captions are the query bank of querybank normalisation; None, or the split itself, leaves
-            that out.
+        bank_split: its captions are the query bank of querybank normalisation. None, or the split itself, leaves that
+            out.
     Returns:
         The evaluation, whose results have in addition
         intervals: also of "v2t", and for each of the groups, text→video;
-        groups_are: "from the corpus", or "automatic, by words of the captions" where the corpus names none;
+        groups_are: "from the corpus", or "automatic, by words of the captions" if the corpus names none;
         by_video: text→video by what the right video has;
-        without_modalities: results with sound or speech taken away or exchanged;
-        post_processed: other rankings of the same scores, each with "uses": what it looks at besides the one query.
+        without_modalities: results with sound or speech removed or exchanged;
+        post_processed: other rankings of the same scores, each with "uses": what it uses besides the one query.
     Raises:
-        LeakError where the audit fails; ValueError for scores that are not finite.
+        LeakError if the audit fails; ValueError for scores that are not finite.
     """
     evaluation = assess_common(evaluator, params, split)
     results, info, scores = evaluation.results, evaluation.info, evaluation.scores["t2v"]
@@ -58,18 +58,18 @@ def assess(evaluator: RetrievalEvaluator, params: dict, split: str, bank_split: 
         results["groups"] = metrics.retrieval(scores, info.caption_to_video, groups)["groups"]
     ranks = metrics.ranks(scores, info.caption_to_video)
     captioned, own = np.unique(info.caption_to_video, return_inverse=True)
-    asked = scores if len(captioned) == scores.shape[1] else scores[:, captioned]
-    results["intervals"]["v2t"] = metrics.intervals(metrics.video_to_text_ranks(asked, own), captioned)
+    of_captioned = scores if len(captioned) == scores.shape[1] else scores[:, captioned]
+    results["intervals"]["v2t"] = metrics.intervals(metrics.video_to_text_ranks(of_captioned, own), captioned)
     for name, group in results["groups"].items():
-        asks = np.array([group_of_query == name for group_of_query in groups])
-        group["intervals"] = {"t2v": metrics.intervals(ranks[asks], info.caption_to_video[asks])}
+        members = np.array([group_of_query == name for group_of_query in groups])
+        group["intervals"] = {"t2v": metrics.intervals(ranks[members], info.caption_to_video[members])}
     results["by_video"] = breakdown.by_video(ranks, info)
     results["without_modalities"] = (
         breakdown.without_modalities(evaluator, params, split, evaluation.texts, groups)
         if evaluator.config.evaluation.without_modalities
         else {}
     )
-    # Published temperatures presume scores of scale 100, where CLIP's training ends; from scratch it ends elsewhere.
+    # Published temperatures assume scores of scale 100, where CLIP's training ended. Other training ends elsewhere.
     scale = float(np.exp(jax.device_get(params["logit_scale"])))
     results["post_processed"] = {
         "dual softmax": {

@@ -1,20 +1,21 @@
-"""What made a video rank where it does for a query: each branch left out of the sum, each input taken away.
+"""Why a video ranks where it does for a query: its score without each branch, and without each input.
 
-Leaving a branch out: a video's fused tokens are a weighted sum of the frames themselves (picture), of the frames after
-looking at the sound, and of the frames after looking at the transcript. A branch's contribution to a pair is its score
-minus the score of the sum without that branch's term. Contributions do not add up to the score, nor to any part of it:
-tokens are normalised after the sum, and the score takes a soft maximum over frames. They compare branches within one
-pair, and one branch between the videos of one query. The sound and speech terms are frames, too, changed by what was
-heard or said: such a term counts even for a silent clip.
+Without a branch: a video's fused tokens are a weighted sum of three terms: the frames themselves (vision), the frames
+after attending to the sound (audio), and the frames after attending to the transcript (speech). A branch's contribution
+to a pair is the score minus the score without the branch's term. Contributions do not add up to the score, nor to a
+part of it: tokens are normalised after the sum, and the score takes a soft maximum over frames. They compare branches
+within one pair, and one branch between the videos of one query. The terms of audio and speech are made of frames, too.
+So they contribute even for a silent clip.
 
-Taking an input away answers what that leaves open: the score minus that of the same clip without its sound track, or
-without its transcript. It is exactly 0 where there is none.
+Without an input: the score minus the score of the same clip without its sound track, or without its transcript. It is
+exactly 0 for a clip that has none.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool
@@ -27,37 +28,40 @@ from save_jax.data.records import Clip
 from save_jax.evaluation import breakdown
 from save_jax.evaluation.retrieval import VIDEO_INPUTS, RetrievalEvaluator
 from save_jax.models import similarity
+from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval, VideoEmbedding
 
-# What a branch reads → the change that takes it away.
-_TAKEN_AWAY = {"audio": "no sound", "speech": "no speech"}
+# Branch → the change that removes its input.
+_REMOVALS = {"audio": "no sound", "speech": "no speech"}
 
 
 @dataclasses.dataclass
 class Explanation:
-    """Rows are queries, columns the videos asked about. Keys are the model's branches: vision, audio, speech."""
+    """Rows are queries, columns are the given videos. Keys are the model's branches: vision, audio, speech."""
 
     scores: np.ndarray  # float32 [queries, videos]
-    branches: dict[str, np.ndarray]  # score minus score without the branch's term; empty with a single branch
-    inputs: dict[str, np.ndarray]  # score minus score without the input; audio and speech alone
+    branches: dict[str, np.ndarray]  # score minus the score without the branch's term; empty with a single branch
+    inputs: dict[str, np.ndarray]  # score minus the score without the input; audio and speech alone
     gates: dict[str, np.ndarray]  # mean absolute attention gate over the layers, float32 [videos]
 
 
 def without_each(
     video: VideoEmbedding, weights: dict[str, float], mask: Bool[Array, "b t"]
 ) -> dict[str, similarity.VideoIndex]:
-    """What the score needs of the videos, with every branch ("all") and without each one.
+    """The index of the videos with all branches ("all"), and without each one.
 
     Args:
-        video: from Retrieval.encode_video; weights: of the branches in the fused tokens; mask: real frames.
+        video: from Retrieval.encode_video.
+        weights: of the branches in the fused tokens.
+        mask: real frames.
     """
     fused = {"audio": video.audio_fused, "speech": video.speech_fused}
-    tokens = {"vision": video.visual} | {name: found.tokens for name, found in fused.items() if found is not None}
+    tokens = {"vision": video.visual} | {name: x.tokens for name, x in fused.items() if x is not None}
     terms = {name: weights[name] * x for name, x in tokens.items()}
     sums = {"all": sum(terms.values())}
     if len(terms) > 1:  # without its only term nothing is left to compare with
-        sums |= {left: sum(x for name, x in terms.items() if name != left) for left in terms}
-    return {name: similarity.index(x, mask) for name, x in sums.items()}
+        sums |= {omitted: sum(x for name, x in terms.items() if name != omitted) for omitted in terms}
+    return {name: similarity.index(jnp.asarray(x), mask) for name, x in sums.items()}
 
 
 def make_encoder(config: ConfigDict, mesh: Mesh) -> Callable[[dict, dict], tuple[dict, dict]]:
@@ -66,7 +70,7 @@ def make_encoder(config: ConfigDict, mesh: Mesh) -> Callable[[dict, dict], tuple
     model, weights = Retrieval(sizes), dict(zip(sizes.branches, sizes.weights, strict=True))
 
     def encode(params: dict, batch: dict) -> tuple[dict, dict]:
-        video = model.apply({"params": params}, batch, method=Retrieval.encode_video)
+        video = apply(Retrieval.encode_video, model, params, batch)
         gates = {
             name: abs(fused.attention_gates).mean(axis=1)
             for name, fused in (("audio", video.audio_fused), ("speech", video.speech_fused))
@@ -99,14 +103,14 @@ def explain(
     changes = breakdown.changes(evaluator.data.sources[split], evaluator.data.info(split), branches(config))
 
     def scored(change: Callable[[Clip, int], Clip] | None = None) -> np.ndarray:
-        # The same compiled encoder with and without a change, so that equal inputs differ by exactly 0.
+        # The same compiled encoder with and without a change, so that equal inputs give a difference of exactly 0.
         return evaluator.score(params, texts, evaluator.embed_videos(params, split, numbers, change))
 
-    taken = {name: changes[change] for name, change in _TAKEN_AWAY.items() if change in changes}
-    as_it_is = scored() if taken else complete
+    removals = {name: changes[change] for name, change in _REMOVALS.items() if change in changes}
+    as_it_is = scored() if removals else complete
     return Explanation(
         complete,
         {name: complete - less for name, less in scores.items()},
-        {name: as_it_is - scored(change) for name, change in taken.items()},
+        {name: as_it_is - scored(change) for name, change in removals.items()},
         gates,
     )

@@ -1,7 +1,7 @@
-"""Is the evaluation sound? Shown on a sample in every evaluation, with the model and parameters that it judges.
+"""Is the evaluation sound? Checked on a sample in every evaluation, with the model and parameters that it evaluates.
 
-A video's embedding must not depend on captions (a leak would let the answer into the question), nor on the videos that
-happen to share its batch.
+A video's embedding must not depend on captions: that would leak the answer into the question. It must not depend on the
+other videos of its batch either.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 from save_jax.data.records import Clip
 from save_jax.evaluation.contract import Evaluator
 
-# Unit vectors of the same clip in another place of a batch. In bfloat16 one rounding is 2^-8 of a value.
+# For unit vectors of the same clip at another place of a batch. In bfloat16 one rounding is 2^-8 of a value.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
@@ -21,12 +21,12 @@ class LeakError(ValueError):
 
 
 def audit(evaluator: Evaluator, params: dict, split: str) -> dict:
-    """Embeds up to one batch of clips three times: as they are, with other captions, and among other neighbours.
+    """Embeds up to one batch of clips as they are, with other captions, in another order, and in another batch.
 
     Returns:
         {"clips", "captions_changed": largest difference (0), "order_and_batch": largest difference}, of unit vectors.
     Raises:
-        LeakError where changed captions change a video at all, or where order or batch change one beyond rounding.
+        LeakError if changed captions change a video at all, or if order or batch change one beyond rounding.
     """
     source = evaluator.data.sources[split]
     count = min(evaluator.config.batch_size, len(source))
@@ -38,7 +38,7 @@ def audit(evaluator: Evaluator, params: dict, split: str) -> dict:
 
     plain = evaluator.embed_videos(params, split, sample)
     changed = evaluator.embed_videos(params, split, sample, with_other_captions)
-    # Reversed, and for a part of the clips among copies of one clip only: other positions and other neighbours.
+    # Reversed; and a part of the clips in a batch that is padded with copies of one clip.
     part = sample[: max(1, len(sample) // 4)]
     moved = evaluator.embed_videos(params, split, sample[::-1])
     apart = evaluator.embed_videos(params, split, part)
@@ -56,7 +56,7 @@ def audit(evaluator: Evaluator, params: dict, split: str) -> dict:
 
 
 def _difference(one: object, other: object) -> float:
-    """Largest absolute difference of two indexes; their masks must agree as well."""
+    """Largest absolute difference of two indexes, masks included."""
     return max(
         float(np.abs(a.astype(np.float32) - b.astype(np.float32)).max())
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)

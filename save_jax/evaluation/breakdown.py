@@ -1,4 +1,4 @@
-"""Where does the number come from? By kind of query, by what the right video has, with inputs taken away."""
+"""Where the numbers come from: by kind of query, by what the right video has, and with inputs removed."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from save_jax.data.split_info import SplitInfo
 from save_jax.evaluation import metrics
 from save_jax.evaluation.retrieval import RetrievalEvaluator
 
-# Words of captions that speak of what is heard or said; matched as whole words, with simple endings.
+# Words of captions about what is heard or said. Matched as whole words, with simple endings.
 _SOUND = (
     "sing sang sung music musical musician song guitar guitarist piano pianist drum violin band orchestra rap beat "
     "melody tune bark meow roar chirp engine siren alarm bell ring noise sound loud clap applaud laugh scream cry "
@@ -37,15 +37,15 @@ _IS_SOUND, _IS_SPEECH = _pattern(_SOUND), _pattern(_SPEECH)
 
 
 def automatic_groups(captions: Sequence[str]) -> list[str]:
-    """vision, sound, speech or sound+speech by the words of each caption. A rough guess, reported as automatic."""
+    """vision, sound, speech or sound+speech, by the words of each caption. Rough, and reported as automatic."""
     names = {(False, False): "vision", (True, False): "sound", (False, True): "speech", (True, True): "sound+speech"}
     return [names[bool(_IS_SOUND.search(text)), bool(_IS_SPEECH.search(text))] for text in captions]
 
 
-def by_video(found: np.ndarray, info: SplitInfo) -> dict[str, dict]:
+def by_video(ranks: np.ndarray, info: SplitInfo) -> dict[str, dict]:
     """Text→video summaries by what the right video has: sound, speech, and the length of its transcript.
 
-    `found`: ranks, int [captions]. Every rank is within the complete gallery. Kinds without a query are left out.
+    `ranks`: int [captions], each within the complete gallery. Kinds without a query are left out.
     """
     sound, words = (
         info.sound[info.caption_to_video],
@@ -60,19 +60,19 @@ def by_video(found: np.ndarray, info: SplitInfo) -> dict[str, dict]:
     for low, high in LENGTHS:
         name = f"transcript of {low} words" if high == low else f"transcript of {low}–{high or '…'} words"
         kinds[name] = (words >= low) & (words <= (high if high is not None else np.inf))
-    return {name: metrics.summary(found[member]) for name, member in kinds.items() if member.any()}
+    return {name: metrics.summary(ranks[member]) for name, member in kinds.items() if member.any()}
 
 
-def _donors(has: Sequence[bool]) -> dict[int, int]:
-    """Each clip that has something → another that has it, half the list away."""
+def _donors(has: Sequence[bool] | np.ndarray) -> dict[int, int]:
+    """Number of each clip that has something → another clip that has it, half the list away."""
     having = np.flatnonzero(has)
-    if len(having) < 2:  # its own would be no exchange
+    if len(having) < 2:  # a clip cannot be exchanged with itself
         return {}
     return dict(zip(having.tolist(), np.roll(having, len(having) // 2).tolist(), strict=True))
 
 
 def changes(source: ShardSource, info: SplitInfo, reads: Sequence[str]) -> dict[str, Callable[[Clip, int], Clip]]:
-    """What is taken away or exchanged, by name; only what the model `reads`."""
+    """Changes that remove or exchange an input, by name; of the branches in `reads` alone."""
     sounds, speeches = _donors(info.sound), _donors([bool(text) for text in info.transcripts])
 
     def wrong_sound(clip: Clip, number: int) -> Clip:
@@ -82,22 +82,22 @@ def changes(source: ShardSource, info: SplitInfo, reads: Sequence[str]) -> dict[
         other = speeches.get(number)
         return clip if other is None else dataclasses.replace(clip, transcript=info.transcripts[other])
 
-    found = {}
+    changes = {}
     if "audio" in reads:
-        found["no sound"] = lambda clip, _: dataclasses.replace(clip, fbank=None)
-        found["wrong sound"] = wrong_sound
+        changes["no sound"] = lambda clip, _: dataclasses.replace(clip, fbank=None)
+        changes["wrong sound"] = wrong_sound
     if "speech" in reads:
-        found["no speech"] = lambda clip, _: dataclasses.replace(clip, transcript="")
-        found["wrong speech"] = wrong_speech
+        changes["no speech"] = lambda clip, _: dataclasses.replace(clip, transcript="")
+        changes["wrong speech"] = wrong_speech
     if "audio" in reads and "speech" in reads:
-        found["vision only"] = lambda clip, _: dataclasses.replace(clip, fbank=None, transcript="")
-    return found
+        changes["vision only"] = lambda clip, _: dataclasses.replace(clip, fbank=None, transcript="")
+    return changes
 
 
 def without_modalities(
     evaluator: RetrievalEvaluator, params: dict, split: str, texts: np.ndarray, groups: Sequence[str]
 ) -> dict[str, dict]:
-    """Results of the same model and queries on videos whose sound or speech is taken away or another clip's.
+    """Results of the same model and queries with the videos' sound or speech removed, or exchanged between clips.
 
     Args:
         texts: embedded queries, float32 [captions, d].

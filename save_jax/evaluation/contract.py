@@ -1,4 +1,4 @@
-"""What every method's evaluator keeps to, and what an evaluation is."""
+"""The contract of every method's evaluator, and the result of an evaluation."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,49 +14,52 @@ from save_jax.data.pipeline import Data
 from save_jax.data.records import Clip
 from save_jax.data.split_info import SplitInfo
 
-Change = Callable[[Clip, int], Clip]  # what is done to a clip, given its number, before the model reads it
+Change = Callable[[Clip, int], Clip]  # changes a clip, given its number, before the model reads it
 
 
 @dataclasses.dataclass
 class Evaluation:
     """One split under one set of parameters."""
 
-    results: dict  # numbers alone, as results.json holds them under "test"
+    results: dict  # numbers alone, as in results.json under "test"
     texts: np.ndarray  # float32 [captions, d]
     videos: Any  # as `Evaluator.embed_videos` gives them
     scores: dict[str, np.ndarray]  # direction, such as "t2v" → float32 [captions, clips of the complete gallery]
     info: SplitInfo
     gates: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)  # of methods that have gates
-    examples: Any = None  # of methods that reconstruct: what becomes of a few clips
+    examples: Any = None  # of methods that reconstruct: reconstructions of a few clips
 
 
 class Evaluator(Protocol):
-    """Compiles its encoders once; every method may then be called with any parameters."""
+    """Compiles its encoders once. Its methods can then be called with any parameters."""
 
     data: Data
     config: ConfigDict
     mesh: Mesh
 
     def embed_videos(
-        self, params: dict, split: str, numbers: Sequence[int] | None = None, change: Change | None = None
+        self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
     ) -> Any:
         """What the score needs of a split's clips: a tree of NumPy arrays [clips, …], in the split's order.
 
         Args:
             numbers: of the clips to embed, in this order, instead of all.
-            change: what is done to each clip first.
+            change: applied to each clip first.
         """
+        ...
 
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:
         """Query embeddings, float32 [texts, d]."""
+        ...
 
     def run(self, params: dict, split: str) -> Evaluation:
         """Embeds a split and ranks its complete gallery in every direction of the method."""
+        ...
 
 
 @dataclasses.dataclass
 class Trained:
-    """An evaluator with the parameters of one step of a run: what a report is about."""
+    """An evaluator with the parameters of one step of a run, for reports."""
 
     workdir: str
     evaluator: Evaluator
@@ -75,13 +78,13 @@ class Trained:
 
 
 def bank_split(data: Data, config: ConfigDict) -> str | None:
-    """The split whose captions querybank normalisation may use; None where no other than the test split is open."""
+    """The split whose captions querybank normalisation may use; None if only the test split is open."""
     val_split = config.data.val_split
     return val_split if val_split in data.sources and val_split != config.data.test_split else None
 
 
 def in_batches(encode: Callable[[jax.Array], jax.Array], ids: np.ndarray, size: int, mesh: Mesh) -> np.ndarray:
-    """Rows of `encode`, whole in every process, for token ids [n, w], `size` at a time; the last batch is padded."""
+    """Rows of `encode`, in every process, for token ids [n, w], `size` at a time. The last batch is padded."""
     padded = np.concatenate([ids, np.repeat(ids[:1], -len(ids) % size, axis=0)])
     mine = sharding.rows_of_process(size)
     parts = [

@@ -1,8 +1,8 @@
-"""Retrieval metrics out of a score matrix, in NumPy.
+"""Retrieval metrics of a score matrix, in NumPy.
 
 A tie counts against the query: its rank is the number of candidates scored at least as high as the right one (1 is the
-best). NaN is refused. The reference sorts and searches for the right one's value, so that ties add entries and a NaN
-drops its query from the denominator; both flatter the result.
+best). NaN is refused. The reference sorts and searches for the right one's value. There ties add entries, and a NaN
+drops its query from the denominator; both make the result look better.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 CUTOFFS = (1, 5, 10, 50)
 SUMMED = (1, 5, 10)  # SumR, as the papers count it
 RESAMPLES = 2000  # of the bootstrap
-NOWHERE = -1e20  # scores below stand for videos without any frame, which stay last whatever is normalised
+NOWHERE = -1e20  # lower scores are of videos without any frame; they stay last under every normalisation
 
 
 def _check(scores: np.ndarray) -> None:
@@ -30,8 +30,8 @@ def ranks(scores: np.ndarray, targets: np.ndarray, ties: str = "against") -> np.
     Args:
         scores: float [queries, candidates].
         targets: int [queries], the right candidate of each.
-        ties: `against` the query, `for` it, or `all` as in the reference: a query with n candidates scored alike gives
-            n entries, one for each place they take. Every reported metric counts ties against the query.
+        ties: `against` the query, `for` it, or `all` as in the reference: a query whose right candidate ties with n - 1
+            others gives n entries, one for each of their ranks. Every reported metric counts ties against the query.
     Returns:
         int [queries], from 1; more entries than queries with `ties="all"`.
     """
@@ -46,7 +46,7 @@ def ranks(scores: np.ndarray, targets: np.ndarray, ties: str = "against") -> np.
 def best_captions(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarray:
     """`scores` [captions, videos] → [videos, videos]: each video (row) against the best caption of each (column).
 
-    Raises ValueError for a video without a caption: it would have nothing to be found by.
+    Raises ValueError for a video without a caption: no caption could retrieve it.
     """
     videos = scores.shape[1]
     missing = np.setdiff1d(np.arange(videos), caption_to_video)
@@ -54,24 +54,24 @@ def best_captions(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarra
         raise ValueError(f"videos {missing[:5].tolist()} of the gallery have no caption")
     order = np.argsort(caption_to_video, kind="stable")
     starts = np.searchsorted(caption_to_video[order], np.arange(videos))
-    ordered = scores if (np.diff(caption_to_video) >= 0).all() else scores[order]  # a copy may be of a gigabyte
+    ordered = scores if (np.diff(caption_to_video) >= 0).all() else scores[order]  # a copy may take a gigabyte
     return np.maximum.reduceat(ordered, starts, axis=0).T
 
 
 def video_to_text_ranks(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarray:
-    """Every video ranks all videos' captions, a video's captions counting by their best."""
+    """Every video ranks the captions of all videos. The best caption of each video counts."""
     return ranks(best_captions(scores, caption_to_video), np.arange(scores.shape[1]))
 
 
 def dual_softmax(scores: np.ndarray, prior: np.ndarray | None = None, temperature: float = 3.0) -> np.ndarray:
     """Optional post-processing, `S · softmax(S / 3, over queries)`: a candidate that many queries like counts less.
 
-    It looks at all queries at once, so its metrics stand apart from the reported ones, never in their place. It
-    presumes scores above 0: a negative one gets better the less it is liked.
+    It uses all queries at once, so its metrics are reported beside the others, never in their place. It assumes scores
+    above 0: a negative score gets better the fewer queries like its candidate.
 
     Args:
         scores: float [queries, candidates].
-        prior: what the softmax is taken of, by default the scores. The reference's commented-out code for several
+        prior: the softmax is taken of it; by default of the scores. The reference's commented-out code for several
             captions per video passes the transposed matrix from video to text, a mistake that doubles its R@1.
         temperature: the reference's 3, with scores of scale 100.
     """
@@ -92,8 +92,8 @@ def querybank(scores: np.ndarray, bank: np.ndarray, temperature: float = 5.0) ->
         bank: float [bank queries, candidates], scores of texts that are not the test's queries.
         temperature: scores are divided by it; 5 for scores of scale 100 is QB-Norm's β = 20 for cosines.
     Returns:
-        float [queries, candidates]. A changed row holds logarithms: it ranks candidates, and compares with no other
-        row, so this is for text→video alone.
+        float [queries, candidates]. A changed row holds logarithms: it ranks candidates, but cannot be compared with
+        other rows, so this is for text→video alone.
     """
     _check(scores)
     _check(bank)
@@ -106,35 +106,35 @@ def querybank(scores: np.ndarray, bank: np.ndarray, temperature: float = 5.0) ->
     return np.where(changed[:, None], normalised, scores)
 
 
-def summary(found: np.ndarray) -> dict[str, float]:
-    """What ranks (int [queries], from 1) come to.
+def summary(ranks: np.ndarray) -> dict[str, float]:
+    """Metrics of ranks (int [queries], from 1).
 
     R@1, R@5, R@10, R@50 in percent, median and mean rank, mean reciprocal rank, SumR = R@1 + R@5 + R@10, and the number
     of queries.
     """
-    recalls = {f"R@{k}": 100 * float((found <= k).mean()) for k in CUTOFFS}
+    recalls = {f"R@{k}": 100 * float((ranks <= k).mean()) for k in CUTOFFS}
     return recalls | {
-        "MedR": float(np.median(found)),
-        "MeanR": float(found.mean()),
-        "MRR": float((1 / found).mean()),
+        "MedR": float(np.median(ranks)),
+        "MeanR": float(ranks.mean()),
+        "MRR": float((1 / ranks).mean()),
         "SumR": sum(recalls[f"R@{k}"] for k in SUMMED),
-        "queries": len(found),
+        "queries": len(ranks),
     }
 
 
 def intervals(
-    found: np.ndarray, caption_to_video: np.ndarray, confidence: float = 0.95, seed: int = 0
+    ranks: np.ndarray, caption_to_video: np.ndarray, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, list[float]]:
     """Bootstrap percentile intervals of every metric of `summary`: {metric: [low, high]}.
 
-    Videos are drawn, each with all its queries: the captions of one video are no independent queries, and drawing them
-    as if they were gives intervals two to three times too narrow for 20 captions a video.
+    Videos are drawn, each with all its queries. The captions of one video are not independent. Drawing them as if they
+    were gives intervals two to three times too narrow for 20 captions per video.
 
     Args:
-        found: ranks, int [queries].
+        ranks: int [queries], from 1.
         caption_to_video: int [queries], the video of each.
     """
-    values, at = np.unique(found, return_inverse=True)
+    values, at = np.unique(ranks, return_inverse=True)
     video = np.unique(caption_to_video, return_inverse=True)[1]
     videos = video.max() + 1
     picks = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), RESAMPLES)
@@ -151,22 +151,22 @@ def intervals(
     return {name: [float(edge) for edge in np.percentile(drawn, tails)] for name, drawn in of_draw.items()}
 
 
-def retrieval(scores: np.ndarray, caption_to_video: Sequence[int], groups: Sequence[str] = ()) -> dict:
+def retrieval(scores: np.ndarray, caption_to_video: Sequence[int] | np.ndarray, groups: Sequence[str] = ()) -> dict:
     """Both directions over the complete gallery, and per group of queries.
 
     Args:
         scores: float [captions, videos].
-        caption_to_video: the video of each caption. A video without one is a candidate all the same, but asks nothing.
+        caption_to_video: the video of each caption. A video without a caption is a candidate, but no query.
         groups: name of each caption's group, "" for none. A group's videos (video→text) are those of its captions.
     Returns:
         {"t2v": summary, "v2t": summary, "groups": {name: {"t2v": …, "v2t": …}}}
     """
-    caption_to_video, names = np.asarray(caption_to_video), np.asarray(groups or [""] * len(caption_to_video))
-    captioned, own = np.unique(caption_to_video, return_inverse=True)
-    asked = scores if len(captioned) == scores.shape[1] else scores[:, captioned]
-    t2v, v2t = ranks(scores, caption_to_video), video_to_text_ranks(asked, own)
-    groups = {
+    targets, names = np.asarray(caption_to_video), np.asarray(groups or [""] * len(caption_to_video))
+    captioned, own = np.unique(targets, return_inverse=True)
+    of_captioned = scores if len(captioned) == scores.shape[1] else scores[:, captioned]
+    t2v, v2t = ranks(scores, targets), video_to_text_ranks(of_captioned, own)
+    by_group = {
         str(name): {"t2v": summary(t2v[names == name]), "v2t": summary(v2t[np.unique(own[names == name])])}
         for name in np.unique(names[names != ""])
     }
-    return {"t2v": summary(t2v), "v2t": summary(v2t), "groups": groups}
+    return {"t2v": summary(t2v), "v2t": summary(v2t), "groups": by_group}

@@ -1,4 +1,4 @@
-"""Named protocols: what a published number of this field is measured on, and whether an evaluation is just that."""
+"""Named protocols: what published numbers are measured on, and whether an evaluation is the same."""
 
 import dataclasses
 from collections import Counter
@@ -9,14 +9,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test that a number stands for; what a model was trained on is another matter, and not checked here."""
+    """A test set. What a model was trained on is not checked here."""
 
     name: str
     videos: int  # the complete gallery
     captions: int  # of each video; every one is a query
 
 
-# By the corpus that data_prep names.
+# By the name of the corpus in data_prep.
 PROTOCOLS = {
     "msrvtt-9k": Protocol("MSR-VTT 1k-A (JSFusion)", 1000, 1),
     "msrvtt-7k": Protocol("MSR-VTT full test", 2990, 20),

@@ -1,4 +1,4 @@
-"""SAVE's evaluator: embed a split once, score every text against every video, rank both ways, look at the gates."""
+"""SAVE's evaluator: embeds a split once, scores every text against every video, ranks both ways, averages gates."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -13,9 +13,10 @@ from save_jax.data.pipeline import Data, eval_batches
 from save_jax.evaluation import metrics, scoring
 from save_jax.evaluation.contract import Change, Evaluation, in_batches
 from save_jax.models import similarity
+from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval
 
-# As far as a batch has them; the last three are stored outputs of frozen towers.
+# A batch has some of them. The last three are stored outputs of frozen towers.
 VIDEO_INPUTS = ("frames", "frame_mask", "fbank", "speech_ids", "visual", "ast", "speech")
 
 
@@ -24,8 +25,7 @@ def encoders(model: Retrieval, mesh: Mesh) -> tuple[Callable, Callable]:
     whole, rows = sharding.replicated(mesh), sharding.by_sample(mesh)
 
     def encode_video(params: dict, batch: dict) -> tuple[similarity.VideoIndex, dict]:
-        params = {"params": sharding.gathered(params, mesh)}
-        video = model.apply(params, batch, method=Retrieval.encode_video)
+        video = apply(Retrieval.encode_video, model, sharding.gathered(params, mesh), batch)
         gates = {
             branch: {"attention": fused.attention_gates, "mlp": fused.mlp_gates}
             for branch, fused in (("audio", video.audio_fused), ("speech", video.speech_fused))
@@ -34,10 +34,9 @@ def encoders(model: Retrieval, mesh: Mesh) -> tuple[Callable, Callable]:
         return similarity.index(video.fused, batch["frame_mask"]), gates
 
     def encode_text(params: dict, ids: jax.Array) -> jax.Array:
-        params = {"params": sharding.gathered(params, mesh)}
-        return model.apply(params, ids, method=Retrieval.encode_text)
+        return apply(Retrieval.encode_text, model, sharding.gathered(params, mesh), ids)
 
-    # Embeddings are small; whole on every device, every process can read all of them.
+    # Embeddings are small. They are replicated, so that every process can read all of them.
     return (
         jax.jit(encode_video, in_shardings=(None, rows), out_shardings=whole),
         jax.jit(encode_text, in_shardings=(None, rows), out_shardings=whole),
@@ -45,14 +44,14 @@ def encoders(model: Retrieval, mesh: Mesh) -> tuple[Callable, Callable]:
 
 
 class RetrievalEvaluator:
-    """Of SAVE, AVIGATE and vision, as `contract.Evaluator` says."""
+    """The `contract.Evaluator` of SAVE, AVIGATE and vision."""
 
     def __init__(self, model: Retrieval, data: Data, config: ConfigDict, mesh: Mesh):
         self.data, self.config, self.mesh = data, config, mesh
         self._encode_video, self._encode_text = encoders(model, mesh)
 
     def embed_with_gates(
-        self, params: dict, split: str, numbers: Sequence[int] | None = None, change: Change | None = None
+        self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
     ) -> tuple[similarity.VideoIndex, dict]:
         """Index and gates of the clips of a split, NumPy, in the split's order; `numbers`, `change` as eval_batches."""
         batches = [
@@ -75,7 +74,7 @@ class RetrievalEvaluator:
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *batches)
 
     def embed_videos(
-        self, params: dict, split: str, numbers: Sequence[int] | None = None, change: Change | None = None
+        self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
     ) -> similarity.VideoIndex:
         """The index alone, NumPy."""
         return self.embed_with_gates(params, split, numbers, change)[0]
@@ -88,15 +87,15 @@ class RetrievalEvaluator:
         return in_batches(functools.partial(self._encode_text, params), ids, size, self.mesh).astype(np.float32)
 
     def score(self, params: dict, texts: np.ndarray, videos: similarity.VideoIndex) -> np.ndarray:
-        """float32 [texts, videos], tile by tile; every process computes all of it."""
+        """float32 [texts, videos], tile by tile. Every process computes all of it."""
         model, scale, mesh = self.config.model, jax.device_get(params["logit_scale"]), sharding.local(self.mesh)
         return scoring.all_pairs(texts, videos, scale, mesh, model.temperature, model.score)
 
     def run(self, params: dict, split: str) -> Evaluation:
         """Evaluates parameters on a split.
 
-        The gallery holds every clip of the split: one without sound or that failed to decode stays in it, is ranked
-        last by every query where it has no frame, and is counted under "gallery".
+        The gallery holds every clip of the split, also clips without sound and clips that could not be decoded. A clip
+        without any frame ranks last for every query. "gallery" counts all of these.
         """
         info = self.data.info(split)
         if not info.captions:

@@ -1,4 +1,4 @@
-"""Metrics of a score matrix from anywhere: any model's, in NumPy alone."""
+"""Metrics of any model's score matrix, in NumPy alone."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from save_jax.evaluation import metrics, protocols
 
-# Names of the field → corpora, whose protocols `protocols` holds.
+# Usual names of protocols → corpora, as `protocols` names them.
 ALIASES = {"msrvtt-1k-a": "msrvtt-9k", "msrvtt-full": "msrvtt-7k"}
 
 
@@ -21,11 +21,11 @@ def evaluate_scores(
 
     Args:
         scores: float [captions, videos], higher is better, every caption against every video.
-        protocol: what the numbers shall be compared with: msrvtt-1k-a, msrvtt-full, vatex, charades, lsmdc, audiocaps,
-            sounddescs or demo. None: the gallery is taken as it is.
+        protocol: what the numbers will be compared with: msrvtt-1k-a, msrvtt-full, vatex, charades, lsmdc, audiocaps,
+            sounddescs or demo. None: any gallery.
         caption_to_video: int [captions], the right video of each. By default captions stand in the order of the videos,
-            as many for each as the protocol has; one for each without a protocol.
-        groups: a name for each caption, "" for none: results come for each group, too.
+            as many for each as the protocol has. Without a protocol it is one for each.
+        groups: a name for each caption, "" for none. There are results for each group, too.
     Returns:
         {"t2v", "v2t": {R@1, R@5, R@10, R@50 in percent, MedR, MeanR, MRR, SumR, queries},
          "intervals": {"t2v": {metric: [low, high]}}, bootstrap 95 %, over videos with their captions,

@@ -1,4 +1,4 @@
-"""Scoring at scale: the one score, tiled. All pairs in bounded memory, or the best few without the matrix."""
+"""The score of many texts and videos, in tiles: all pairs in bounded memory, or the best few of each text."""
 
 import functools
 
@@ -11,20 +11,20 @@ from save_jax import sharding
 from save_jax.models import similarity
 from save_jax.models.similarity import VideoIndex
 
-# Scores of one tile, counted with their frames: 64 million float32 are 256 MB. On a CPU a tile is to stay in the cache:
-# with large ones, all pairs of 100 queries and 100,000 videos took nine times as long as NumPy.
+# Scores per frame in one tile: 64 million float32 are 256 MB. On a CPU a tile should stay in the cache: with large ones
+# all pairs of 100 queries and 100,000 videos took nine times as long as NumPy.
 TILE = 1 << 26
 CPU_TILE = 1 << 19
 
 
 def tile_of(queries: int, frames: int) -> int:
-    """How many videos to score at once against this many queries; few queries count as 64, for the videos' own size."""
+    """How many videos to score at once against `queries` queries. Few count as 64: the videos need memory, too."""
     tile = min(TILE, CPU_TILE) if jax.default_backend() == "cpu" else TILE
     return max(1, tile // max(1, max(queries, 64) * frames))
 
 
 def pad(videos: VideoIndex, multiple: int) -> VideoIndex:
-    """Appends videos without any frame until their number is a multiple; they score below all real ones."""
+    """Appends videos without any frame until their number is a multiple. They score below all real ones."""
     extra = -len(videos.mask) % multiple
     if not extra:
         return videos
@@ -39,23 +39,24 @@ def all_pairs(
     temperature: float = 1.0,
     grains: str = "both",
 ) -> np.ndarray:
-    """float32 [texts, videos], `similarity.score` of every pair; device memory is that of one tile.
+    """float32 [texts, videos], `similarity.score` of every pair. Device memory holds one tile at a time.
 
     Args:
-        texts: float [texts, d]; videos: of NumPy arrays, split over the mesh's devices here.
-        logit_scale, temperature, grains: as `similarity.score`.
+        texts: float [texts, d].
+        videos: of NumPy arrays. Each tile is sharded over the mesh's devices here.
+        logit_scale, temperature, grains: as in `similarity.score`.
     """
     count, size = len(videos.mask), min(len(texts), 512)
     padded = np.concatenate([texts, np.zeros((-len(texts) % size, texts.shape[1]), texts.dtype)])
     tile = -(-min(count, tile_of(size, videos.frames.shape[1])) // mesh.size) * mesh.size
-    found = np.empty((len(padded), -(-count // tile) * tile), np.float32)
+    scores = np.empty((len(padded), -(-count // tile) * tile), np.float32)
     for at in range(0, count, tile):
         part = pad(jax.tree.map(lambda x, at=at: x[at : at + tile], videos), tile)
         part = jax.device_put(part, sharding.by_sample(mesh))
         for row in range(0, len(padded), size):
             block = jax.device_put(padded[row : row + size], sharding.replicated(mesh))
-            found[row : row + size, at : at + tile] = _score(block, part, logit_scale, temperature, grains)
-    return found[: len(texts), :count]
+            scores[row : row + size, at : at + tile] = _score(block, part, logit_scale, temperature, grains)
+    return scores[: len(texts), :count]
 
 
 _score = jax.jit(similarity.score, static_argnames=("temperature", "grains"))
@@ -78,7 +79,7 @@ def top_k(
         videos: on the device; their number is a multiple of `tile` (`pad` makes it one).
         tile: videos scored at once, at least k (`tile_of` gives a size that fits).
     Returns:
-        Scores float32 [q, k], falling, and numbers int32 [q, k]; of equal scores the lower number comes first.
+        Scores float32 [q, k], highest first, and numbers int32 [q, k]. Of equal scores the lower number comes first.
     """
     if len(videos.mask) % tile or tile < k:
         raise ValueError(f"{len(videos.mask)} videos are not a multiple of tile {tile}, or the tile is less than k={k}")

@@ -13,9 +13,9 @@ EPSILON = 1e-6
 
 
 class AudioTower(nn.Module):
-    """Log-mel pictures → tokens: the mean of class and distillation token, then the patches, mel row by mel row.
+    """Log-mel pictures → tokens: the mean of class and distillation token, then the patches, one mel row after another.
 
-    The trunk is frozen in SAVE and its output may be stored; the last norm is trained.
+    In SAVE the trunk is frozen, and its output may be stored. The last norm is trained.
     """
 
     sizes: AstSizes

@@ -1,4 +1,4 @@
-"""CLIP's two towers (ViT and causal text transformer), as OpenAI's code computes them. arXiv 2103.00020."""
+"""CLIP's two towers, a ViT and a causal text transformer, as in OpenAI's code. arXiv 2103.00020."""
 
 import functools
 
@@ -11,7 +11,7 @@ from save_jax.config.sizes import ClipSizes
 from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, project, quick_gelu, remat
 
 EPSILON = 1e-5
-PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of 0 … 1
+PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # values 0 … 1
 
 
 class VisionTower(nn.Module):
@@ -77,12 +77,12 @@ class TextTower(nn.Module):
 
 
 def at_end_of_text(tokens: Float[Array, "b w d"], ids: Int[Array, "b w"]) -> Float[Array, "b d"]:
-    """The vector at the end-of-text token, which has the largest id of the vocabulary (the first one if several)."""
+    """The vector at the end-of-text token, the largest id of the vocabulary; at the first one if there are several."""
     return jnp.take_along_axis(tokens, jnp.argmax(ids, axis=1)[:, None, None], axis=1)[:, 0]
 
 
 def normalize_pixels(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """uint8 pictures [..., 3] → CLIP's normalised pixels; pictures that are float already pass unchanged."""
+    """uint8 pictures [..., 3] → CLIP's normalised pixels. Float pictures count as normalised already."""
     if frames.dtype != jnp.uint8:
         return frames.astype(dtype)
     return ((frames.astype(jnp.float32) - jnp.array(PIXEL_MEAN) * 255) / (jnp.array(PIXEL_STD) * 255)).astype(dtype)

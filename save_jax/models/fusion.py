@@ -1,4 +1,4 @@
-"""How picture takes from sound and speech: the audio resampler and the gated fusion transformer (AVIGATE §3.2–3.3)."""
+"""How audio and speech enter the video tokens: the audio resampler and the gated fusion (AVIGATE §3.2–3.3)."""
 
 import functools
 
@@ -15,7 +15,7 @@ EPSILON = 1e-12  # the reference's own LayerNorm, in resampler and fusion
 
 @flax.struct.dataclass
 class Fused:
-    """Frames after fusion, and how far each layer opened its gates (scalars in (-1, 1), one per video)."""
+    """Frames after fusion, and the gates of each layer (scalars in (-1, 1), one per video)."""
 
     tokens: Float[Array, "b t d"]
     attention_gates: Float[Array, "b layers"]
@@ -36,6 +36,8 @@ def _mlp(sizes: FusionSizes, dtype: jnp.dtype, name: str, use_bias: bool = True)
 
 
 class ResamplerLayer(nn.Module):
+    """Self-attention of the queries, their cross-attention to the audio tokens, and an MLP."""
+
     sizes: FusionSizes
     dtype: jnp.dtype
     attention_kind: str = "xla"
@@ -46,16 +48,16 @@ class ResamplerLayer(nn.Module):
         sizes, dtype, kind = self.sizes, self.dtype, self.attention_kind
         x = x + _attention(sizes, dtype, kind, "attention")(LayerNorm(EPSILON, dtype, name="ln_1")(x))
         ln_3 = LayerNorm(EPSILON, dtype, name="ln_3")  # one norm for both sides, as in the reference
-        asking = ln_3(x)
+        queries = ln_3(x)
         scale, shift = (ln_3.get_variable("params", name) for name in ("scale", "bias"))
         heads = sizes.width // sizes.head_dim
         cross_attention = FewQueriesAttention(sizes.width, heads, dtype, _init(sizes), name="cross_attention")
-        x = x + cross_attention(asking, memory, scale, shift)
+        x = x + cross_attention(queries, memory, scale, shift)
         return x + _mlp(sizes, dtype, "mlp")(LayerNorm(EPSILON, dtype, name="ln_2")(x))
 
 
 class Resampler(nn.Module):
-    """Any number of audio tokens → `queries` tokens, asked for by learned queries."""
+    """Any number of audio tokens → a fixed number of tokens, by cross-attention of learned queries."""
 
     sizes: FusionSizes
     dtype: jnp.dtype
@@ -68,7 +70,7 @@ class Resampler(nn.Module):
         queries = self.param("query_tokens", nn.initializers.orthogonal(), shape)
         queries = queries + self.param("query_position_embedding", _init(self.sizes), shape)
         x = jnp.broadcast_to(queries, (audio.shape[0], *shape))
-        memory = LayerNorm(EPSILON, self.dtype, use_scale=False, use_bias=False)(audio)
+        memory = LayerNorm(EPSILON, self.dtype, scale_and_shift=False)(audio)
         layers = functools.partial(remat(ResamplerLayer, self.remat), self.sizes, self.dtype, self.attention_kind)
         for layer in range(self.sizes.resampler_layers):
             x = layers(name=f"block_{layer}")(x, memory)
@@ -76,7 +78,7 @@ class Resampler(nn.Module):
 
 
 class Gate(nn.Module):
-    """One scalar in (-1, 1) per sample from the two sides' means. `tanh(W2·QuickGELU(W1·[x̄ ; m̄]))`, no biases."""
+    """One scalar in (-1, 1) per sample, from the means of both sides: `tanh(W2·QuickGELU(W1·[x̄ ; m̄]))`, no biases."""
 
     sizes: FusionSizes
     dtype: jnp.dtype
@@ -117,10 +119,10 @@ class GatedLayer(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """Frames look at a memory (sound or speech) and let in as much of it as their gates allow.
+    """Frames attend to a memory (audio or speech tokens); gates scale what they take from it.
 
-    All means and attentions run over padded frames and padded words too, as in the reference. Its additive frame mask
-    adds one constant to whole softmax rows, which changes nothing but rounding, and is left out.
+    Means and attention include padded frames and padded words, as in the reference. The reference also has an additive
+    frame mask. It adds one constant to whole softmax rows, which changes nothing but rounding, so it is left out.
     """
 
     sizes: FusionSizes

@@ -23,16 +23,23 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 exact_gelu = functools.partial(jax.nn.gelu, approximate=False)  # AST's activation
 
 
-def LayerNorm(epsilon: float, dtype: jnp.dtype, name: str | None = None, **without: bool) -> nn.LayerNorm:
+def LayerNorm(epsilon: float, dtype: jnp.dtype, name: str | None = None, scale_and_shift: bool = True) -> nn.LayerNorm:
     """Layer norm whose variance is computed in two passes, as PyTorch's: the fast formula loses digits."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name, **without)
+    return nn.LayerNorm(
+        epsilon=epsilon,
+        dtype=dtype,
+        use_bias=scale_and_shift,
+        use_scale=scale_and_shift,
+        use_fast_variance=False,
+        name=name,
+    )
 
 
 def remat(module: type[nn.Module], kind: str) -> type[nn.Module]:
-    """A module whose inner values are computed again for the gradient instead of kept. Its parameters keep their names.
+    """A module that recomputes activations for the gradient instead of keeping them. Its parameters keep their names.
 
     Args:
-        kind: "none" keeps them; "blocks" computes all of them again; "dots" all but products with weights.
+        kind: "none" keeps all activations; "blocks" recomputes all; "dots" keeps products with weights alone.
     """
     if kind == "none":
         return module
@@ -40,7 +47,7 @@ def remat(module: type[nn.Module], kind: str) -> type[nn.Module]:
 
 
 def check_attention(kind: str, dtype: jnp.dtype) -> None:
-    """Raises ValueError where `kind`, "xla" or "cudnn", cannot be had on this machine or in this type."""
+    """Raises ValueError where this machine cannot run attention of this kind ("xla" or "cudnn") and dtype."""
     if kind == "cudnn" and dtype == jnp.float32:
         raise ValueError(
             "config.model.attention=cudnn computes in bfloat16, and config.model.dtype is float32; set "
@@ -60,24 +67,24 @@ def check_attention(kind: str, dtype: jnp.dtype) -> None:
 
 
 def summed_in_float32(dtype: jnp.dtype) -> dict:
-    """Arguments of a product of `dtype` whose result is float32, and whose gradients are products of `dtype`, too.
+    """Arguments for a product of `dtype` that is summed in float32, and whose gradients are products of `dtype`, too.
 
-    Said by the type of the result alone, the gradients would be products of float32: slow on a GPU.
+    With the type of the result alone the gradients would be products of float32, which are slow on a GPU.
     """
     precision = jax.lax.DotAlgorithmPreset.BF16_BF16_F32 if dtype == jnp.bfloat16 else None
     return {"precision": precision, "preferred_element_type": jnp.float32}
 
 
 def project(x: Float[Array, "*b n"], weight: Float[Array, "n d"]) -> Float[Array, "*b d"]:
-    """Into the joint space: multiplied in x's dtype, summed and kept in float32, as all from there to the score."""
+    """Into the joint space. Multiplied in x's dtype, summed and kept in float32, like everything up to the score."""
     return jnp.matmul(x, weight.astype(x.dtype), **summed_in_float32(x.dtype))
 
 
 class PatchEmbedding(nn.Module):
     """A picture [b, h, w, c] → one vector for every patch, row by row: a convolution without padding.
 
-    Patches that neither overlap nor leave anything out (CLIP's) are cut by a reshape and multiplied as one matrix: the
-    same sum, and faster on a CPU.
+    Patches that neither overlap nor leave anything out (CLIP's) are cut by a reshape and multiplied as one matrix. The
+    sums are the same, and a CPU is faster at them.
     """
 
     width: int
@@ -111,25 +118,31 @@ def attend(
     causal: bool,
     mask: Bool[Array, "b k"] | None = None,
 ) -> Float[Array, "b q h d"]:
-    """Softmax attention, summed in float32: on a CPU by matrix products in the order of memory, elsewhere JAX's own.
+    """Softmax attention, summed in float32: plain matrix products on a CPU, JAX's own function elsewhere.
 
-    On two cores JAX's takes 1.3 times as long at 50 tokens and 3 times at AST's 1,214, where a head at a time stays in
-    the cache.
+    On two cores JAX's function takes 1.3 times as long at 50 tokens, and 3 times as long at AST's 1,214 tokens. There
+    we compute one head at a time, which stays in the cache.
 
     Args:
-        kind: "cudnn" is NVIDIA's kernel where it fits; see `check_attention`.
-        mask: keys that are there, all of them if None. A sample without any gets finite numbers that mean nothing.
+        kind: "xla", or "cudnn" for NVIDIA's kernel where it fits; see `check_attention`.
+        mask: True for the keys to attend to; None means all. A sample without any gets finite numbers that mean
+            nothing.
     """
     dtype, size = query.dtype, query.shape[-1]
     if jax.default_backend() != "cpu":
-        # What cuDNN asks of attention on every GPU that has its kernels; a mask, which is a bias to it, of every query
-        # and of even lengths.
+        # What cuDNN requires on every GPU that has its kernels. It takes a mask as a bias: one row for every query, and
+        # even lengths.
         fits = dtype in (jnp.bfloat16, jnp.float16) and size % 8 == 0 and size <= 128
         if mask is not None:
             fits = fits and query.shape[1] % 2 == 0 and key.shape[1] % 2 == 0
             mask = jnp.broadcast_to(mask[:, None, None, :], (len(mask), 1, query.shape[1], key.shape[1]))
         return jax.nn.dot_product_attention(
-            query, key, value, mask=mask, is_causal=causal, implementation=kind if fits else "xla"
+            query,
+            key,
+            value,
+            mask=mask,
+            is_causal=causal,
+            implementation="cudnn" if fits and kind == "cudnn" else "xla",
         )
 
     def rows(qkv: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
@@ -137,22 +150,22 @@ def attend(
         scores = size**-0.5 * jnp.matmul(q, k.swapaxes(-1, -2), **summed_in_float32(dtype))
         if causal:
             scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, -jnp.inf)
-        if mask is not None:  # not -inf: a row of those alone would become NaN
+        if mask is not None:  # not -inf: a row with nothing else would become NaN
             scores = jnp.where(mask[:, None, :], scores, -1e30)
         return jax.nn.softmax(scores).astype(dtype) @ v
 
-    heads_first = tuple(x.transpose(2, 0, 1, 3) for x in (query, key, value))
+    heads_first = (query.transpose(2, 0, 1, 3), key.transpose(2, 0, 1, 3), value.transpose(2, 0, 1, 3))
     long = query.shape[1] * key.shape[1] > 1 << 18
     return (jax.lax.map(rows, heads_first) if long else rows(heads_first)).transpose(1, 2, 0, 3)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `x` over `memory`, or over `x` itself; `mask`: of what is attended to, see `attend`."""
+    """Multi-head attention of `x` over `memory`, or over `x` itself. `mask`: what is attended to, see `attend`."""
 
     width: int
     heads: int
     dtype: jnp.dtype
-    kind: str = "xla"  # or "cudnn", used where it can be
+    kind: str = "xla"  # or "cudnn", see `attend`
     causal: bool = False
     in_init: Initializer = normal_02
     out_init: Initializer = normal_02
@@ -176,7 +189,7 @@ class Attention(nn.Module):
 
 
 class Weights(nn.Module):
-    """Kernel and bias of a linear layer, under nn.Dense's names, for who multiplies in an order of its own."""
+    """Kernel and bias of a linear layer, named as nn.Dense names them. The caller multiplies with them itself."""
 
     shape: tuple[int, int]
     init: Initializer
@@ -187,12 +200,13 @@ class Weights(nn.Module):
 
 
 class FewQueriesAttention(nn.Module):
-    """Attention of few queries over a long memory and its layer norm, with the parameters and the result of Attention.
+    """Attention of few queries over a long, layer-normed memory, with the parameters and the result of `Attention`.
 
-    The memory is not made into keys and values. What a head asks for goes through its key weights into the memory's own
-    space; what it sees there goes through its value weights. Those are the same sums in another order, of fewer
-    products while there are fewer queries than a head is wide: a fifth for 12 queries of width 64 over 1,213 tokens.
-    The scale and shift of the memory's norm are multiplied into the weights, so that all layers read one memory.
+    The memory is not projected to keys and values. Instead each head's queries are multiplied by its key weights, and
+    so attend to the memory directly; its value weights then project what was attended to. The sums are the same in
+    another order. They need fewer products where there are fewer queries than a head is wide: a fifth for 12 queries,
+    heads of width 64 and 1,213 tokens. Scale and shift of the memory's norm are multiplied into the weights, so that
+    all layers read one memory.
     """
 
     width: int
@@ -218,18 +232,18 @@ class FewQueriesAttention(nn.Module):
             kernel, bias = kernel * scale[:, None], bias + shift @ kernel
             return kernel.astype(dtype).reshape(n, *by_head), bias.astype(dtype).reshape(by_head)
 
-        # A key's bias (and shift) adds one number to a whole row of scores, which softmax does not see.
+        # A key's bias (and shift) adds one number to a whole row of scores, which softmax cancels.
         (key, _), (value, value_bias) = folded("key"), folded("value")
         query = dense(name="query")(x).reshape(batch, queries, *by_head) * by_head[1] ** -0.5
-        asked = jnp.einsum("bqhd,nhd->bqhn", query, key).reshape(batch, -1, n)
-        scores = jnp.einsum("brn,bkn->brk", asked, memory, **summed_in_float32(dtype))
-        seen = jnp.einsum("brk,bkn->brn", jax.nn.softmax(scores).astype(dtype), memory)
-        out = jnp.einsum("bqhn,nhd->bqhd", seen.reshape(batch, queries, -1, n), value) + value_bias
+        projected = jnp.einsum("bqhd,nhd->bqhn", query, key).reshape(batch, -1, n)
+        scores = jnp.einsum("brn,bkn->brk", projected, memory, **summed_in_float32(dtype))
+        attended = jnp.einsum("brk,bkn->brn", jax.nn.softmax(scores).astype(dtype), memory)
+        out = jnp.einsum("bqhn,nhd->bqhd", attended.reshape(batch, queries, -1, n), value) + value_bias
         return dense(name="out")(out.reshape(x.shape))
 
 
 class MLP(nn.Module):
-    """Two linear layers, four times as wide inside."""
+    """Two linear layers; the hidden layer is four times as wide."""
 
     width: int
     activation: Callable[[jax.Array], jax.Array]
@@ -248,7 +262,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm residual block: `x += Attention(ln_1(x)); x += MLP(ln_2(x))`.
 
-    `depth` is the number of blocks in the tower: CLIP and AST shrink what they add to the residual stream with it.
+    `depth` is the number of blocks in the tower. The deeper it is, the smaller the initial weights of what each block
+    adds to the residual stream, as in CLIP.
     """
 
     width: int
@@ -262,7 +277,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], mask: Bool[Array, "b n"] | None = None) -> Float[Array, "b n d"]:
-        """`mask`: tokens that are there, all of them if None; the others are not attended to."""
+        """`mask`: True for the tokens to attend to; None means all."""
         # OpenAI CLIP's initialisation; irrelevant once pretrained weights are loaded.
         out_init = nn.initializers.normal((2 * self.depth * self.width) ** -0.5)
         attention = Attention(

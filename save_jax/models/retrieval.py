@@ -1,4 +1,4 @@
-"""The whole model: texts and videos → vectors to score. SAVE, AVIGATE and vision only are settings of it."""
+"""The whole model: texts and videos → vectors to score. SAVE, AVIGATE and vision alone are settings of it."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -29,7 +29,7 @@ class VideoEmbedding:
 
 
 class Retrieval(nn.Module):
-    """Text and video encoder. Nothing is normalised in here; `similarity` does that."""
+    """Text and video encoder. Its outputs are not normalised; `similarity` does that."""
 
     sizes: ModelSizes
 
@@ -63,7 +63,7 @@ class Retrieval(nn.Module):
         }
 
     def complete(self, params: dict, keep: Collection[str] = ()) -> dict:
-        """What the reference initialises from CLIP's text tower starts as its copy, but for the modules in `keep`."""
+        """Copies parts of the text tower, see `start_from_text_tower`; modules in `keep` stay as they are."""
         return start_from_text_tower(params, keep)
 
     def encode_text(self, ids: Int[Array, "b w"]) -> Float[Array, "b d"]:
@@ -71,21 +71,21 @@ class Retrieval(nn.Module):
         return at_end_of_text(self.text(ids), ids)
 
     def encode_query(self, inputs: Mapping[str, Array]) -> Float[Array, "b d"]:
-        """Queries → embeddings: `text`, stored by `towers`, where it is given, else from `text_ids`."""
+        """Queries → embeddings: the stored output `text` of `towers` if the inputs have it, else from `text_ids`."""
         return inputs["text"].astype(jnp.float32) if "text" in inputs else self.encode_text(inputs["text_ids"])
 
     def encode_frames(self, frames: Shaped[Array, "b t s s 3"]) -> Float[Array, "b t d"]:
-        """Pictures, uint8 or float ones that are normalised already → one vector each, without its position in time."""
+        """Pictures (uint8, or float and normalised already) → one vector each, without its position in time."""
         pixels = normalize_pixels(frames, self.sizes.dtype)
         return self.vision(pixels.reshape(-1, *pixels.shape[2:])).reshape(*frames.shape[:2], -1)
 
     def encode_audio(self, inputs: Mapping[str, Array]) -> Float[Array, "b m d"]:
-        """Audio tokens in the joint space, from `ast`, stored by `towers`, where it is given, else from `fbank`."""
+        """Audio tokens in the joint space, from the stored output `ast` of `towers` if given, else from `fbank`."""
         trunk = inputs["ast"] if "ast" in inputs else self.ast.trunk(inputs["fbank"])
         return project(self.ast.norm(trunk), self.audio_projection)
 
     def towers(self, inputs: Mapping[str, Array]) -> dict[str, Float[Array, "..."]]:
-        """What frozen towers make of the live inputs given, to be stored and read in their place.
+        """Outputs of the frozen towers for these inputs, to be stored and read instead of the inputs.
 
         Returns:
             `ast` from `fbank`: AST's tokens before its last norm, [b, m, w], in the dtype of the computation;
@@ -93,28 +93,28 @@ class Retrieval(nn.Module):
             `text_ids`. Inputs that no branch of the model reads are left out.
         """
         branches = self.sizes.branches
-        found = {}
+        outputs = {}
         if "frames" in inputs:
-            found["visual"] = self.encode_frames(inputs["frames"])
+            outputs["visual"] = self.encode_frames(inputs["frames"])
         if "fbank" in inputs and "audio" in branches:
-            found["ast"] = self.ast.trunk(inputs["fbank"])
+            outputs["ast"] = self.ast.trunk(inputs["fbank"])
         if "speech_ids" in inputs and "speech" in branches:
-            found["speech"] = self.text(inputs["speech_ids"])
+            outputs["speech"] = self.text(inputs["speech_ids"])
         if "text_ids" in inputs:
-            found["text"] = self.encode_text(inputs["text_ids"])
-        return found
+            outputs["text"] = self.encode_text(inputs["text_ids"])
+        return outputs
 
     def encode_video(self, inputs: Mapping[str, Array]) -> VideoEmbedding:
-        """Videos → tokens. Reads no text but the video's own transcript: an embedding never depends on a query.
+        """Videos → tokens. The only text it reads is the video's own transcript: no embedding depends on a query.
 
         Args:
-            inputs: with these names; others are ignored, and those of branches that the model lacks may be missing.
+            inputs: these arrays; others are ignored. Inputs of branches that the model lacks may be missing.
                 frames: uint8 pictures [b, t, s, s, 3], or float ones that are normalised already; zero-padded frames
                     are encoded too.
                 fbank: normalised log-mel [b, time, mel], all zeros where there is no sound track.
                 speech_ids: transcript tokens [b, w], all zeros where nothing was said. Every position is kept, padding
                     included.
-                visual, ast, speech: what `towers` made of these three, read instead where given, in any float dtype.
+                visual, ast, speech: stored outputs of `towers`, in any float dtype. Where given, they are read instead.
         """
         sizes = self.sizes
         visual = inputs["visual"] if "visual" in inputs else self.encode_frames(inputs["frames"])
@@ -141,9 +141,9 @@ class Retrieval(nn.Module):
 def start_from_text_tower(params: dict, keep: Collection[str] = ()) -> dict:
     """Copies CLIP's text blocks into resampler and fusion, and its positions into the frame positions.
 
-    Self-attention, ln_1, ln_2 and MLP of layer i start from text layer i (where both exist and have one width), as the
-    reference does when it builds its model from CLIP. Cross-attention, gates and gated MLP stay as they are, and so do
-    the modules named in `keep`, which a checkpoint filled.
+    Self-attention, ln_1, ln_2 and MLP of layer i start as text layer i, where both exist and have the same width. The
+    reference does so when it builds its model from CLIP. Cross-attention, gates and gated MLP stay as they are. So do
+    the modules named in `keep`: they come from a checkpoint.
     """
     params, text = dict(params), params["text"]
     if text["token_embedding"].shape[1] != params["frame_position_embedding"].shape[1]:

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-# Score of a frame that is not there: below every real one, and finite, so that a video without any valid frame ranks
-# last instead of turning sums and gradients into NaN.
+# Score of a padded frame. It is below every real score, so that a video without any real frame ranks last. It is
+# finite, so that sums and gradients do not become NaN.
 ABSENT = -1e30
 AnyArray = jax.Array | np.ndarray
-# These products are small and multiplied by up to 100: GPUs' and TPUs' default of fewer digits would show in ranks.
+# These products are small and are multiplied by up to 100. The lower precision that GPUs and TPUs use by default would
+# change ranks.
 EXACT = jax.lax.Precision.HIGHEST
 
 
@@ -40,7 +41,7 @@ def masked_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Arr
 
 
 def index(tokens: Float[Array, "v t d"], mask: Bool[Array, "v t"]) -> VideoIndex:
-    """Video tokens → what is kept of a video. Depends on the video alone, so it is computed once, offline."""
+    """Video tokens → the index of the videos. It depends on the videos alone, so it is computed once, offline."""
     frames = unit(tokens)
     return VideoIndex(frames=frames, mean=unit(masked_mean(frames, mask)), mask=mask)
 
@@ -61,12 +62,12 @@ def score(
         temperature: λ of the soft maximum over frames.
         grains: "both", or "global" for τ·⟨t̂, ḡ⟩ alone: one vector per video, the papers' ablation.
     """
-    # Videos first: a few queries against many videos stream the videos once, and the soft maximum runs over an axis
-    # that is not the last, so that it goes lane by lane over the queries.
+    # Videos come first: a few queries against many videos then read the videos once. The soft maximum runs over an axis
+    # that is not the last, so it is vectorised over the queries.
     texts, scale = unit(texts), jnp.exp(logit_scale)
     whole = scale * jnp.einsum("vd,qd->vq", videos.mean, texts, precision=EXACT)
     if grains == "global":
-        return jnp.where(videos.mask.any(axis=1)[:, None], whole, ABSENT).T
+        return jnp.where(jnp.any(videos.mask, axis=1)[:, None], whole, ABSENT).T
     by_frame = temperature * scale * jnp.einsum("vtd,qd->vtq", videos.frames, texts, precision=EXACT)
     by_frame = jnp.where(videos.mask[:, :, None], by_frame, ABSENT)
     return (0.5 * (whole + jax.nn.logsumexp(by_frame, axis=1) / temperature)).T

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,8 @@ Flat = dict[str, jax.Array]  # "vision/block_0/ln_1/scale" → array
 
 def flatten(params: Mapping) -> Flat:
     """A parameter tree as one flat dictionary."""
-    return flatten_dict(dict(params), sep="/")
+    flat: Any = flatten_dict(dict(params), sep="/")  # declared for any leaves and any keys
+    return flat
 
 
 def unflatten(flat: Mapping[str, jax.Array]) -> dict:
@@ -21,7 +23,7 @@ def unflatten(flat: Mapping[str, jax.Array]) -> dict:
 
 
 def digest(params: dict) -> str:
-    """SHA-256 over the names, shapes and bytes of all parameters, which must be whole in this process."""
+    """SHA-256 over the names, shapes and bytes of all parameters. They must be addressable in this process."""
     sha = hashlib.sha256()
     for name, x in sorted(flatten(params).items()):
         x = np.asarray(x)

@@ -1,10 +1,11 @@
-"""VLSA: one encoder for video, text and audio patches, taught by masked modelling and global audio matching.
+"""VLSA: one encoder for video, text and audio patches, trained by masked modelling and global audio matching.
 
-arXiv 2405.07202; no code of its authors is public. What the paper leaves open is chosen here and said beside it.
+arXiv 2405.07202. Its authors have published no code. What the paper leaves open is chosen here, with a comment.
 """
 
 import functools
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,14 +16,22 @@ from ml_collections import ConfigDict
 
 from save_jax.config.sizes import VlsaSizes, vlsa_sizes
 from save_jax.config.vlsa import MODALITIES
-from save_jax.models import masking
 from save_jax.models.clip import normalize_pixels
 from save_jax.models.layers import Block, LayerNorm, check_attention, exact_gelu, normal_02, quick_gelu, remat
+from save_jax.models.masking import Masking, draw_masking
 from save_jax.models.similarity import masked_mean, unit
 
 ACTIVATIONS = {"gelu": exact_gelu, "quick_gelu": quick_gelu}  # of MAE's weights, and of CLIP's
 EPSILON = 1e-6
-Tokens = dict[str, tuple[Array, Array]]  # modality → (what a patch or word is made of, bool [b, n]: is it there)
+Tokens = dict[str, tuple[Array, Array]]  # modality → (patches or word ids, mask [b, n]: True for real tokens)
+
+
+class MaskedTokens(NamedTuple):
+    """Masked modelling of one modality: of every masked token the prediction and the target."""
+
+    predictions: Float[Array, "b h p"]
+    targets: Float[Array, "b h p"] | Int[Array, "b h"]
+    masking: Masking
 
 
 def patches(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b n p"]:
@@ -41,7 +50,7 @@ def pictures(x: Float[Array, "b n p"], shape: tuple[int, int, int], size: tuple[
 
 
 class Stack(nn.Module):
-    """Pre-norm blocks and a last norm; tokens that are not there are not attended to."""
+    """Pre-norm blocks and a last norm. Tokens where `mask` is False are not attended to."""
 
     width: int
     depth: int
@@ -52,20 +61,20 @@ class Stack(nn.Module):
     attention_kind: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"], there: Bool[Array, "b n"]) -> Float[Array, "b n d"]:
+    def __call__(self, x: Float[Array, "b n d"], mask: Bool[Array, "b n"]) -> Float[Array, "b n d"]:
         activation = ACTIVATIONS[self.activation]
         block = functools.partial(
             remat(Block, self.remat), self.width, self.heads, self.depth, activation, EPSILON, self.dtype
         )
         for layer in range(self.depth):
-            x = block(self.attention_kind, name=f"block_{layer}")(x, there)
+            x = block(self.attention_kind, name=f"block_{layer}")(x, mask)
         return LayerNorm(EPSILON, self.dtype, name="ln_final")(x)
 
 
 class Vlsa(nn.Module):
     """Encoder, decoder and matching heads.
 
-    A modality that a sample lacks is not attended to, has zero as its embedding and nothing to guess.
+    A modality that a sample lacks is not attended to, has the zero vector as its embedding and nothing to predict.
     """
 
     sizes: VlsaSizes
@@ -94,12 +103,13 @@ class Vlsa(nn.Module):
         self.encoder = Stack(s.width, s.layers, s.heads, s.activation, **same)
         self.decoder = Stack(s.decoder_width, s.decoder_layers, s.decoder_heads, s.activation, **same)
         self.decoder_input, self.decoder_position = dense(s.decoder_width), dense(s.decoder_width)
-        self.hidden_token = self.param("hidden_token", init, (s.decoder_width,))
+        # The learned mask tokens. Stored runs name these parameters, and the setting drop_hidden, "hidden".
+        self.mask_token = self.param("hidden_token", init, (s.decoder_width,))
         if not s.drop_hidden:
-            self.encoder_hidden_token = self.param("encoder_hidden_token", init, (s.width,))
+            self.encoder_mask_token = self.param("encoder_hidden_token", init, (s.width,))
         self.heads = {name: dense(size, dtype=jnp.float32) for name, size in s.targets.items()}
-        # A linear head on two concatenated vectors adds a number of one to a number of the other: whichever pair it
-        # sees, it cannot do better than ln 2. Their product beside them is what lets it compare.
+        # A linear head on two concatenated vectors adds a number that depends on the first to one that depends on the
+        # second. It cannot compare them: its loss stays at ln 2. With their product as a third input it can.
         self.matching = {name: nn.Dense(1) for name in ("video", "text")}
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
 
@@ -122,24 +132,24 @@ class Vlsa(nn.Module):
     # ------------------------------------------------------------ tokens
 
     def raw(self, batch: dict, names: tuple[str, ...] = MODALITIES) -> Tokens:
-        """Patches and word ids, and which of them are there; missing inputs need not be in the batch.
+        """Patches or word ids of each modality in `names`, and their masks. The batch needs the inputs of these alone.
 
-        Reads `frames` uint8 [b, t, s, s, 3] and `frame_mask` [b, t]; `words` int32 [b, w], 0 where there is none;
+        Reads `frames` uint8 [b, t, s, s, 3] and `frame_mask` [b, t]; `words` int32 [b, w], padded with 0;
         `spectrogram` [b, f, t] and `has_audio` [b].
         """
-        s, found = self.sizes, {}
+        s, tokens = self.sizes, {}
         if "video" in names:
             frames, mask = batch["frames"], batch["frame_mask"]
             b, t = mask.shape
             pixels = normalize_pixels(frames, jnp.dtype("float32")).reshape(b * t, s.image_size, s.image_size, 3)
             cut = patches(pixels, (s.patch_size, s.patch_size))
-            found["video"] = (cut.reshape(b, -1, cut.shape[-1]), jnp.repeat(mask, cut.shape[1], axis=1))
+            tokens["video"] = (cut.reshape(b, -1, cut.shape[-1]), jnp.repeat(mask, cut.shape[1], axis=1))
         if "text" in names:
-            found["text"] = (batch["words"], batch["words"] > 0)
+            tokens["text"] = (batch["words"], batch["words"] > 0)
         if "audio" in names:
             cut = patches(batch["spectrogram"].astype(jnp.float32)[..., None], s.audio_patch)
-            found["audio"] = (cut, jnp.broadcast_to(batch["has_audio"][:, None], cut.shape[:2]))
-        return found
+            tokens["audio"] = (cut, jnp.broadcast_to(batch["has_audio"][:, None], cut.shape[:2]))
+        return tokens
 
     def position(self, name: str) -> Float[Array, "n d"]:
         """Position and type of every token of a modality."""
@@ -157,114 +167,112 @@ class Vlsa(nn.Module):
             return self.word_embedding[raw].astype(self.dtype)
         return {"video": self.video_projection, "audio": self.audio_projection}[name](raw)
 
-    # ------------------------------------------------------------ what a loss or a search asks for
+    # ------------------------------------------------------------ what losses and evaluation use
 
     def embed(self, batch: dict, names: tuple[str, ...]) -> dict[str, Float[Array, "b d"]]:
         """The mean of all tokens of each modality, each encoded alone, float32; zero where a sample has none."""
-        found = {}
-        for name, (raw, there) in self.raw(batch, names).items():
+        embeddings = {}
+        for name, (raw, mask) in self.raw(batch, names).items():
             x = self.look(name, raw) + self.position(name).astype(self.dtype)
-            found[name] = masked_mean(self.encoder(x, there).astype(jnp.float32), there)
-        return found
+            embeddings[name] = masked_mean(self.encoder(x, mask).astype(jnp.float32), mask)
+        return embeddings
 
-    def choices(self, batch: dict, raw: Tokens) -> dict[str, masking.Choice]:
-        """What is hidden of each sample: given by its `draw`, int32 [b], and nothing else."""
-        found = {}
+    def maskings(self, batch: dict, raw: Tokens) -> dict[str, Masking]:
+        """Which tokens of each sample are masked. Its `draw`, int32 [b], and its masks decide it."""
+        maskings = {}
         for number, (name, share) in enumerate(zip(MODALITIES, self.sizes.shares, strict=True)):
             key = jax.random.key(number)
             keys: Key[Array, " b"] = jax.vmap(functools.partial(jax.random.fold_in, key))(batch["draw"])
-            there = raw[name][1]
+            mask = raw[name][1]
             groups = self.sizes.frames if name == "video" else 1
-            found[name] = masking.choose(keys, there.reshape(len(there), groups, -1), share)
-        return found
+            maskings[name] = draw_masking(keys, mask.reshape(len(mask), groups, -1), share)
+        return maskings
 
-    def visible(self, name: str, raw: Array, there: Array, choice: masking.Choice) -> tuple[Array, Array]:
-        """(tokens, bool) that the encoder is given of a modality."""
+    def visible(self, name: str, raw: Array, mask: Array, masking: Masking) -> tuple[Array, Array]:
+        """(tokens, mask) of a modality that the encoder reads."""
         position = self.position(name)
         if not self.sizes.drop_hidden:
             x = jnp.where(
-                _hidden(choice)[..., None], self.encoder_hidden_token.astype(self.dtype), self.look(name, raw)
+                _is_masked(masking)[..., None], self.encoder_mask_token.astype(self.dtype), self.look(name, raw)
             )
-            return x + position.astype(self.dtype), there
-        seen = choice.seen  # cut before anything is multiplied
-        raw = jnp.take_along_axis(raw, seen if name == "text" else seen[..., None], axis=1)
+            return x + position.astype(self.dtype), mask
+        slots = masking.visible  # cut before anything is multiplied
+        raw = jnp.take_along_axis(raw, slots if name == "text" else slots[..., None], axis=1)
         everywhere = jnp.broadcast_to(position.astype(self.dtype), (len(raw), *position.shape))
-        return self.look(name, raw) + choice.ordered(everywhere)[:, : seen.shape[1]], choice.seen_there
+        return self.look(name, raw) + masking.ordered(everywhere)[:, : slots.shape[1]], masking.visible_mask
 
-    def decode(self, name: str, encoded: Array, there: Array, choice: masking.Choice) -> Float[Array, "b h p"]:
-        """What the decoder, which sees one modality at a time, makes of every hidden token."""
+    def decode(self, name: str, encoded: Array, mask: Array, masking: Masking) -> Float[Array, "b h p"]:
+        """The prediction for every masked token. The decoder reads one modality at a time."""
         x = self.decoder_input(encoded)
         if self.sizes.drop_hidden:
-            token, (batch, rest) = self.hidden_token.astype(x.dtype), choice.hidden.shape
-            x = jnp.where(choice.seen_there[..., None], x, token)
+            token, (batch, rest) = self.mask_token.astype(x.dtype), masking.masked.shape
+            x = jnp.where(masking.visible_mask[..., None], x, token)
             x = jnp.concatenate([x, jnp.broadcast_to(token, (batch, rest, len(token)))], axis=1)
-            x = choice.restored(x)
-        x = self.decoder(x + self.decoder_position(self.position(name)), there)
-        return self.heads[name](choice.ordered(x)[:, choice.seen.shape[1] :])
+            x = masking.restored(x)
+        x = self.decoder(x + self.decoder_position(self.position(name)), mask)
+        return self.heads[name](masking.ordered(x)[:, masking.visible.shape[1] :])
 
-    def target(self, name: str, raw: Array, choice: masking.Choice) -> Float[Array, "b h p"] | Int[Array, "b h"]:
-        """What is to be guessed: patches (of video normalised each, if the sizes say so), or word ids."""
+    def target(self, name: str, raw: Array, masking: Masking) -> Float[Array, "b h p"] | Int[Array, "b h"]:
+        """What is to be predicted: word ids or patches. `normalize_patches` normalises each patch of a video."""
         if name == "text":
-            return jnp.take_along_axis(raw, choice.hidden, axis=1)
-        found = jnp.take_along_axis(raw, choice.hidden[..., None], axis=1)
-        return normalize(found) if name == "video" and self.sizes.normalize_patches else found
+            return jnp.take_along_axis(raw, masking.masked, axis=1)
+        values = jnp.take_along_axis(raw, masking.masked[..., None], axis=1)
+        return normalize(values) if name == "video" and self.sizes.normalize_patches else values
 
-    def masked(self, batch: dict) -> dict[str, tuple[Array, Array, masking.Choice]]:
-        """Masked modelling: one joint pass over what is visible of all three, then each is decoded.
-
-        Returns {modality: (guesses [b, h, p], targets, choice)}.
-        """
+    def masked(self, batch: dict) -> dict[str, MaskedTokens]:
+        """Masked modelling: one joint pass over the visible tokens of all modalities, then each one is decoded."""
         raw = self.raw(batch)
-        choices = self.choices(batch, raw)
-        seen = {name: self.visible(name, *raw[name], choices[name]) for name in MODALITIES}
-        joint = self.encoder(*(jnp.concatenate(parts, axis=1) for parts in zip(*seen.values(), strict=True)))
-        ends = [sum(x.shape[1] for x, _ in list(seen.values())[:stop]) for stop in (1, 2)]
-        found = {}
+        maskings = self.maskings(batch, raw)
+        visible = {name: self.visible(name, *raw[name], maskings[name]) for name in MODALITIES}
+        joint = self.encoder(*(jnp.concatenate(parts, axis=1) for parts in zip(*visible.values(), strict=True)))
+        ends = [sum(x.shape[1] for x, _ in list(visible.values())[:stop]) for stop in (1, 2)]
+        masked = {}
         for name, encoded in zip(MODALITIES, jnp.split(joint, ends, axis=1), strict=True):
-            choice, (values, there) = choices[name], raw[name]
-            found[name] = (self.decode(name, encoded, there, choice), self.target(name, values, choice), choice)
-        return found
+            masking, (values, mask) = maskings[name], raw[name]
+            predictions = self.decode(name, encoded, mask, masking)
+            masked[name] = MaskedTokens(predictions, self.target(name, values, masking), masking)
+        return masked
 
     def embed_visible(self, batch: dict) -> dict[str, Float[Array, "b d"]]:
-        """As `embed`, of visible tokens alone, each modality in a pass of its own.
+        """As `embed`, but of visible tokens alone. Each modality has a pass of its own.
 
-        In the joint pass tokens of one modality see those of the others: an embedding of the video would hold the sound
-        that it is to be matched with.
+        In the joint pass tokens of one modality attend to those of the others. An embedding of the video would then
+        contain the very sound that it is matched with.
         """
-        raw, found = self.raw(batch), {}
-        choices = self.choices(batch, raw)
+        raw, embeddings = self.raw(batch), {}
+        maskings = self.maskings(batch, raw)
         for name in MODALITIES:
-            x, there = self.visible(name, *raw[name], choices[name])
-            found[name] = masked_mean(self.encoder(x, there).astype(jnp.float32), there)
-        return found
+            x, mask = self.visible(name, *raw[name], maskings[name])
+            embeddings[name] = masked_mean(self.encoder(x, mask).astype(jnp.float32), mask)
+        return embeddings
 
     def match(self, name: str, audio: Float[Array, "b d"], other: Float[Array, "b d"]) -> Float[Array, " b"]:
-        """Logits of whether these sounds belong to these videos or texts."""
+        """Logits of the question whether each sound belongs to its video or text."""
         a, o = unit(audio), unit(other)
         return self.matching[name](jnp.concatenate([a, o, a * o * a.shape[-1]], axis=-1))[:, 0]
 
     def __call__(self, batch: dict) -> dict:
         """Everything once, to initialise with."""
-        found = self.embed_visible(batch)
-        matched = {name: self.match(name, found["audio"], found[name]) for name in self.matching}
+        embeddings = self.embed_visible(batch)
+        matched = {name: self.match(name, embeddings["audio"], embeddings[name]) for name in self.matching}
         return {"masked": self.masked(batch), "matched": matched}
 
 
-def _hidden(choice: masking.Choice) -> Bool[Array, "b n"]:
-    flags = jnp.concatenate([jnp.zeros_like(choice.seen_there), choice.hidden_there], axis=1)
-    return choice.restored(flags[..., None])[..., 0]
+def _is_masked(masking: Masking) -> Bool[Array, "b n"]:
+    flags = jnp.concatenate([jnp.zeros_like(masking.visible_mask), masking.masked_mask], axis=1)
+    return masking.restored(flags[..., None])[..., 0]
 
 
 def normalize(x: Float[Array, "*b p"]) -> Float[Array, "*b p"]:
-    """Each patch with mean 0 and deviation 1."""
+    """Each patch with mean 0 and standard deviation 1."""
     return (x - x.mean(axis=-1, keepdims=True)) / jnp.sqrt(x.var(axis=-1, keepdims=True) + 1e-6)
 
 
-def errors(name: str, guesses: Array, targets: Array) -> Float[Array, "b h"]:
-    """Of every hidden token: mean squared error of a patch, cross entropy (in nats) of a word."""
+def errors(name: str, predictions: Array, targets: Array) -> Float[Array, "b h"]:
+    """The error of every prediction: mean squared error of a patch, cross entropy (in nats) of a word."""
     if name == "text":
-        return optax.softmax_cross_entropy_with_integer_labels(guesses, targets)
-    return jnp.mean(jnp.square(guesses - targets), axis=-1)
+        return optax.softmax_cross_entropy_with_integer_labels(predictions, targets)
+    return jnp.mean(jnp.square(predictions - targets), axis=-1)
 
 
 def make_model(config: ConfigDict) -> Vlsa:

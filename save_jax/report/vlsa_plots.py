@@ -1,26 +1,30 @@
-"""VLSA's figures: losses, recalls, what was hidden and what became of it, and neighbours across modalities."""
+"""VLSA's figures: losses, recalls, masked patches and their predictions, and neighbours across modalities."""
 
 import os
 
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from save_jax.config.vlsa import DIRECTIONS, NAMES
 from save_jax.data.pipeline import Data
+from save_jax.data.records import ShardSource
 from save_jax.evaluation.contract import Evaluation
 from save_jax.evaluation.vlsa import Examples, cosines
 from save_jax.models.clip import PIXEL_MEAN, PIXEL_STD, normalize_pixels
+from save_jax.models.masking import Masking
 from save_jax.models.vlsa import patches, pictures
 from save_jax.report import plots
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-HIDDEN = 0.5  # grey
+MASKED = 0.5  # grey
 
 
-def losses(rows: list[dict]) -> plt.Figure:
+def losses(rows: list[dict]) -> Figure:
     """The total and its parts over steps."""
     rows = [row for row in rows if "loss" in row]
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -32,7 +36,7 @@ def losses(rows: list[dict]) -> plt.Figure:
     return figure
 
 
-def directions(test: dict) -> plt.Figure:
+def directions(test: dict) -> Figure:
     """R@1, R@5 and R@10 of every direction."""
     shown = [d for d in DIRECTIONS if d in test]
     figure, axes = plt.subplots(figsize=(8, 4))
@@ -45,11 +49,11 @@ def directions(test: dict) -> plt.Figure:
     return figure
 
 
-def reconstructions(shown: Examples) -> plt.Figure:
-    """Of a few clips: a frame and the spectrogram as they are, with their hidden patches grey, and as they are guessed.
+def reconstructions(shown: Examples) -> Figure:
+    """A frame and the spectrogram of a few clips: as they are, with masked patches grey, and with predicted patches.
 
-    What was visible is shown as it is. Where patches are guessed with their own mean and deviation taken out, the true
-    ones are put back, as MAE's figures have it.
+    Visible patches are shown as they are. If the targets are normalised patches, predictions get the true mean and
+    standard deviation of their patch, as in MAE's figures.
     """
     count = len(shown.ids)
     figure, panels = plt.subplots(count, 6, figsize=(12, 2.1 * count + 0.4), squeeze=False)
@@ -59,9 +63,10 @@ def reconstructions(shown: Examples) -> plt.Figure:
             axes.imshow(np.clip(picture, 0, 1))
         for axes, picture in zip(row[3:], [x[clip] for x in audio], strict=True):
             axes.imshow(picture, "magma", origin="lower", aspect="auto", vmin=-1, vmax=1)
-            axes.set_facecolor(str(HIDDEN))
+            axes.set_facecolor(str(MASKED))
         row[0].set_ylabel(shown.ids[clip], parse_math=False, fontsize=7)
-    for axes, title in zip(panels[0], ("frame", "hidden", "guessed", "spectrogram", "hidden", "guessed"), strict=True):
+    titles = ("frame", "masked", "predicted", "spectrogram", "masked", "predicted")
+    for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
     for axes in panels.ravel():
         axes.set(xticks=[], yticks=[])
@@ -69,51 +74,51 @@ def reconstructions(shown: Examples) -> plt.Figure:
     return figure
 
 
-def _filled(true: np.ndarray, guess: np.ndarray, choice: object) -> tuple[np.ndarray, np.ndarray]:
-    """Patches [b, n, p] with the hidden ones grey, and with the guesses in their place."""
+def _filled(true: np.ndarray, predictions: np.ndarray, masking: Masking) -> tuple[np.ndarray, np.ndarray]:
+    """Patches [b, n, p] with the masked ones grey, and with predictions in their place."""
     grey, filled = true.copy(), true.copy()
-    for clip, (slots, there) in enumerate(zip(choice.hidden, choice.hidden_there, strict=True)):
-        grey[clip, slots[there]] = np.nan
-        filled[clip, slots[there]] = guess[clip][there]
+    for clip, (slots, mask) in enumerate(zip(masking.masked, masking.masked_mask, strict=True)):
+        grey[clip, slots[mask]] = np.nan
+        filled[clip, slots[mask]] = predictions[clip][mask]
     return grey, filled
 
 
 def _filled_video(shown: Examples) -> list[np.ndarray]:
     """The middle frame of each clip, float [b, s, s, 3] in 0 … 1, three times."""
-    s, found, frames = shown.sizes, shown.found["video"], shown.batch["frames"]
+    s, frames, masking = shown.sizes, shown.batch["frames"], shown.maskings["video"]
     b, t, side = frames.shape[:3]
     size = (s.patch_size, s.patch_size)
     pixels = np.asarray(normalize_pixels(jnp.asarray(frames), jnp.dtype("float32"))).reshape(b * t, side, side, 3)
     true = np.asarray(patches(jnp.asarray(pixels), size)).reshape(b, -1, 3 * s.patch_size**2)
-    guess = found["guess"]
+    predictions = shown.predictions["video"]
     if s.normalize_patches:
-        own = np.take_along_axis(true, found["choice"].hidden[..., None], axis=1)
-        guess = guess * own.std(axis=-1, keepdims=True) + own.mean(axis=-1, keepdims=True)
+        own = np.take_along_axis(true, np.asarray(masking.masked)[..., None], axis=1)
+        predictions = predictions * own.std(axis=-1, keepdims=True) + own.mean(axis=-1, keepdims=True)
     middle = [max(int(mask.sum()) - 1, 0) // 2 for mask in shown.batch["frame_mask"]]
     made = []
-    for x in (true, *_filled(true, guess, found["choice"])):
+    for x in (true, *_filled(true, predictions, masking)):
         whole = np.asarray(pictures(jnp.asarray(x.reshape(b * t, -1, x.shape[-1])), (side, side, 3), size))
         whole = whole.reshape(b, t, side, side, 3)[np.arange(b), middle] * PIXEL_STD + PIXEL_MEAN
-        made.append(np.where(np.isnan(whole), HIDDEN, whole))
+        made.append(np.where(np.isnan(whole), MASKED, whole))
     return made
 
 
 def _filled_audio(shown: Examples) -> list[np.ndarray]:
     """The spectrogram of each clip, [b, f, t], three times."""
-    s, found = shown.sizes, shown.found["audio"]
+    s = shown.sizes
     true = np.asarray(patches(jnp.asarray(shown.batch["spectrogram"], jnp.float32)[..., None], s.audio_patch))
-    made = (true, *_filled(true, found["guess"], found["choice"]))
+    made = (true, *_filled(true, shown.predictions["audio"], shown.maskings["audio"]))
     return [np.asarray(pictures(jnp.asarray(x), (*s.spectrogram, 1), s.audio_patch))[..., 0] for x in made]
 
 
-def neighbours(evaluation: Evaluation, data: Data, split: str, count: int = 5, best: int = 4) -> plt.Figure:
-    """A few sounds (their clip's picture on the left) and the pictures and sounds nearest to each, itself left out."""
+def neighbours(evaluation: Evaluation, data: Data, split: str, count: int = 5, best: int = 4) -> Figure:
+    """A few sounds (with a picture of their clip) and the pictures and sounds nearest to each, without itself."""
     source, clips = data.sources[split], evaluation.videos
     heard = np.flatnonzero(np.abs(clips["audio"]).max(axis=1) > 0)
-    asked = heard[np.linspace(0, len(heard) - 1, min(count, len(heard))).astype(int)]
+    chosen = heard[np.linspace(0, len(heard) - 1, min(count, len(heard))).astype(int)]
     columns = 1 + 2 * best
-    figure, panels = plt.subplots(len(asked), columns, figsize=(1.3 * columns, 1.5 * len(asked) + 0.6), squeeze=False)
-    for row, number in zip(panels, asked, strict=True):
+    figure, panels = plt.subplots(len(chosen), columns, figsize=(1.3 * columns, 1.5 * len(chosen) + 0.6), squeeze=False)
+    for row, number in zip(panels, chosen, strict=True):
         _thumbnail(row[0], source, number, "this sound")
         for first, name in ((1, "video"), (1 + best, "audio")):
             scores = cosines(clips["audio"][number][None], clips[name])[0]
@@ -128,7 +133,7 @@ def neighbours(evaluation: Evaluation, data: Data, split: str, count: int = 5, b
     return figure
 
 
-def _thumbnail(axes: plt.Axes, source: object, number: int, title: str) -> None:
+def _thumbnail(axes: Axes, source: ShardSource, number: int, title: str) -> None:
     clip = source[number]
     if clip.frames:
         axes.imshow(plots.picture(clip.frames[len(clip.frames) // 2], source.settings))
@@ -136,8 +141,8 @@ def _thumbnail(axes: plt.Axes, source: object, number: int, title: str) -> None:
     axes.set_title(f"{title}\n{clip.id}" + (f"\n{tags}" if tags else ""), parse_math=False, fontsize=6)
 
 
-def ablation(table: dict) -> plt.Figure:
-    """SumR after fine-tuning by direction and by what pre-training had: bars are medians, dots the seeds."""
+def ablation(table: dict) -> Figure:
+    """SumR after fine-tuning, by direction and by pre-training. Bars are medians, dots are seeds."""
     shown = [d for d in DIRECTIONS if all(d in row for row in table.values())]
     figure, axes = plt.subplots(figsize=(8.5, 4.2))
     width = 0.8 / len(table)

@@ -1,4 +1,4 @@
-"""What the loop knows of a method. `methods` has those that there are; the loop is handed one and imports none."""
+"""What the loop knows of a method. The room `methods` implements it; the loop imports no method, it is given one."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -18,37 +18,45 @@ class Checkpoint(NamedTuple):
 
 
 class Method(Protocol):
-    """A model, what it optimises, how it is evaluated, and what is reported of it."""
+    """A model, its objective, its evaluation, and what is reported of it."""
 
     model: nn.Module  # with `example` and `complete`, see state.create
     objective: Objective
 
     def optimizer(self, total_steps: int) -> optax.GradientTransformation:
         """Over the flat dictionary of trained parameters."""
+        ...
 
     def prepare(self, data: Data, params: dict) -> Data:
         """The data to train on, with stored outputs of towers where the config asks for them.
 
         Raises ValueError for data that this method cannot train on.
         """
+        ...
 
     def evaluator(self, data: Data) -> Evaluator:
-        """Of the splits that `data` holds."""
+        """Evaluates the splits of `data`."""
+        ...
 
     def judge(self, results: dict, split: str) -> tuple[float | None, str]:
         """(the number that picks a checkpoint, a line to print) of a validation's results.
 
-        None instead of the number: the last checkpoint is the one.
+        None instead of the number: the last checkpoint is picked.
         """
+        ...
 
     def assess(self, evaluator: Evaluator, params: dict, split: str) -> Evaluation:
-        """The final evaluation: headline numbers, whether they mean what they say, and where they come from."""
+        """The final evaluation: headline numbers, checks of their validity, and where they come from."""
+        ...
 
     def compare(self, evaluator: Any, evaluation: Evaluation, picked: Checkpoint, last: Checkpoint) -> dict[str, dict]:
         """The same test of other checkpoints, {label: {"step", …}}."""
+        ...
 
     def tables(self, results: dict, rows: list[dict]) -> str:
-        """Results as text; `rows`: of metrics.jsonl."""
+        """Results as text. `rows`: of metrics.jsonl."""
+        ...
 
     def figures(self, results: dict, rows: list[dict], evaluation: Evaluation, data: Data, folder: str) -> list[str]:
-        """Writes figures into a folder; returns their paths."""
+        """Writes figures into a folder and returns their paths."""
+        ...

@@ -1,6 +1,6 @@
 """Training batches on their way to the devices."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import jax
 import numpy as np
@@ -13,21 +13,24 @@ from save_jax.training import resident
 
 
 def device_batches(
-    data: pipeline.Data, config: ConfigDict, mesh: Mesh, start: int, stopped: list[int]
-) -> tuple[Iterator[pipeline.Batch], Iterator[dict[str, jax.Array]]]:
-    """This process's part of the training batches from number `start` on, to be closed in the end; and the same global
-    batches on the devices, two of them ahead, each with `stop`: whether a signal was in `stopped` when it was sent.
+    data: pipeline.Data, config: ConfigDict, mesh: Mesh, start: int, signals: list[int]
+) -> tuple[pipeline.Batches, Generator[dict[str, jax.Array]]]:
+    """Training batches from number `start` on. The caller closes both iterators.
+
+    Returns:
+        This process's rows of the batches, and the global batches on the devices, sent two batches ahead. Each of these
+        has `stop`: whether any signal was in `signals` when it was sent.
     """
     share = {"start": start, "process": jax.process_index(), "processes": jax.process_count()}
 
     def send(batch: pipeline.Batch) -> dict[str, jax.Array]:
-        return sharding.to_devices(batch | {"stop": np.full(len(batch["clip"]), bool(stopped))}, mesh)
+        return sharding.to_devices(batch | {"stop": np.full(len(batch["clip"]), bool(signals))}, mesh)
 
     if not config.data.resident:
-        batches = pipeline.train_iterator(data, config, **share)
+        batches = pipeline.train_iterator(data, config, "train", **share)
         return batches, pipeline.prefetch(batches, send)
     tables, gather = resident.load(data, config, "train", mesh), resident.make_gather(mesh)
-    batches = pipeline.pair_iterator(data, config, **share)
+    batches = pipeline.pair_iterator(data, config, "train", **share)
 
     def send_numbers(numbers: pipeline.Batch) -> dict[str, jax.Array]:
         sent = send(numbers)

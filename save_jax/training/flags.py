@@ -1,4 +1,4 @@
-"""Flags of the commands that train: which config, which folder, which processes; a mistake ends as one message."""
+"""Flags of the commands that train: config, folder, processes. A mistake in them ends with one message."""
 
 import sys
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ CONFIG = config_flags.DEFINE_config_file(
     "one value.",
 )
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, or of a sweep's runs; what is unfinished in it goes on."
+    "workdir", None, "Folder of the run, or of a sweep's runs. An unfinished run in it is continued."
 )
 COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "Where several processes meet: HOST:PORT of process 0, or auto (TPU pods, SLURM, Open MPI)."
 )
-PROCESSES = flags.DEFINE_integer("processes", 0, "How many there are, beside a plain --coordinator.")
-PROCESS = flags.DEFINE_integer("process", -1, "Which one this is, from 0, beside a plain --coordinator.")
+PROCESSES = flags.DEFINE_integer("processes", 0, "Number of processes, with --coordinator=HOST:PORT.")
+PROCESS = flags.DEFINE_integer("process", -1, "Number of this process, from 0, with --coordinator=HOST:PORT.")
 flags.mark_flags_as_required(["config", "workdir"])
 CONFIG_FLAGS = ("config", "finetune")  # flags whose value is a configuration
 
 
 def join_processes() -> None:
-    """Meets the other processes of a run, if flags name any; ends with a message where they do not fit together."""
+    """Joins the other processes of a run, if the flags name any. Ends with a message if they do not fit together."""
     try:
         sharding.start_processes(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     except (ValueError, RuntimeError) as error:
@@ -37,7 +37,7 @@ def join_processes() -> None:
 
 
 def _with_config_files(argv: Sequence[str]) -> list[str]:
-    """The arguments, with names of configurations made into paths."""
+    """The arguments, with names of configurations replaced by paths."""
     made, value_follows = [], False
     for argument in argv:
         flag, equals, value = argument.partition("=")
@@ -51,14 +51,16 @@ def _with_config_files(argv: Sequence[str]) -> list[str]:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, where a missing config file or a misspelt setting ends as one message."""
+    """absl's parser. A missing config file or a misspelt setting ends with one message."""
     try:
         rest = flags.FLAGS(_with_config_files(argv))
-        getattr(CONFIG.value, "items", None)  # config_flags reports a missing file only once it is looked at
+        getattr(CONFIG.value, "items", None)  # config_flags reports a missing file only when it is read
         return rest
     except flags.Error as error:
         text = str(error).strip()
-        if "Traceback (most recent call last)" in text:  # a config's own error; config_flags hands on all of it
+        if (
+            "Traceback (most recent call last)" in text
+        ):  # an error within a config; config_flags passes on the traceback
             text = text.splitlines()[-1]
         sys.exit(f"error: {text}\nflags: --help; every setting: save_jax/config/")
     except ConfigNotFound as error:

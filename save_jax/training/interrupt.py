@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, answered when it suits: the loop looks here, saves, and ends."""
+"""SIGTERM and Ctrl-C end a run at the next step: the loop looks here, saves, and ends."""
 
 import signal
 
@@ -6,7 +6,7 @@ from save_jax import sharding
 
 
 class Stopped(SystemExit):
-    """A signal ended the run after it was saved; the exit code is the shell's, 128 + signal."""
+    """A signal ended the run after it was saved. The exit code is 128 + signal, as of a shell."""
 
 
 class StopSignals:
@@ -21,12 +21,12 @@ class StopSignals:
         self.release()
 
     def release(self) -> None:
-        """From here on a signal does what it did before."""
+        """Restores the handlers from before."""
         for sig, handler in self._handlers.items():
             signal.signal(sig, handler)
 
     def end(self, step: int | None = None) -> None:
-        """Raises Stopped, and says at which step; None: all was said and saved."""
+        """Raises Stopped. Says at which step; None: everything is said and saved already."""
         if step is not None:
             by = signal.Signals(self.received[0]).name if self.received else "a signal to another process"
             sharding.say(f"stopped by {by} at step {step}; the same command goes on from here")

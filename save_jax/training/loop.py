@@ -25,7 +25,7 @@ from save_jax.weights.checkpoint import METRIC, Checkpoints
 
 
 class Finished(NamedTuple):
-    """A run that came to its last step."""
+    """A run that reached its last step."""
 
     evaluator: Evaluator
     picked: Checkpoint  # on validation, never on test
@@ -61,7 +61,7 @@ def make_schedule(config: ConfigDict, data: pipeline.Data) -> Schedule:
 
 
 def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finished:
-    """Trains, or goes on training, in `workdir`.
+    """Trains a model in `workdir`, or continues the run that is in it.
 
     Args:
         method: of the config, see `methods.make`.
@@ -69,8 +69,9 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
         workdir: gets config.json, metrics.jsonl and checkpoints/.
         mesh: of all devices.
     Raises:
-        ValueError, ShardError at start-up for what cannot work; TrainingError for a loss that is not finite or far
-        above the usual; Stopped when SIGTERM or SIGINT asked for it: the run is saved, and the same command goes on.
+        ValueError, ShardError: at start-up, for what cannot work.
+        TrainingError: the loss is not finite, or far above the usual.
+        Stopped: after SIGTERM or SIGINT. The run is saved, and the same command continues it.
     """
     _check(config, mesh)
     data = pipeline.Data(config, ("train", config.data.val_split, config.data.test_split))
@@ -96,8 +97,8 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
             batch = progress.wait_for(sent)
             train_state, parts = train_step(train_state, batch)
             if before:
-                # One step runs while the next is sent, no more: the host neither piles up batches nor mistakes
-                # waiting for the device's next turn for waiting for input.
+                # Waits for the step before this one. So only one step is dispatched ahead: the host does not pile up
+                # batches, and waiting for the device is not counted as waiting for input.
                 stopping = bool(before["stop"])
             before = parts
             pending.append(parts)
@@ -120,7 +121,7 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
                 progress.leave_out()
             if stopping:
                 signals.end(step)
-        if sharding.any_process(bool(signals.received)):  # too late to travel with a batch; all is saved
+        if sharding.any_process(bool(signals.received)):  # came after the last batch was sent; everything is saved
             signals.end()
         signals.release()  # from here on a signal may end the process at once
         picked = checkpoints.best()
@@ -137,7 +138,7 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
 
 
 def _check(config: ConfigDict, mesh: Mesh) -> None:
-    """What can be refused before any file is read."""
+    """Refuses what cannot work, before any file is read."""
     if config.data.val_split == config.data.test_split:
         raise ValueError(
             f"config.data.val_split and test_split are both {config.data.test_split!r}: checkpoints are never picked "
@@ -158,7 +159,7 @@ def _start(
     checkpoints: Checkpoints,
     total: int,
 ) -> tuple[int, state.TrainState]:
-    """(steps done, state): new, from config.init_from or at random; or that of the last whole checkpoint."""
+    """(steps done, state): restored from the last whole checkpoint; else new, from config.init_from or random."""
     resumes = checkpoints.latest() is not None
     train_state = state.create(method.model, optimizer, config, mesh, init_from="" if resumes else config.init_from)
     if not resumes:
@@ -168,13 +169,14 @@ def _start(
     sharding.say(
         f"continuing {workdir} at step {start} of {total}" if start < total else f"{workdir} is trained: evaluating"
     )
-    return start, train_state.replace(step=train_state.step + start, params=params, opt_state=optimizer_state)
+    step = train_state.step + start
+    return start, dataclasses.replace(train_state, step=step, params=params, opt_state=optimizer_state)
 
 
 def _validate(
     method: Method, evaluator: Evaluator, params: dict, config: ConfigDict, log: MetricsLog, where: str, step: int
 ) -> dict[str, float] | None:
-    """Evaluates on validation, and on test where the config wants to know its peak; what a checkpoint is picked by."""
+    """Evaluates on validation, and with config.evaluation.peak_on_test on test. Returns what picks the checkpoint."""
     val_split, test_split = config.data.val_split, config.data.test_split
     results = evaluator.run(params, val_split).results
     number, line = method.judge(results, val_split)

@@ -1,6 +1,6 @@
 """Training losses over the global batch: contrastive with adaptive margin (AVIGATE), and soft-ALBEF (SAVE).
 
-Everything is computed in float32 on whole arrays; on several devices the compiler adds the communication.
+Everything is computed in float32 on the global batch. On several devices the compiler adds the communication.
 """
 
 import jax
@@ -26,15 +26,15 @@ def adaptive_margin(
     beta: float,
     delta: float,
 ) -> Float[Array, "b b"]:
-    """`min(δ, β·(1 − ½(⟨t̂_i,t̂_j⟩ + ⟨v̄_i,v̄_j⟩)))`, zero for matching pairs: what differs more is pushed further.
+    """`min(δ, β·(1 − ½(⟨t̂_i,t̂_j⟩ + ⟨v̄_i,v̄_j⟩)))`, zero for matching pairs.
 
-    No gradient flows through it.
+    The more two samples differ, the further they are pushed apart. No gradient flows through the margin.
 
     Args:
         texts: text embeddings.
         visual: visual tokens with position, before fusion.
         mask: real frames.
-        beta, delta: slope and upper limit.
+        beta, delta: β and δ, the factor and the upper limit of the margin.
     """
     videos = masked_mean(unit(visual), mask)
     alike = 0.5 * (cosines(texts, texts) + cosines(videos, videos))
@@ -72,9 +72,9 @@ def row_distances(
     valid: Bool[Array, " b"],
     kind: str = "pearson",
 ) -> Float[Array, " b"]:
-    """How far each row's distribution over the valid columns is from the teacher's. Only valid rows mean something.
+    """Distance of each row's distribution over the valid columns from the teacher's. Only valid rows mean something.
 
-    Arguments as of `soft_albef`.
+    Arguments: as in `soft_albef`.
     """
     p, q = _distributions(TEACHER_SCALE * student, valid), _distributions(TEACHER_SCALE * teacher, valid)
     if kind == "pearson":
@@ -92,12 +92,12 @@ def soft_albef(
     valid: Bool[Array, " b"],
     kind: str = "pearson",
 ) -> Float[Array, ""]:
-    """Early alignment of picture and sound: the student's affinities should be distributed as the teacher's.
+    """Early alignment of video and audio: the student's similarities should be distributed like the teacher's.
 
     Args:
         student: cosine of every video (row) with every sound (column), from `audio_visual_similarity`.
-        teacher: the same of the teacher's vectors.
-        valid: samples with sound and with a teacher. With fewer than two of them the loss is 0.
+        teacher: the same for the teacher's vectors.
+        valid: samples with sound and teacher vectors. With fewer than two of them the loss is 0.
         kind: `pearson` (the paper's choice), or its ablations `mse`, `huber` (between the same distributions, summed
             over a row) and `hard` (contrastive with one-hot targets, no teacher).
     Returns:
@@ -107,7 +107,7 @@ def soft_albef(
     def one_way(student: Float[Array, "b b"], teacher: Float[Array, "b b"]) -> Float[Array, ""]:
         return jnp.sum(row_distances(student, teacher, valid, kind) * valid) / jnp.maximum(valid.sum(), 1)
 
-    # Rows that take no part are made of zeros first: their distance is then a constant without a gradient.
+    # Invalid rows and columns become zeros first. Their distances are then constants without a gradient.
     both = valid[:, None] & valid[None]
     student, teacher = jnp.where(both, student, 0.0), jnp.where(both, teacher, 0.0)
     total = one_way(student, teacher) + one_way(student.T, teacher.T)
@@ -117,9 +117,9 @@ def soft_albef(
 def info_nce(
     a: Float[Array, "b d"], b: Float[Array, "b d"], logit_scale: Float[Array, ""], valid: Bool[Array, " b"]
 ) -> Float[Array, ""]:
-    """Symmetric InfoNCE of cosines times exp(logit_scale), over the pairs that are valid; 0 where none is.
+    """Symmetric InfoNCE of cosines times exp(logit_scale), over the valid pairs; 0 if there are none.
 
-    Invalid samples are neither asked about nor offered as an answer.
+    Invalid samples are neither queries nor candidates.
     """
     logits = jnp.where(valid[:, None] & valid[None], jnp.exp(logit_scale) * cosines(a, b), -1e30)
     labels, cross_entropy = jnp.arange(len(a)), optax.softmax_cross_entropy_with_integer_labels
@@ -128,5 +128,5 @@ def info_nce(
 
 
 def mean_of_valid(x: Float[Array, " b"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
-    """Mean over valid entries; 0, with a zero gradient, where none is."""
+    """Mean over valid entries; 0, with a zero gradient, if there are none."""
     return jnp.where(valid, x, 0).sum() / jnp.maximum(valid.sum(), 1)

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder besides checkpoints: metrics.jsonl, config.json, results.json."""
+"""metrics.jsonl of a run: one row for each logged step and each validation."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import jax
 
 
 def read_rows(path: str) -> list[dict]:
-    """The rows of a metrics.jsonl; a last line cut off by a crash is dropped."""
+    """The rows of a metrics.jsonl. A last line that a crash cut off is dropped."""
     rows = []
     if os.path.exists(path):
         with open(path) as file:
@@ -22,7 +22,7 @@ def read_rows(path: str) -> list[dict]:
 class MetricsLog:
     """Appends rows to metrics.jsonl. On a resume it first drops the rows that the resumed run will write again.
 
-    Only the first of several processes writes.
+    Of several processes only the first one writes.
     """
 
     def __init__(self, path: str, start_step: int):

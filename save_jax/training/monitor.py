@@ -1,4 +1,4 @@
-"""What watches a run: the progress line with the time left, and the guard against a loss that goes wrong."""
+"""The progress line with the time left, and the check that stops a run whose loss goes wrong."""
 
 import collections
 import os
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class TrainingError(RuntimeError):
-    """The run cannot go on; the message says since when and what to do. Checkpoints are whole."""
+    """The run cannot go on. The message says since which step and what to do. Checkpoints are whole."""
 
 
 class Progress:
@@ -47,20 +47,20 @@ class Progress:
         return rates
 
     def wait_for(self, batches: Iterator[T]) -> T:
-        """The next batch; the time that it takes counts as waiting for input."""
+        """The next batch. The time that it takes counts as waiting for input."""
         begin = time.monotonic()
         batch = next(batches)
         self.waited += time.monotonic() - begin
         return batch
 
     def leave_out(self) -> None:
-        """What was done since the last line (validating, saving) counts neither as training nor in the time left."""
+        """Leaves the time since the last line (validating, saving) out of the rates and of the time left."""
         now = time.monotonic()
         self._begin, self._last, self.waited = self._begin + now - self._last, now, 0.0
 
 
 class Watch:
-    """Looks at every step's numbers once they are here, and stops a run that has gone wrong."""
+    """Checks the numbers of every step once they are fetched, and stops a run that has gone wrong."""
 
     def __init__(self, config: ConfigDict, ids: list[str], workdir: str):
         self._limit, self._ids, self._workdir = config.spike, ids, workdir
@@ -69,9 +69,9 @@ class Watch:
     def means(self, rows: list[dict], first_step: int) -> dict[str, float]:
         """Means of the fetched metrics of some steps.
 
-        Raises TrainingError for a loss or gradient that is not finite, and for a loss above config.spike times the
-        median of the last 100 steps (and above config.spike), after at least 20 steps. The clips of that batch are in
-        the file that the message names.
+        Raises TrainingError for a loss or gradient that is not finite. After at least 20 steps it also raises it for a
+        loss above config.spike and above config.spike times the median of the last 100 steps. The message names a file
+        with the clips of that batch.
         """
         rows = jax.device_get(rows)
         for step, row in enumerate(rows, first_step):

@@ -1,4 +1,4 @@
-"""What is optimised: the contract of an objective, and the one of SAVE, AVIGATE and vision."""
+"""The contract of an objective, and the objective of SAVE, AVIGATE and vision."""
 
 from typing import Any, Protocol
 
@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from save_jax.config import method
 from save_jax.models import similarity
+from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import losses
 
@@ -15,15 +16,17 @@ Embedded = Any  # a tree of arrays whose rows are the samples of a batch
 
 
 class Objective(Protocol):
-    """What is optimised: samples one by one, then the loss of all of them together."""
+    """Embeds each sample on its own, then computes the loss of all of them together."""
 
-    shown: tuple[str, ...]  # of the scalars that `loss` reports: those of the progress line, as far as there are any
+    shown: tuple[str, ...]  # scalars of `loss` for the progress line; those that it does not report are skipped
 
     def embed(self, params: dict, batch: dict) -> Embedded:
         """What the loss needs of each sample, which must not depend on the other samples of the batch."""
+        ...
 
     def loss(self, params: dict, embedded: Embedded, batch: dict) -> tuple[jax.Array, dict]:
         """The total of a global batch, and scalars to report."""
+        ...
 
 
 class RetrievalObjective:
@@ -36,9 +39,9 @@ class RetrievalObjective:
 
     def embed(self, params: dict, batch: dict) -> dict[str, jax.Array]:
         """Query embeddings [b, d]; visual and fused tokens [b, t, d]; with the audio branch its tokens [b, q, d]."""
-        texts, video, _ = self.model.apply({"params": params}, batch)
-        found = {"texts": texts, "visual": video.visual, "fused": video.fused, "audio": video.audio}
-        return {name: x for name, x in found.items() if x is not None}
+        texts, video, _ = apply(Retrieval.__call__, self.model, params, batch)
+        embedded = {"texts": texts, "visual": video.visual, "fused": video.fused, "audio": video.audio}
+        return {name: x for name, x in embedded.items() if x is not None}
 
     def loss(self, params: dict, embedded: dict, batch: dict) -> tuple[jax.Array, dict]:
         config, scale = self.config, params["logit_scale"]
@@ -52,7 +55,7 @@ class RetrievalObjective:
         if albef != "none":
             student = losses.audio_visual_similarity(visual, embedded["audio"])
             teacher = losses.cosines(batch["teacher_video"], batch["teacher_audio"])
-            valid = batch["has_audio"] & (batch["has_teacher"] | (albef == "hard"))  # "hard" asks no teacher
+            valid = batch["has_audio"] & (batch["has_teacher"] | (albef == "hard"))  # "hard" needs no teacher
             parts["albef"] = losses.soft_albef(student, teacher, valid, albef)
             total = total + config.loss.albef_weight * parts["albef"]
         return total, parts | {"loss": total}

@@ -1,9 +1,9 @@
-"""BertAdam as the reference runs it (schedule, labelled learning rates, decay, clipping, frozen parts), and AdamW.
+"""BertAdam as the reference runs it (schedule, learning rates by name, decay, clipping, frozen parts), and AdamW.
 
-Against `optax.adamw`: the moments are not bias-corrected, the clip factor has 1e-6 in its denominator, and each tensor
-is clipped on its own after the global clip (which can then change it by rounding only). Decay is decoupled and
-multiplied by the learning rate; it spares parameters named `bias` and nothing else: layer-norm scales, logit_scale,
-positions and query tokens are decayed.
+Unlike in `optax.adamw` the moments are not bias-corrected, and the clip factor has 1e-6 in its denominator. After the
+global clip each tensor is clipped on its own, which changes it by rounding only. Decay is decoupled and multiplied by
+the learning rate. Parameters named `bias` are not decayed. All others are, also layer-norm scales, logit_scale,
+positions and query tokens.
 """
 
 import re
@@ -25,14 +25,14 @@ def split_frozen(params: Mapping, frozen: tuple[str, ...]) -> tuple[Flat, Flat]:
 
 
 def multiplier(name: str, multipliers: tuple[tuple[str, float], ...]) -> float:
-    """The learning-rate factor of a parameter: of the first pattern found in its name, else 1."""
+    """The learning-rate factor of a parameter: that of the first pattern that its name matches, else 1."""
     return next((factor for pattern, factor in multipliers if re.search(pattern, name)), 1.0)
 
 
 def schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
-    """Linear warm-up over a share of all steps, then a cosine over the *whole* run, as the reference has it.
+    """Linear warm-up over a share of all steps, then a cosine over the *whole* run, as in the reference.
 
-    So the rate is 0 at the first step, jumps a little where warm-up ends, and never quite reaches its base.
+    So the rate is 0 at the first step, jumps a little where the warm-up ends, and never quite reaches its base.
     """
 
     def rate(step: jax.Array) -> jax.Array:
@@ -90,7 +90,7 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransf
 
 
 def adamw(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
-    """AdamW with a linear warm-up and a cosine to 0, over the flat dictionary; only kernels are decayed.
+    """AdamW with a linear warm-up and a cosine to 0, over the flat dictionary. Only kernels are decayed.
 
     `config` is `config.optim` of VLSA.
     """
@@ -104,5 +104,5 @@ def adamw(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
 
 
 def limit_logit_scale(flat: Flat, maximum: float) -> Flat:
-    """The reference's cut of logit_scale to ln(maximum) after every step."""
+    """Limits logit_scale to ln(maximum), as the reference does after every step."""
     return flat | {"logit_scale": jnp.minimum(flat["logit_scale"], jnp.log(maximum))} if "logit_scale" in flat else flat

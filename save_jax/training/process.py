@@ -1,4 +1,4 @@
-"""A process that computes: quiet libraries, compiled programs kept, Ctrl-C that ends it, its accelerator in use."""
+"""Setting up a process: quiet libraries, a compilation cache, Ctrl-C, and a warning of an unused accelerator."""
 
 import glob
 import os
@@ -8,7 +8,7 @@ import sys
 import jax
 from absl import logging
 
-# What shows that a machine has an accelerator, whatever JAX says; first the name, then where its driver leaves files.
+# Name of an accelerator → files of its driver. They show that a machine has one even where JAX does not use it.
 SIGNS = {
     "NVIDIA GPU": ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/version"),
     "TPU": ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*"),
@@ -17,26 +17,23 @@ EXTRAS = {"NVIDIA GPU": "cuda12 (driver 525 or newer) or cuda13 (driver 580 or n
 
 
 def set_up_process() -> None:
-    """Quiet libraries, and compiled programs kept for the next run (JAX_COMPILATION_CACHE_DIR says where)."""
-    # Python's own handler raises wherever the interpreter is; inside one of JAX's callbacks that is lost.
+    """Quiets libraries, and keeps compiled programs for the next run (JAX_COMPILATION_CACHE_DIR says where)."""
+    # Python's own handler raises an exception wherever the interpreter is. One raised in a callback of JAX is lost.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it writes, and warns of what is meant to be so
-    if not jax.config.jax_compilation_cache_dir:
+    logging.set_verbosity(logging.ERROR)  # Orbax reports every file, and warns of what is intended
+    if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/save_jax/xla"))
 
 
 def unused_accelerator() -> str:
-    """Name of an accelerator in this machine where JAX computes on the CPU; "" for none.
-
-    Nobody is told who chose the CPU by JAX_PLATFORMS.
-    """
+    """Name of an accelerator of this machine that JAX does not use; "" for none, or if JAX_PLATFORMS chose the CPU."""
     if jax.default_backend() != "cpu" or _chose_cpu():
         return ""
     return next((name for name, signs in SIGNS.items() if any(glob.glob(sign) for sign in signs)), "")
 
 
 def _chose_cpu() -> bool:
-    return "cpu" in (jax.config.jax_platforms or "")
+    return "cpu" in (jax.config.values["jax_platforms"] or "")
 
 
 def warn_of_unused_accelerator() -> None:

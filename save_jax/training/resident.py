@@ -1,4 +1,4 @@
-"""A training split held in every device's memory: tables sent once, of which each step gathers its batch by number."""
+"""A training split in the memory of every device. Its tables are sent once; each step gathers its batch from them."""
 
 import os
 from collections.abc import Callable
@@ -15,13 +15,13 @@ SHARE = 0.6  # of a device's free memory that tables may take; the rest is for t
 
 
 def load(data: pipeline.Data, config: ConfigDict, split: str, mesh: Mesh) -> dict[str, jax.Array]:
-    """`pipeline.tables` of a split, whole on every device. Raises ValueError with both sizes where they do not fit."""
+    """`pipeline.tables` of a split, replicated on all devices. Raises ValueError with both sizes if they do not fit."""
     problem = ""
     try:
         check_fits(pipeline.table_bytes(data, config, split), room(mesh))
     except ValueError as error:
         problem = str(error)
-    if sharding.any_process(bool(problem)):  # all stop, or those with room would wait for the others
+    if sharding.any_process(bool(problem)):  # all stop: those with room would wait for the others
         raise ValueError(problem or "config.data.resident: the training split does not fit in another process")
     tables, whole = pipeline.tables(data, config, split), sharding.replicated(mesh)
     sent = {}
@@ -32,20 +32,20 @@ def load(data: pipeline.Data, config: ConfigDict, split: str, mesh: Mesh) -> dic
 
 
 def room(mesh: Mesh) -> dict[str, int]:
-    """Free bytes of the fullest of this process's devices, where they say, and of the host."""
+    """Free bytes of the host, and of the fullest device of this process if its devices report them."""
     devices = mesh.local_devices
-    stats = [found for device in devices if "bytes_limit" in (found := device.memory_stats() or {})]
+    stats = [stat for device in devices if "bytes_limit" in (stat := device.memory_stats() or {})]
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if os.path.exists("/proc/meminfo"):
         with open("/proc/meminfo") as file:
             host = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable"))
     if stats:
-        return {"a device": min(found["bytes_limit"] - found["bytes_in_use"] for found in stats), "the host": host}
+        return {"a device": min(stat["bytes_limit"] - stat["bytes_in_use"] for stat in stats), "the host": host}
     return {"the host, shared by its devices,": host // (len(devices) + 1)}  # each holds a copy of what is read
 
 
 def check_fits(need: int, free: dict[str, int]) -> None:
-    """Raises ValueError where tables of `need` bytes would leave too little of the free bytes of any memory."""
+    """Raises ValueError if tables of `need` bytes would take too much of the free bytes of any memory."""
     for name, size in free.items():
         if need > SHARE * size:
             raise ValueError(
@@ -56,7 +56,7 @@ def check_fits(need: int, free: dict[str, int]) -> None:
 
 
 def make_gather(mesh: Mesh) -> Callable[[dict, dict], dict]:
-    """The jitted (tables, rows) → batch, split by sample: to the bit what `train_iterator` would give.
+    """The jitted (tables, rows) → batch, sharded by sample. It equals the batch of `train_iterator` bit for bit.
 
     `rows` has `pair`, int32 [b], as `pipeline.pair_iterator` gives it; the clips follow from it.
     """

@@ -24,7 +24,7 @@ class TrainState:
 
 
 def init_params(model: nn.Module, config: ConfigDict, key: jax.Array) -> dict:
-    """Random parameters, some of which may start as copies of others (`model.complete`)."""
+    """Random parameters. Some may start as copies of others (`model.complete`)."""
     return model.complete(model.init(key, model.example(config))["params"])
 
 
@@ -33,9 +33,12 @@ def create(
 ) -> TrainState:
     """A new state: parameters from the checkpoints that `init_from` names, else random from `config.seed`.
 
-    `model`: a module with `example(config)`, a batch to initialise with, and `complete(params, keep)`, which fills
-    what starts as a copy of other parameters but for the modules named in `keep`. What the checkpoints do not hold is
-    new; of SAVE and AVIGATE, fusion, resampler and frame positions start from the text tower loaded.
+    What the checkpoints do not hold is random, too. In SAVE and AVIGATE the fusion, the resampler and the frame
+    positions then start as copies of the loaded text tower.
+
+    Args:
+        model: has `example(config)`, a batch to initialise with, and `complete(params, keep)`. That one copies
+            parameters to others, except for the modules named in `keep`.
     """
 
     def init(key: jax.Array) -> TrainState:
@@ -49,6 +52,6 @@ def create(
     if init_from:
         loaded = loading.load_modules(init_from, like=state.params)
         params = model.complete(state.params | loaded, keep=tuple(loaded))
-        # What was copied (the text tower) now stands in several places; a donated state must not hold one buffer twice.
+        # What was copied (the text tower) now occurs in several places. A donated state must not hold a buffer twice.
         state = state.replace(params=jax.tree.map(jnp.copy, params))
     return state

@@ -1,4 +1,4 @@
-"""The training step: gradients, also of batches that do not fit at once, and one update."""
+"""The training step: gradients, also of batches too large for the device, and one update."""
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,12 @@ def loss_of_batch(objective: Objective, params: dict, batch: dict) -> tuple[jax.
 def gradients(
     objective: Objective, trained: trees.Flat, frozen: trees.Flat, batch: dict, *, micro_batches: int, mesh: Mesh
 ) -> tuple[dict, trees.Flat]:
-    """(parts, gradients of the trained parameters) of a batch, encoded at once or in micro-batches one by one.
+    """(parts, gradients of the trained parameters) of a batch, encoded at once or in micro-batches.
 
-    Micro-batches (GradCache, arXiv 2101.06983) give the same gradients while the inner values of one of them alone are
-    kept, for one more forward pass. Embeddings are made without keeping what their gradient needs. The loss of all of
-    them gives the cotangent of each embedding. Then every micro-batch is embedded again, and its cotangents are pulled
-    back to the parameters.
+    Micro-batches (GradCache, arXiv 2101.06983) give the same gradients with the activations of one micro-batch in
+    memory. They cost one more forward pass. First all micro-batches are embedded, without keeping activations. The loss
+    over all embeddings gives the cotangent of each. Then each micro-batch is embedded again, and its cotangents are
+    pulled back to the parameters.
     """
 
     def whole(trained: trees.Flat) -> dict:
@@ -58,11 +58,11 @@ def gradients(
 
 
 def make_train_step(objective: Objective, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh):
-    """The jitted step (state, batch) → (state, parts). The state is donated and stays laid out as config.sharding says.
+    """The jitted step (state, batch) → (state, parts). The state is donated, and stays sharded by config.sharding.
 
-    `parts` are those of the objective, with grad_norm and, where the parameters have one, logit_scale. The batch's own
-    `clip` (numbers) and `stop` (whether any row asks for it) come back with them: so every process knows all clips of a
-    step that failed, and a signal to one of them stops all at the same step. All are whole on every device.
+    `parts` are those of the objective, with grad_norm and, if the parameters have one, logit_scale. They also have the
+    batch's `clip` (numbers) and `stop` (whether any row has it). So every process knows all clips of a step that
+    failed, and a signal to one process stops all at the same step. All parts are replicated.
     """
     micro_batches = config.batch_size // config.micro_batch if config.micro_batch else 1
 

@@ -1,7 +1,7 @@
 """Outputs of frozen towers, computed once and kept beside the shards: `python -m save_jax.main --mode=cache`.
 
-What is frozen gives the same for a clip in every epoch. `make` runs the towers over all clips and captions of the
-splits of a config; `open_checked` gives that to training, once parameters, shards and settings are seen to be the same.
+A frozen tower gives the same output for a clip in every epoch. `make` runs the towers over all clips and captions of a
+config's splits. `open_checked` opens their outputs for training, after checking parameters, shards and settings.
 """
 
 import fcntl
@@ -23,11 +23,12 @@ from save_jax.config.retrieval import FROZEN_BY_CACHE
 from save_jax.data import files, pipeline, stored
 from save_jax.data.stored import Stored
 from save_jax.models import trees
+from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import optim, state
 
 FOLDER = "cache"  # within config.data_dir
-# Field → the live input that it is made of, and the branch that reads it.
+# Field → the live input that it is computed from, and the branch that reads it.
 INPUTS = {"ast": "fbank", "visual": "frames", "speech": "speech_ids", "text": "text_ids"}
 BRANCHES = {"ast": "audio", "visual": "vision", "speech": "speech", "text": "vision"}
 KINDS = {"ast": ("ast",), "towers": ("ast", "visual", "speech", "text")}
@@ -36,20 +37,21 @@ SETTINGS = ("dtype", "image_size", "patch_size", "head_dim", "ast_heads", "ast_p
 
 
 def fields(config: ConfigDict) -> tuple[str, ...]:
-    """What config.cache stores for the branches. Raises ValueError where that is nothing."""
-    found = tuple(field for field in KINDS.get(config.cache, ()) if BRANCHES[field] in branches(config))
-    if not found:
+    """Names of what config.cache stores for the config's branches. Raises ValueError if that is nothing."""
+    stores = tuple(field for field in KINDS.get(config.cache, ()) if BRANCHES[field] in branches(config))
+    if not stores:
         raise ValueError(
             f"config.cache={config.cache} stores nothing for config.model.branches={config.model.branches}; "
             f"set config.cache to {' or '.join(KINDS)} (ast needs the audio branch)"
         )
-    return found
+    return stores
 
 
 def open_checked(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Mesh) -> Stored | None:
-    """The stored outputs that fit; None where config.cache asks for none.
+    """The stored outputs that config.cache asks for; None if it is "none".
 
-    Raises ValueError with both sides: a cache of other weights, shards or settings, or none.
+    Raises ValueError if the cache is missing, or if it is of other weights, shards or settings. The message shows both
+    sides.
     """
     if config.cache == "none":
         return None
@@ -63,8 +65,7 @@ def open_checked(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Me
             f"{', only ' + ', '.join(others) if others else ''}; run this command once with --mode=cache (the weights "
             "are those of config.init_from, or of config.seed), or set config.cache=none"
         )
-    found = stored.read_meta(directory)
-    if lines := _misfits(expected, found):
+    if lines := _misfits(expected, stored.read_meta(directory)):
         raise ValueError(
             f"{directory} does not fit:\n  " + "\n  ".join(lines) + "\nrun --mode=cache again, or set config.cache=none"
         )
@@ -78,9 +79,9 @@ def open_checked(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Me
 
 
 def make(config: ConfigDict) -> str:
-    """Computes and stores what config.cache names, for the splits of the config; returns the folder.
+    """Computes and stores what config.cache names, for the splits of the config. Returns the folder.
 
-    Raises ValueError for what cannot work, a full disk among it. Until all is stored, nothing can be read.
+    Raises ValueError for what cannot work, such as a full disk. The folder appears once all is stored.
     """
     if config.task != "retrieval":
         raise ValueError(f"--mode=cache stores frozen towers, and {config.task} has none; train without it")
@@ -96,13 +97,13 @@ def make(config: ConfigDict) -> str:
     expected = _describe(config, data, params, mesh)
     directory = _directory(config, expected)
     if os.path.exists(os.path.join(directory, stored.META)) and not _misfits(expected, stored.read_meta(directory)):
-        print(f"{directory} is there already")
+        print(f"{directory} exists already")
         return directory
     os.makedirs(os.path.dirname(directory), exist_ok=True)
     temporary = f"{directory}.unfinished"
     with open(os.path.join(os.path.dirname(directory), ".lock"), "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it however the process ends
         except BlockingIOError as error:
             raise ValueError(f"another process is storing into {os.path.dirname(directory)}; wait for it") from error
         shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
@@ -130,11 +131,11 @@ def _store(
     mesh: Mesh,
     wanted: tuple[str, ...],
 ) -> dict:
-    """Runs the towers over every split; returns what meta.json says of the files."""
+    """Runs the towers over every split. Returns the part of meta.json that describes the files."""
 
     def towers(params: dict, inputs: dict) -> dict:
-        found = model.apply({"params": sharding.gathered(params, mesh)}, inputs, method=Retrieval.towers)
-        return {name: x.astype(jnp.bfloat16) for name, x in found.items()}
+        outputs = apply(Retrieval.towers, model, sharding.gathered(params, mesh), inputs)
+        return {name: x.astype(jnp.bfloat16) for name, x in outputs.items()}
 
     rows = sharding.by_sample(mesh)
     run = jax.jit(towers, in_shardings=(None, rows), out_shardings=rows)
@@ -142,24 +143,24 @@ def _store(
     def encode(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return jax.device_get(run(params, sharding.to_devices(inputs, mesh)))
 
-    found = {}
+    described = {}
     for split, source in data.sources.items():
         captions = int(source.caption_counts.sum())
         with tqdm(total=len(source), desc=f"cache {split} clips", unit="clip", disable=None) as bar:
             per_clip = [field for field in wanted if stored.ITEMS[field] == "clips"]
             batches = pipeline.eval_batches(data, config, split)
-            found[split] = _write(directory, split, per_clip, batches, encode, bar)
+            described[split] = _write(directory, split, per_clip, batches, encode, bar)
         if "text" in wanted:
             with tqdm(total=captions, desc=f"cache {split} captions", unit="caption", disable=None) as bar:
                 texts = _texts(data, config, split)
-                found[split] |= _write(directory, split, ["text"], texts, encode, bar)
-    return found
+                described[split] |= _write(directory, split, ["text"], texts, encode, bar)
+    return described
 
 
 def _write(
     directory: str, split: str, wanted: list[str], batches: Iterator[dict], encode: Callable[[dict], dict], bar: tqdm
 ) -> dict:
-    """Encodes batches, the last of which may be padded, and writes as many rows of each field as the bar counts."""
+    """Encodes batches and writes the first `bar.total` rows of each field; the rest pads the last batch."""
     files, done = {field: stored.Writer(directory, split, field) for field in wanted}, 0
     for batch in batches:
         rows = encode({INPUTS[field]: batch[INPUTS[field]] for field in wanted})
@@ -185,7 +186,7 @@ def _texts(data: pipeline.Data, config: ConfigDict, split: str) -> Iterator[dict
 
 
 def _describe(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Mesh) -> dict:
-    """What stored values depend on, as meta.json has it."""
+    """What stored values depend on, for meta.json."""
     towers = optim.split_frozen(params, FROZEN_BY_CACHE[config.cache])[1]
     settings = {name: config.model.to_dict()[name] for name in SETTINGS}
     if config.cache == "towers":
@@ -196,7 +197,7 @@ def _describe(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Mesh)
         for source in data.sources.values()
         for path in source.paths
     }
-    # Through JSON, as what it is compared with: tuples become lists.
+    # Through JSON, like the file that it is compared with: tuples become lists.
     return json.loads(
         json.dumps(
             {
@@ -213,7 +214,7 @@ def _directory(config: ConfigDict, expected: dict) -> str:
     return os.path.join(config.data_dir, FOLDER, f"{config.cache}-{expected['towers_sha256'][:12]}")
 
 
-def _misfits(expected: dict, found: dict) -> list[str]:
+def _misfits(expected: dict, meta: dict) -> list[str]:
     """Lines for what differs. A cache of more shards than are wanted fits."""
-    stored = {name: found["shards"][name] for name in found["shards"] if name in expected["shards"]}
-    return differences(expected, {name: found[name] for name in expected} | {"shards": stored})
+    shards = {name: meta["shards"][name] for name in meta["shards"] if name in expected["shards"]}
+    return differences(expected, {name: meta[name] for name in expected} | {"shards": shards})

@@ -6,12 +6,13 @@ import optax
 from ml_collections import ConfigDict
 
 from save_jax.config.vlsa import MODALITIES
+from save_jax.models.apply import apply
 from save_jax.models.vlsa import Vlsa, errors
 from save_jax.training import losses
 
 
 def present(batch: dict) -> dict[str, jax.Array]:
-    """Which samples have video, words and sound, bool [b] each."""
+    """Which samples have video, text and audio, bool [b] each."""
     return {
         "video": batch["frame_mask"].any(axis=1),
         "text": (batch["words"] > 0).any(axis=1),
@@ -22,7 +23,7 @@ def present(batch: dict) -> dict[str, jax.Array]:
 class Pretraining:
     """`masked · (L_a + L_v + L_t) + matching · L_global`. A clip takes part in the terms whose inputs it has.
 
-    L_a, L_v, L_t: mean over all hidden tokens of the global batch. L_global: for audio with video and audio with text,
+    L_a, L_v, L_t: mean over all masked tokens of the global batch. L_global: for audio with video and audio with text,
     InfoNCE over the global batch and binary cross entropy of right pairs and of random ones.
     """
 
@@ -32,22 +33,22 @@ class Pretraining:
         self.model, self.weights = model, config.loss
 
     def embed(self, params: dict, batch: dict) -> dict[str, jax.Array]:
-        """Of each sample: sum of errors over its hidden tokens and their number, by modality; its embeddings [b, d]."""
-        found = {}
+        """Of each sample and modality: the summed error of masked tokens, their number, and the embedding [b, d]."""
+        embedded = {}
         if self.weights.masked:
-            masked = self.model.apply({"params": params}, batch, method=Vlsa.masked)
-            for name, (guesses, targets, choice) in masked.items():
-                wrong = jnp.where(choice.hidden_there, errors(name, guesses, targets), 0)
-                found |= {f"{name} error": wrong.sum(axis=1), f"{name} hidden": choice.hidden_there.sum(axis=1) * 1.0}
+            for name, (predictions, targets, masking) in apply(Vlsa.masked, self.model, params, batch).items():
+                mask = masking.masked_mask
+                error = jnp.where(mask, errors(name, predictions, targets), 0)
+                embedded |= {f"{name} error": error.sum(axis=1), f"{name} masked": mask.sum(axis=1) * 1.0}
         if self.weights.matching:
-            found |= self.model.apply({"params": params}, batch, method=Vlsa.embed_visible)
-        return found
+            embedded |= apply(Vlsa.embed_visible, self.model, params, batch)
+        return embedded
 
     def loss(self, params: dict, embedded: dict, batch: dict) -> tuple[jax.Array, dict]:
         parts, total = {}, 0.0
         if self.weights.masked:
             for name in MODALITIES:
-                count = embedded[f"{name} hidden"].sum()
+                count = embedded[f"{name} masked"].sum()
                 parts[name] = embedded[f"{name} error"].sum() / jnp.maximum(count, 1)
                 total += self.weights.masked * parts[name]
         if self.weights.matching:
@@ -55,26 +56,27 @@ class Pretraining:
             for name in ("video", "text"):
                 parts[f"audio-{name}"], parts[f"match {name}"] = self._matching(params, name, embedded, has, batch)
                 total += self.weights.matching * (parts[f"audio-{name}"] + parts[f"match {name}"])
+        total = jnp.asarray(total)
         return total, parts | {"loss": total}
 
     def _matching(self, params: dict, name: str, embedded: dict, has: dict, batch: dict) -> tuple[jax.Array, jax.Array]:
         """InfoNCE, and cross entropy of the matching head on right pairs and as many random ones."""
         audio, other, valid = embedded["audio"], embedded[name], has["audio"] & has[name]
         nce = losses.info_nce(audio, other, params["logit_scale"], valid)
-        # Of the batch as a whole, so that it is the same on every device and in micro-batches.
+        # The key depends on the batch as a whole, so that it is the same on every device and with micro-batches.
         key = jax.random.fold_in(jax.random.key(len(MODALITIES)), batch["draw"].sum())
         partner = jax.random.permutation(key, len(audio))
         apart = has["audio"] & has[name][partner] & (partner != jnp.arange(len(audio)))
 
-        def wrong(other: jax.Array, label: float, valid: jax.Array) -> jax.Array:
-            logits = self.model.apply({"params": params}, name, audio, other, method=Vlsa.match)
+        def cross_entropy(other: jax.Array, label: float, valid: jax.Array) -> jax.Array:
+            logits = apply(Vlsa.match, self.model, params, name, audio, other)
             return losses.mean_of_valid(optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, label)), valid)
 
-        return nce, 0.5 * (wrong(other, 1.0, valid) + wrong(other[partner], 0.0, apart))
+        return nce, 0.5 * (cross_entropy(other, 1.0, valid) + cross_entropy(other[partner], 0.0, apart))
 
 
 class Finetuning:
-    """Symmetric InfoNCE of the pairs of modalities in config.loss.pairs; the text is the caption, no transcript."""
+    """Symmetric InfoNCE of the pairs of modalities in config.loss.pairs. The text is the caption, no transcript."""
 
     shown = ("loss", "text-video", "text-audio", "video-audio")
 
@@ -82,15 +84,15 @@ class Finetuning:
         self.model, self.pairs = model, [tuple(pair.split("-")) for pair in config.loss.pairs]
 
     def embed(self, params: dict, batch: dict) -> dict[str, jax.Array]:
-        """Embeddings [b, d] of every modality that a pair needs, from all of its tokens."""
+        """Embeddings [b, d], from all tokens, of every modality that a pair needs."""
         names = tuple(name for name in MODALITIES if any(name in pair for pair in self.pairs))
         batch = batch | {"words": batch["text_ids"]}
-        return self.model.apply({"params": params}, batch, names, method=Vlsa.embed)
+        return apply(Vlsa.embed, self.model, params, batch, names)
 
     def loss(self, params: dict, embedded: dict, batch: dict) -> tuple[jax.Array, dict]:
         has, parts = present(batch | {"words": batch["text_ids"]}), {}
         for one, other in self.pairs:
             valid = has[one] & has[other]
             parts[f"{one}-{other}"] = losses.info_nce(embedded[one], embedded[other], params["logit_scale"], valid)
-        total = sum(parts.values())
+        total = jnp.asarray(sum(parts.values()))
         return total, parts | {"loss": total}

@@ -1,4 +1,4 @@
-"""Rules of a run's folder: whose it is, what may change when a run goes on, and on which shards."""
+"""Rules of a run's folder: which run it belongs to, and what may change when the run is continued."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from save_jax.data.tokenizer import Tokenizer, WordPieces
 from save_jax.weights import description
 from save_jax.weights.checkpoint import FOLDER
 
-# What may differ when a run goes on: where the data lie, and how fast they are read and reported.
+# What may differ when a run is continued: where the data are, and how fast they are read and reported.
 FREE_SETTINGS = (
     "data_dir",
     "data.threads",
@@ -33,7 +33,7 @@ FREE_SETTINGS = (
 
 
 def check_workdir(config: ConfigDict, workdir: str, free: tuple[str, ...] = FREE_SETTINGS) -> None:
-    """Raises ValueError naming both sides where the workdir holds checkpoints of another configuration."""
+    """Raises ValueError, with both sides, if the workdir holds checkpoints of another configuration."""
     path = os.path.join(workdir, "config.json")
     folder = os.path.join(workdir, FOLDER)
     saved = os.path.isdir(folder) and any(name.split(".")[0].isdigit() for name in os.listdir(folder))
@@ -48,7 +48,7 @@ def check_workdir(config: ConfigDict, workdir: str, free: tuple[str, ...] = FREE
 
 
 def claim_workdir(config: ConfigDict, workdir: str) -> None:
-    """Writes config.json, after `check_workdir`; of several processes, which must agree, the first one writes."""
+    """Writes config.json, after `check_workdir`. Several processes must agree on it; the first one writes."""
     # First, so that no process fails below while the others wait for it.
     sharding.agree("the configuration", json.dumps(config.to_dict() | {"data_dir": ""}, sort_keys=True))
     check_workdir(config, workdir)
@@ -63,7 +63,7 @@ def changed_shards(now: dict, then: dict) -> list[str]:
 
 
 def check_same_data(data: pipeline.Data, shards: dict, workdir: str) -> None:
-    """Raises ValueError where a run was begun on other shards: its input position would point at other pairs."""
+    """Raises ValueError if the run was begun on other shards: its input position would mean other pairs."""
     now = data.manifest["shards"]
     if changed := changed_shards(now, shards):
         raise ValueError(
@@ -75,7 +75,7 @@ def check_same_data(data: pipeline.Data, shards: dict, workdir: str) -> None:
 def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: str = "") -> None:
     """Keeps the run's tokenizer in its workdir. Of several processes the first one writes.
 
-    Raises ValueError where the run, or weights that it starts from, have another vocabulary.
+    Raises ValueError if the run, or weights that it starts from, have another vocabulary.
     """
     for path in [workdir, *filter(None, init_from.split(","))]:
         check_tokenizer_of(tokenizer, path)
@@ -84,5 +84,5 @@ def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: s
 
 
 def check_tokenizer_of(tokenizer: Tokenizer | WordPieces, path: str) -> None:
-    """Raises ValueError where weights in a workdir or folder were trained with another vocabulary."""
+    """Raises ValueError if weights in a workdir or folder were trained with another vocabulary."""
     description.check_tokenizer(tokenizer, description.stored_digest(path), path)

@@ -49,17 +49,19 @@ def test_an_embedding_that_depends_on_its_neighbours_is_found(config, monkeypatc
 
 
 def test_departures_from_a_protocol_are_named():
-    ids, owners = [f"video{k}" for k in range(1000)], np.arange(1000)
-    assert protocols.describe("msrvtt-9k", "test", ids, owners, [])["departures"] == []
-    assert protocols.describe("msrvtt-7k", "test", ids, owners, ["video3"])["departures"] == [
+    ids, caption_to_video = [f"video{k}" for k in range(1000)], np.arange(1000)
+    assert protocols.describe("msrvtt-9k", "test", ids, caption_to_video, [])["departures"] == []
+    assert protocols.describe("msrvtt-7k", "test", ids, caption_to_video, ["video3"])["departures"] == [
         "the gallery has 1000 videos, the protocol 2990",
         "1000 videos do not have 20 caption(s)",
         "1 videos could not be decoded and rank last",
     ]
-    twice = protocols.describe("msrvtt-9k", "test", [*ids[:-1], "video0"], owners, [])
+    twice = protocols.describe("msrvtt-9k", "test", [*ids[:-1], "video0"], caption_to_video, [])
     assert twice["departures"] == ["1 ids occur more than once, such as video0"]
-    assert protocols.describe("vatex", "val", ids, owners, [])["departures"] == ["split 'val' is not the test split"]
-    assert "no published protocol" in protocols.describe("mine", "test", ids, owners, [])["departures"][0]
+    assert protocols.describe("vatex", "val", ids, caption_to_video, [])["departures"] == [
+        "split 'val' is not the test split"
+    ]
+    assert "no published protocol" in protocols.describe("mine", "test", ids, caption_to_video, [])["departures"][0]
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,12 @@ def test_querybank_pushes_down_a_candidate_that_the_bank_likes():
 
 def test_several_captions_per_video_count_by_their_best():
     # Captions 0 and 2 belong to video 1, caption 1 to video 0.
-    scores, owners = np.array([[0.1, 0.2], [0.6, 0.5], [0.3, 0.9]]), np.array([1, 0, 1])
-    np.testing.assert_array_equal(metrics.ranks(scores, owners), [1, 1, 1])
+    scores, caption_to_video = np.array([[0.1, 0.2], [0.6, 0.5], [0.3, 0.9]]), np.array([1, 0, 1])
+    np.testing.assert_array_equal(metrics.ranks(scores, caption_to_video), [1, 1, 1])
     # Video 0: its caption 0.6 against video 1's best, 0.3. Video 1: its best 0.9 against 0.5.
-    np.testing.assert_array_equal(metrics.video_to_text_ranks(scores, owners), [1, 1])
+    np.testing.assert_array_equal(metrics.video_to_text_ranks(scores, caption_to_video), [1, 1])
     scores[2, 1], scores[0, 1] = 0.4, 0.2
-    np.testing.assert_array_equal(metrics.video_to_text_ranks(scores, owners), [1, 2])
+    np.testing.assert_array_equal(metrics.video_to_text_ranks(scores, caption_to_video), [1, 2])
 
 
 def test_groups_keep_the_whole_gallery():

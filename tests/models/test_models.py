@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
+import chex
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -84,9 +85,9 @@ def test_stored_outputs_of_towers_stand_in_for_the_live_inputs(config, video, ca
     names = REPLACED[cache].values()
     exact = run(params, kept | {name: stored[name].astype(jnp.float32) for name in names})
     rounded = run(params, kept | {name: stored[name].astype(jnp.bfloat16) for name in names})
-    for same, ours, theirs in zip(*map(jax.tree.leaves, (exact, rounded, live)), strict=True):
-        np.testing.assert_array_equal(same, theirs)
-        assert ours.dtype == theirs.dtype
+    chex.assert_trees_all_equal(exact, live)
+    chex.assert_trees_all_equal_shapes_and_dtypes(rounded, live)
+    for ours, theirs in zip(*map(jax.tree.leaves, (rounded, live)), strict=True):
         assert jnp.abs(ours - theirs).max() <= 0.02 * jnp.abs(theirs).max()  # a bfloat16 holds 1 part in 256
     assert not np.array_equal(rounded[1].fused, live[1].fused) or (cache, dtype) == ("ast", "bfloat16")
 
@@ -103,7 +104,8 @@ def test_only_what_is_given_and_read_is_stored(config, video):
 def test_gates_are_one_scalar_per_layer_within_one(config, video):
     net, params = build(config, fusion_layers=3)
     gates = encode(net, params, video).audio_fused.attention_gates
-    assert gates.shape == (2, 3) and np.abs(gates).max() < 1
+    chex.assert_shape(gates, (2, 3))
+    assert np.abs(gates).max() < 1
 
 
 def test_fusion_and_resampler_start_from_the_text_tower(config):
@@ -141,24 +143,22 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(config, vide
 def test_attention_of_few_queries_is_attention():
     """Values and gradients, with norms and biases that are not 1 and 0."""
     keys = iter(jax.random.split(jax.random.key(0), 30))
-    x, audio, slope = (jax.random.normal(next(keys), shape) for shape in ((2, 3, 8), (2, 17, 8), (2, 3, 8)))
+    x, audio, cotangent = (jax.random.normal(next(keys), shape) for shape in ((2, 3, 8), (2, 17, 8), (2, 3, 8)))
     plain, few = Attention(8, 2, jnp.dtype("float32")), FewQueriesAttention(8, 2, jnp.dtype("float32"))
-    norm, bare = (
-        LayerNorm(1e-12, jnp.dtype("float32"), **kind) for kind in ({}, {"use_scale": False, "use_bias": False})
-    )
+    norm, bare = (LayerNorm(1e-12, jnp.dtype("float32"), **kind) for kind in ({}, {"scale_and_shift": False}))
     params = {"norm": norm.init(next(keys), audio)["params"], "attention": plain.init(next(keys), x, audio)["params"]}
     params = jax.tree.map(lambda p: p + jax.random.normal(next(keys), p.shape), params)
 
     def expected(params: dict, audio: jax.Array) -> jax.Array:
         memory = norm.apply({"params": params["norm"]}, audio)
-        return jnp.sum(slope * plain.apply({"params": params["attention"]}, x, memory))
+        return jnp.sum(cotangent * plain.apply({"params": params["attention"]}, x, memory))
 
-    def found(params: dict, audio: jax.Array) -> jax.Array:
+    def folded(params: dict, audio: jax.Array) -> jax.Array:
         scale, shift, memory = params["norm"]["scale"], params["norm"]["bias"], bare.apply({}, audio)
-        return jnp.sum(slope * few.apply({"params": params["attention"]}, x, memory, scale, shift))
+        return jnp.sum(cotangent * few.apply({"params": params["attention"]}, x, memory, scale, shift))
 
-    ours, theirs = (jax.value_and_grad(f, (0, 1))(params, audio) for f in (found, expected))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+    ours, theirs = (jax.value_and_grad(f, (0, 1))(params, audio) for f in (folded, expected))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_remat_keeps_less_and_changes_nothing(config, video):
@@ -167,20 +167,19 @@ def test_remat_keeps_less_and_changes_nothing(config, video):
     params = jax.tree.map(lambda x: x + 0.03, params)  # gates that are open
     stored = {"ast": jnp.ones((2, 9, 32)), "visual": jnp.ones((2, 2, 32)), "speech": jnp.ones((2, 12, 32))}
     many = {name: jnp.zeros((64, *x.shape[1:]), x.dtype) for name, x in (video | {"ast": stored["ast"]}).items()}
-    slopes, kept = {}, {}
+    grads, kept = {}, {}
     for kind in ("none", "dots", "blocks"):
         net = Retrieval(dataclasses.replace(model_sizes(config), remat=kind))
 
         def loss(params: dict, inputs: dict, net=net) -> jax.Array:
             return jnp.sum(jnp.sin(net.apply({"params": params}, inputs, method=Retrieval.encode_video).fused))
 
-        slopes[kind] = jax.jit(jax.grad(loss))(params, stored)
+        grads[kind] = jax.jit(jax.grad(loss))(params, stored)
         saved = jax.eval_shape(lambda params, loss=loss: jax.vjp(lambda p: loss(p, many), params)[1], params)
         kept[kind] = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(saved))
-    largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slopes["none"]))
+    largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(grads["none"]))
     for kind in ("dots", "blocks"):
-        for ours, theirs in zip(jax.tree.leaves(slopes[kind]), jax.tree.leaves(slopes["none"]), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * largest)
+        chex.assert_trees_all_close(grads[kind], grads["none"], rtol=0, atol=1e-5 * largest)
     assert kept["blocks"] < 0.5 * kept["none"] and kept["blocks"] < kept["dots"] < 0.75 * kept["none"], kept
 
 

@@ -2,8 +2,7 @@
 
 import re
 
-import jax
-import numpy as np
+import chex
 from helpers.places import REPOSITORY
 
 
@@ -17,5 +16,4 @@ def test_the_lines_of_the_docs_run(monkeypatch):
     linen, model, params, batch = (names[name] for name in ("linen", "model", "params", "batch"))
     ours = linen.apply({"params": params}, batch)
     theirs = model(batch)
-    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 """The score against METHOD's formula written out in NumPy, and where a naive form breaks."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,14 +20,20 @@ def by_hand(texts, tokens, mask, scale, temperature):
     return out
 
 
-def test_score_by_hand():
-    rng = np.random.default_rng(0)
-    texts, tokens = rng.normal(size=(4, 8)), rng.normal(size=(3, 5, 8))
-    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], bool)
-    for temperature in (1.0, 2.0):
-        index = similarity.index(jnp.array(tokens), jnp.array(mask))
-        found = similarity.score(jnp.array(texts), index, jnp.log(14.0), temperature)
-        np.testing.assert_allclose(found, by_hand(texts, tokens, mask, 14.0, temperature), rtol=1e-5)
+class ScoreTest(chex.TestCase):
+    """The same numbers op by op, as a search may call it, and compiled, as training and evaluation do."""
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_score_by_hand(self):
+        rng = np.random.default_rng(0)
+        texts, tokens = rng.normal(size=(4, 8)), rng.normal(size=(3, 5, 8))
+        mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], bool)
+        score = self.variant(similarity.score, static_argnames=("temperature", "grains"))
+        for temperature in (1.0, 2.0):
+            index = self.variant(similarity.index)(jnp.array(tokens), jnp.array(mask))
+            scores = score(jnp.array(texts), index, jnp.log(14.0), temperature=temperature)
+            chex.assert_shape(scores, (4, 3))
+            np.testing.assert_allclose(scores, by_hand(texts, tokens, mask, 14.0, temperature), rtol=1e-5)
 
 
 def test_padding_never_matters():

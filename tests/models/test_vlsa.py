@@ -1,7 +1,8 @@
-"""VLSA: what is hidden, what leaks and what does not, who takes part in which loss, what cannot work."""
+"""VLSA: what is masked, what leaks and what does not, who takes part in which loss, what cannot work."""
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from save_jax import sharding
 from save_jax.config import resolve, smoke, vlsa_base, vlsa_sizes
 from save_jax.config.vlsa import MODALITIES
-from save_jax.models import masking, trees
+from save_jax.models import trees
+from save_jax.models.masking import draw_masking
 from save_jax.models.vlsa import Vlsa, errors, make_model, normalize, patches, pictures
 from save_jax.training import losses, step
 from save_jax.training.vlsa_objectives import Finetuning, Pretraining
@@ -70,38 +72,38 @@ def test_vit_base_has_as_many_parameters_as_the_paper():
 
 
 def test_shares_are_exact_and_of_every_frame():
-    there = {"video": (3, 8, 196), "text": (3, 1, 40), "audio": (3, 1, 256)}
-    seen = 0
-    for (name, shape), share in zip(there.items(), SIZES.shares, strict=True):
-        choice = masking.choose(jax.random.split(jax.random.key(1), 3), jnp.ones(shape, bool), share)
-        assert choice.hidden_there.all() and choice.seen_there.all()
+    shapes = {"video": (3, 8, 196), "text": (3, 1, 40), "audio": (3, 1, 256)}
+    visible = 0
+    for (name, shape), share in zip(shapes.items(), SIZES.shares, strict=True):
+        masking = draw_masking(jax.random.split(jax.random.key(1), 3), jnp.ones(shape, bool), share)
+        assert masking.masked_mask.all() and masking.visible_mask.all()
         for clip in range(3):
-            slots = np.concatenate([choice.seen[clip], choice.hidden[clip]])
+            slots = np.concatenate([masking.visible[clip], masking.masked[clip]])
             assert sorted(slots) == list(range(shape[1] * shape[2]))
-            of_group = np.bincount(np.asarray(choice.hidden[clip]) // shape[2], minlength=shape[1])
+            of_group = np.bincount(np.asarray(masking.masked[clip]) // shape[2], minlength=shape[1])
             assert (of_group == {"video": 147, "text": 6, "audio": 192}[name]).all()
-        seen += choice.seen.shape[1]
-    assert seen == 392 + 34 + 64
+        visible += masking.visible.shape[1]
+    assert visible == 392 + 34 + 64
 
 
-def test_a_choice_is_its_keys_alone():
-    keys, there = jax.random.split(jax.random.key(2), 4), jnp.ones((4, 2, 12), bool)
-    whole, part = masking.choose(keys, there, 0.75), masking.choose(keys[2:3], there[2:3], 0.75)
-    np.testing.assert_array_equal(whole.hidden[2], part.hidden[0])
-    assert (np.asarray(whole.hidden[0]) != np.asarray(whole.hidden[1])).any()
-    often = masking.choose(jax.random.split(jax.random.key(3), 4000), jnp.ones((4000, 1, 8), bool), 0.25)
-    share = np.bincount(np.asarray(often.hidden).ravel(), minlength=8) / 4000
+def test_a_masking_is_its_keys_alone():
+    keys, mask = jax.random.split(jax.random.key(2), 4), jnp.ones((4, 2, 12), bool)
+    whole, part = draw_masking(keys, mask, 0.75), draw_masking(keys[2:3], mask[2:3], 0.75)
+    np.testing.assert_array_equal(whole.masked[2], part.masked[0])
+    assert (np.asarray(whole.masked[0]) != np.asarray(whole.masked[1])).any()
+    often = draw_masking(jax.random.split(jax.random.key(3), 4000), jnp.ones((4000, 1, 8), bool), 0.25)
+    share = np.bincount(np.asarray(often.masked).ravel(), minlength=8) / 4000
     np.testing.assert_allclose(share, 0.25, atol=0.03)  # four deviations: every token is equally likely
 
 
 @pytest.mark.parametrize("words", [0, 1, 3, 4, 10])
-def test_short_texts_hide_their_share_of_what_is_there(words):
-    there = jnp.arange(10)[None, None] < words
-    choice = masking.choose(jax.random.split(jax.random.key(4), 1), there, 0.15)
-    hidden = set(np.asarray(choice.hidden)[np.asarray(choice.hidden_there)].tolist())
-    seen = set(np.asarray(choice.seen)[np.asarray(choice.seen_there)].tolist())
-    assert len(hidden) == {0: 0, 1: 0, 3: 0, 4: 1, 10: 2}[words]
-    assert hidden | seen == set(range(words)) and not hidden & seen
+def test_short_texts_mask_their_share_of_real_words(words):
+    mask = jnp.arange(10)[None, None] < words
+    masking = draw_masking(jax.random.split(jax.random.key(4), 1), mask, 0.15)
+    masked = set(np.asarray(masking.masked)[np.asarray(masking.masked_mask)].tolist())
+    visible = set(np.asarray(masking.visible)[np.asarray(masking.visible_mask)].tolist())
+    assert len(masked) == {0: 0, 1: 0, 3: 0, 4: 1, 10: 2}[words]
+    assert masked | visible == set(range(words)) and not masked & visible
 
 
 def test_patches_come_back():
@@ -125,7 +127,7 @@ def test_a_joint_pass_leaks_sound_into_pictures_and_separate_passes_do_not(model
         """Video tokens of one pass over all three, averaged: what a contrastive loss must not be given."""
 
         def run(net: Vlsa) -> jax.Array:
-            parts = [(net.look(name, raw) + net.position(name), there) for name, (raw, there) in net.raw(batch).items()]
+            parts = [(net.look(name, raw) + net.position(name), mask) for name, (raw, mask) in net.raw(batch).items()]
             x = net.encoder(*(jnp.concatenate(side, axis=1) for side in zip(*parts, strict=True)))
             return x[:, : parts[0][0].shape[1]].mean(axis=1)
 
@@ -142,17 +144,17 @@ def test_a_joint_pass_leaks_sound_into_pictures_and_separate_passes_do_not(model
         np.testing.assert_array_equal(apart[0]["audio"][1:], apart[1]["audio"][1:])
 
 
-def test_hidden_patches_are_not_seen(model, params):
-    """Other values in what is hidden change the target of masked modelling and nothing that is guessed."""
+def test_masked_patches_are_not_read(model, params):
+    """Other values of masked patches change the targets of masked modelling, and no prediction."""
     batch = made_batch()
     masked = jax.jit(lambda b: model.apply({"params": params}, b, method=Vlsa.masked)["audio"])
-    choice = masked(batch)[2]
+    masking = masked(batch).masking
     cut = patches(batch["spectrogram"][..., None], model.sizes.audio_patch)
-    cut = cut.at[0, choice.hidden[0]].add(1.0)
+    cut = cut.at[0, masking.masked[0]].add(1.0)
     other = batch | {"spectrogram": pictures(cut, (256, 256, 1), model.sizes.audio_patch)[..., 0]}
     one, two = masked(batch), masked(other)
-    np.testing.assert_array_equal(one[0], two[0])
-    np.testing.assert_allclose(two[1][0] - one[1][0], 1, atol=2e-3)
+    np.testing.assert_array_equal(one.predictions, two.predictions)
+    np.testing.assert_allclose(two.targets[0] - one.targets[0], 1, atol=2e-3)
 
 
 # ---------------------------------------------------------------- who takes part
@@ -168,8 +170,8 @@ def test_a_clip_takes_part_in_the_losses_that_it_can(model, params):
     _, parts = loss_of_batch(objective, params, batch)
     assert all(np.isfinite(x) for x in parts.values())
     for name, lacking in names.items():
-        assert embedded[f"{name} hidden"][lacking] == 0 and not np.asarray(embedded[name])[lacking].any()
-        assert embedded[f"{name} hidden"][0] > 0
+        assert embedded[f"{name} masked"][lacking] == 0 and not np.asarray(embedded[name])[lacking].any()
+        assert embedded[f"{name} masked"][0] > 0
         if name != "text":  # a word where the flag says that there is none would be a word
             noise = batch[inputs[name]].at[lacking].set(7)
             _, same = loss_of_batch(objective, params, batch | {inputs[name]: noise})
@@ -179,8 +181,8 @@ def test_a_clip_takes_part_in_the_losses_that_it_can(model, params):
 def test_terms_of_a_silent_batch_are_zero_and_give_no_gradient(model, params):
     objective = Pretraining(model, small())
     silent = made_batch() | {"has_audio": jnp.zeros(8, bool), "words": jnp.zeros((8, 10), jnp.int32)}
-    slope = jax.jit(jax.value_and_grad(lambda p: step.loss_of_batch(objective, p, silent), has_aux=True))
-    (_, parts), grads = slope(params)
+    value_and_grad = jax.jit(jax.value_and_grad(lambda p: step.loss_of_batch(objective, p, silent), has_aux=True))
+    (_, parts), grads = value_and_grad(params)
     assert {name for name, x in parts.items() if x == 0} == {
         "text", "audio", "audio-video", "audio-text", "match video", "match text",
     }  # fmt: skip
@@ -195,18 +197,18 @@ def test_terms_of_a_silent_batch_are_zero_and_give_no_gradient(model, params):
 def test_infonce_by_hand():
     a = jnp.array([[1.0, 0], [0, 2], [5, 5]])
     b = jnp.array([[1.0, 0], [3, 3], [9, 9]])
-    found = losses.info_nce(a, b, jnp.log(2.0), jnp.array([True, True, False]))
+    loss = losses.info_nce(a, b, jnp.log(2.0), jnp.array([True, True, False]))
     s = 2 * np.array([[1, 0.5**0.5], [0, 0.5**0.5]])  # the third has no part
     rows = np.log(np.exp(s).sum(1)) - np.diag(s)
     columns = np.log(np.exp(s).sum(0)) - np.diag(s)
-    np.testing.assert_allclose(found, (rows + columns).mean() / 2, rtol=1e-5)
+    np.testing.assert_allclose(loss, (rows + columns).mean() / 2, rtol=1e-5)
     assert losses.info_nce(a, b, jnp.log(2.0), jnp.zeros(3, bool)) == 0
 
 
 def test_errors_by_hand():
-    guesses = jnp.array([[[1.0, 3.0]]])
-    np.testing.assert_allclose(errors("video", guesses, jnp.array([[[0.0, 1.0]]])), [[2.5]])
-    np.testing.assert_allclose(errors("text", guesses, jnp.array([[1]])), [[np.log(1 + np.exp(-2))]], rtol=1e-6)
+    predictions = jnp.array([[[1.0, 3.0]]])
+    np.testing.assert_allclose(errors("video", predictions, jnp.array([[[0.0, 1.0]]])), [[2.5]])
+    np.testing.assert_allclose(errors("text", predictions, jnp.array([[1]])), [[np.log(1 + np.exp(-2))]], rtol=1e-6)
 
 
 def test_weights_leave_terms_out(model, params):
@@ -229,15 +231,13 @@ def test_micro_batches_give_the_gradients_of_the_whole(model, params, task):
     def run(parts: int) -> tuple[dict, dict]:
         return jax.jit(lambda p, b: step.gradients(objective, p, {}, b, micro_batches=parts, mesh=mesh))(flat, batch)
 
-    (one, expected), (four, found) = run(1), run(4)
-    for name in one:
-        np.testing.assert_allclose(one[name], four[name], rtol=1e-5, atol=1e-6)
-    norm = float(optax.tree.norm(expected))
-    assert max(np.abs(expected[name] - found[name]).max() for name in flat) < 1e-5 * norm
+    (one, expected), (four, actual) = run(1), run(4)
+    chex.assert_trees_all_close(one, four, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(actual, expected, rtol=0, atol=1e-5 * float(optax.tree.norm(expected)))
 
 
-def test_the_encoder_may_read_hidden_tokens_as_one_learned_token():
-    """What is compared in the bench: as many tokens as there are, none of them telling what is hidden, in one dtype."""
+def test_the_encoder_may_read_masked_tokens_as_one_learned_token():
+    """The other side of the bench: all tokens are read, in one dtype, and masked ones do not show their values."""
     config = small(**{"model.drop_hidden": False, "model.dtype": "bfloat16"})
     net, batch = make_model(config), made_batch()
     params = jax.jit(lambda key: net.init(key, net.example(None))["params"])(jax.random.key(0))
@@ -245,13 +245,13 @@ def test_the_encoder_may_read_hidden_tokens_as_one_learned_token():
     def given(batch: dict) -> jax.Array:
         def run(net: Vlsa) -> jax.Array:
             raw = net.raw(batch)
-            return net.visible("audio", *raw["audio"], net.choices(batch, raw)["audio"])[0]
+            return net.visible("audio", *raw["audio"], net.maskings(batch, raw)["audio"])[0]
 
         return jax.jit(lambda: net.apply({"params": params}, method=run))()
 
     one, other = given(batch), given(batch | {"spectrogram": batch["spectrogram"] + 1})
     assert one.dtype == jnp.bfloat16 and one.shape[1] == net.sizes.counts["audio"]
-    assert (np.abs(one[0] - other[0]).max(axis=-1) > 0).sum() == 4  # of 16: a quarter is seen
+    assert (np.abs(one[0] - other[0]).max(axis=-1) > 0).sum() == 4  # of 16: a quarter is visible
 
 
 def test_cudnn_is_refused_where_it_cannot_be_had():

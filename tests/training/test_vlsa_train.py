@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -211,8 +212,7 @@ def test_draws_are_new_every_epoch_and_the_same_after_a_resume(heard):
     with_draws = pipeline.train_iterator(data, config)
     batches = [next(with_draws) for _ in range(7)]
     later = next(pipeline.train_iterator(data, config, start=5))
-    for name in later:
-        np.testing.assert_array_equal(later[name], batches[5][name])
+    chex.assert_trees_all_equal(later, batches[5], strict=True)
     draws = {}
     for batch in batches[:6]:  # two epochs of 24 clips
         for clip, draw in zip(batch["clip"], batch["draw"], strict=True):
