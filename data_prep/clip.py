@@ -55,7 +55,7 @@ def prepare(sample: Sample, settings: Mapping) -> records.Clip:
         raw = settings["frames"] == "raw"
         return video.read_frames(path, settings["image_size"], settings["max_frames"], raw=raw)
 
-    def sound(path: str) -> dict[str, np.ndarray | None]:
+    def sound(path: str) -> dict[str, Any]:
         """What the models hear of one file; a folder of pictures has no sound."""
         if os.path.isdir(path):
             return {}
@@ -65,16 +65,22 @@ def prepare(sample: Sample, settings: Mapping) -> records.Clip:
     if sample.is_sound:
         frames, times = kept("pictures", pictures, sample.video) or ([], np.zeros(0, np.float32))
     else:
+        assert sample.video is not None  # else it is a sound
         frames, times = pictures(sample.video)
     said = kept("subtitles", subtitles.read, None if sample.transcript else sample.subtitles)
     transcript, speech = said if said and said[0] else (sample.transcript, sample.speech or (said[1] if said else {}))
     track = sample.audio or sample.video
-    heard = sound(track) if sample.is_sound else kept("sound", sound, track) or {}
-    if sample.is_sound and heard.get("fbank") is None:
-        raise MediaError(f"{track}: no sound, which is what this corpus is about")
+    if sample.is_sound:
+        assert track is not None  # every sample has one of the two
+        heard = sound(track)
+        if heard.get("fbank") is None:
+            raise MediaError(f"{track}: no sound, which is what this corpus is about")
+    else:
+        heard = kept("sound", sound, track) or {}
     taught = sample.split == "train"  # only training reads teachers
+    made = _texts(sample) | {"transcript": transcript, "speech": speech, "fbank": None} | heard
     return records.Clip(
-        **_texts(sample) | {"transcript": transcript, "speech": speech, "fbank": None} | heard,
+        **made,
         frames=frames,
         frame_times=times,
         teacher_video=kept("teacher", vectors.read_vector, sample.teacher_video if taught else None),

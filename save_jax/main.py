@@ -74,7 +74,9 @@ def main(argv: list[str]) -> None:
     process.set_up_process()
     run_flags.join_processes()
     process.warn_of_unused_accelerator()
-    run(run_flags.CONFIG.value, run_flags.WORKDIR.value, MODE.value)
+    folder = run_flags.WORKDIR.value
+    assert folder is not None  # a required flag
+    run(run_flags.CONFIG.value, folder, MODE.value)
 
 
 if __name__ == "__main__":

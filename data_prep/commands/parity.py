@@ -15,6 +15,7 @@ from pathlib import Path
 
 import kaldi_native_fbank as knf
 import numpy as np
+from numpy.typing import ArrayLike
 
 from data_prep.media import audio, video
 
@@ -23,12 +24,11 @@ FBANK_TOLERANCE = 3e-3
 # were seen 0.03 log units apart there. The normalisation divides log units by 2 · 3.2527153.
 EMPTY_BIN, EMPTY_TOLERANCE = np.log(1e-5), 0.05 / 6.5054306
 _MEAN, _STD = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])  # CLIP's
-_KEEP = {"slice0": "first", "slice1": "last", "slice2": "spread"}
 
 Row = tuple[str, float, float, float, str]  # quantity, absolute and relative error, tolerance, verdict
 
 
-def compare(quantity: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float = 0.0) -> Row:
+def compare(quantity: str, ours: ArrayLike, theirs: ArrayLike, tolerance: float = 0.0) -> Row:
     """One line of the table. Other shapes and NaN are wrong whatever the tolerance."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if ours.shape != theirs.shape:
@@ -45,14 +45,32 @@ def _padded(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
     return out
 
 
+def _indices(fps: float, frame_count: int, per_second: int) -> list[int]:
+    """Ours takes one frame a second; the reference's loader can also take more, which no published run does."""
+    if per_second == 1:
+        return video.frame_indices(fps, frame_count)
+    second = max(1, int(fps))
+    offsets = [second * k // per_second for k in range(per_second)]
+    return [
+        start + offset for start in range(0, frame_count, second) for offset in offsets if start + offset < frame_count
+    ]
+
+
+def _kept(count: int, most: int, rule: str) -> list[int]:
+    """Ours spreads the frames (`slice2`); the reference's loader also offers the first or the last ones."""
+    if rule == "slice0":
+        return list(range(count))[:most]
+    return list(range(count))[-most:] if rule == "slice1" else video.choose(count, most)
+
+
 def _frames(arrays: dict[str, np.ndarray], name: str, theirs: np.ndarray) -> Iterator[Row]:
     """Frame choice: `raw_*` one a second, `rate2/…` two, `max12/…` at most twelve of them."""
     rate = re.match(r"rate(\d+)/", name)
     pairs = arrays[f"{rate[0]}pairs" if rate else "pairs"]
-    indices = [video.frame_indices(fps, int(count), int(rate[1]) if rate else 1) for fps, count in pairs]
+    indices = [_indices(fps, int(count), int(rate[1]) if rate else 1) for fps, count in pairs]
     if match := re.fullmatch(r"max(\d+)/(slice\d|mask)", name):
         most = int(match[1])
-        positions = [video.choose(len(row), most, _KEEP.get(match[2], "spread")) for row in indices]
+        positions = [_kept(len(row), most, match[2]) for row in indices]
         if match[2] == "mask":
             yield compare(name, np.arange(most) < np.array([[len(row)] for row in positions]), theirs)
         else:
@@ -89,9 +107,9 @@ def _sound(arrays: dict[str, np.ndarray], name: str, theirs: np.ndarray) -> Iter
     if match := re.fullmatch(r"ast_input(?:_every(\d+))?", what):
         mel = mel[:: int(match[1] or 1)]
         empty = theirs * 6.5054306 - 5.118 < EMPTY_BIN
-        full, rest = (np.where(empty, 0, x) for x in (mel, theirs)), (np.where(empty, x, 0) for x in (mel, theirs))
-        yield compare(name, *full, FBANK_TOLERANCE)
-        yield compare(f"{name}, almost empty bins", *rest, EMPTY_TOLERANCE)
+        yield compare(name, np.where(empty, 0, mel), np.where(empty, 0, theirs), FBANK_TOLERANCE)
+        rest = np.where(empty, mel, 0), np.where(empty, theirs, 0)
+        yield compare(f"{name}, almost empty bins", rest[0], rest[1], EMPTY_TOLERANCE)
     elif what == "frames_before_cut_or_pad":
         padding = np.float32(5.118 / 6.5054306)
         filled = int((mel != padding).any(axis=1).sum())
@@ -100,7 +118,8 @@ def _sound(arrays: dict[str, np.ndarray], name: str, theirs: np.ndarray) -> Iter
 
 def _filters(theirs: np.ndarray) -> np.ndarray:
     options = audio.kaldi_options(1)
-    matrix = np.array(knf.MelBanks(options.mel_opts, options.frame_opts).get_matrix())
+    banks = knf.MelBanks(options.mel_opts, options.frame_opts)  # pyright: ignore[reportAttributeAccessIssue]  # not in its stubs
+    matrix = np.array(banks.get_matrix())
     return np.pad(matrix, ((0, 0), (0, theirs.shape[1] - matrix.shape[1])))  # Kaldi leaves the Nyquist column out
 
 
@@ -127,7 +146,8 @@ def rows(arrays: dict[str, np.ndarray]) -> list[Row]:
 
 def load(path: Path) -> dict[str, np.ndarray]:
     """The arrays of NAME.npz and of its parts NAME.part2.npz, …; any of them may be given."""
-    name = re.fullmatch(r"(.+?)(\.part\d+)?(\.npz)?", path.name)[1]
+    match = re.fullmatch(r"(.+?)(\.part\d+)?(\.npz)?", path.name)
+    name = match[1] if match else path.name
     paths = [path.with_name(f"{name}.npz"), *sorted(path.parent.glob(f"{name}.part*.npz"))]
     arrays = {}
     for part in paths if paths[0].exists() or len(paths) == 1 else paths[1:]:

@@ -41,6 +41,7 @@ def survey(splits: Mapping[str, Sequence[Sample]], transcribed: set[str] | None 
 def _gaps_of(sample: Sample) -> dict[str, str]:
     gaps = {}
     media = (sample.audio or sample.video) if sample.is_sound else sample.video  # what decides whether there is a clip
+    assert media is not None  # every sample has one of the two
     sound: bool | None = True if sample.audio and not sample.is_sound else None  # None: not known
     said = bool(sample.transcript) or sample.subtitles not in (None, sample.video)
     if os.path.isdir(media):

@@ -102,9 +102,11 @@ def caption(
         "motion": one_of(MOTIONS[motion]).format(travels=TRAVELS.get(thing, "slides")),
     }
     if kind in (SOUND, SOUND_SPEECH):
+        assert event is not None
         clauses, nouns = EVENT_WORDS[event]
         words |= {"clause": one_of(clauses), "noun": one_of(nouns)}
     if kind in (SPEECH, SOUND_SPEECH):
+        assert topic_words is not None
         words["topic"] = one_of(topic_words)
     text = one_of(TEMPLATES[kind]).format(**words)
     return re.sub(r"\ba (?=[aeiou])", "an ", text)

@@ -81,6 +81,7 @@ def mix(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """The sound of the clip: mono float samples at SOUND_RATE, no louder than PEAK."""
     samples = round(scene.frames / scene.frame_rate * SOUND_RATE)
     if scene.bed == RELATED:
+        assert scene.event is not None
         bed = make_event(scene.event, rng, samples)
     elif scene.bed == MUSIC:
         bed = make_music(rng, samples)
@@ -89,14 +90,14 @@ def mix(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     level = rng.uniform(*(BED_ALONE_LEVEL if scene.sentence is None else BED_LEVEL))
     sound = bed * min(level, PEAK / np.abs(bed).max())
     if scene.sentence is not None:
-        sound += _speech_track(scene, rng, samples)
+        sound += _speech_track(scene, scene.sentence, rng, samples)
     sound[-_FADE:] *= np.linspace(1, 0, _FADE)
     return sound * min(1, PEAK / np.abs(sound).max())
 
 
-def _speech_track(scene: Scene, rng: np.random.Generator, samples: int) -> np.ndarray:
+def _speech_track(scene: Scene, sentence: str, rng: np.random.Generator, samples: int) -> np.ndarray:
     assert SPEECH_RATE == SOUND_RATE  # or the voice would need resampling
-    spoken = speak(scene.sentence, scene.voice, scene.words_per_minute, samples / SOUND_RATE - 0.2)[:samples]
+    spoken = speak(sentence, scene.voice, scene.words_per_minute, samples / SOUND_RATE - 0.2)[:samples]
     start = rng.integers(samples - len(spoken) + 1)
     track = np.zeros(samples)
     track[start : start + len(spoken)] = spoken * SPEECH_LEVEL / np.sqrt(np.mean(spoken**2))

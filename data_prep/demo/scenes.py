@@ -7,6 +7,7 @@ Only NumPy's random numbers are used: no files, no encoding.
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 
@@ -46,6 +47,7 @@ TEACHER_SIZE = 1024
 _VECTOR_NAMES = tuple(("object", thing) for thing in OBJECTS) + tuple(
     ("sound", sound) for sound in (*EVENTS, MUSIC, SILENT, "speech")
 )
+Option = TypeVar("Option")
 _STREAMS = ("plan", "clip", "vectors", "test captions", "media")
 
 
@@ -131,16 +133,16 @@ def _sample_scene(
 ) -> Scene:
     rng = generator(seed, "clip", i)
 
-    def one_of(options: tuple) -> object:
+    def one_of(options: tuple[Option, ...]) -> Option:
         return options[rng.integers(len(options))]
 
     thing = one_of(OBJECTS)
     event = one_of(BELONGING[thing]) if bed == RELATED else None
     topic = int(rng.integers(len(TOPICS))) if spoken else None
-    sentence = one_of(TOPICS[topic].sentences) if spoken else None
+    sentence = None if topic is None else one_of(TOPICS[topic].sentences)
     frame_rate = one_of(FRAME_RATES)
     audio_rate, audio_layout = one_of(AUDIO_FORMATS)
-    if spoken:
+    if sentence is not None:
         transcript = misheard(sentence, rng)
     else:
         invents = bed != NO_TRACK and rng.random() < INVENTED_SHARE

@@ -85,7 +85,7 @@ def _hump(t: np.ndarray) -> np.ndarray:
     return np.sqrt(np.abs(np.sin(np.pi * t / t[-1])))
 
 
-def _pitch(scale: np.ndarray, degree: int) -> float:
+def _pitch(scale: np.ndarray, degree: int | np.integer) -> float:
     return 2 ** ((scale[degree % 7] + 12 * (degree // 7)) / 12)
 
 
@@ -100,7 +100,7 @@ def _bell(rng: Rng, samples: int) -> np.ndarray:
     # (frequency ratio, amplitude, decay in s)
     partials = ((0.5, 0.4, 2.0), (1, 1, 1.5), (1.2, 0.7, 1.0), (1.5, 0.4, 0.8), (2, 0.8, 0.8), (2.74, 0.6, 0.5))
     t = _time(2.5)
-    strike = sum(a * np.exp(-t / d) * np.sin(2 * np.pi * base * r * t) for r, a, d in partials)
+    strike = sum((a * np.exp(-t / d) * np.sin(2 * np.pi * base * r * t) for r, a, d in partials), np.zeros_like(t))
     return _repeat(rng, samples, rng.uniform(0.8, 1.4), 0.02, lambda i: strike)
 
 

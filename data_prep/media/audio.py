@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 
 import av
+import av.error
 import kaldi_native_fbank as knf
 import numpy as np
 from av.stream import Disposition
@@ -99,7 +100,7 @@ def _pieces(path: str, sample_rate: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
             for frame in frames:
                 source = (frame.format.name, frame.layout.name, frame.sample_rate)
                 parts = []
-                if source != made_for:  # AAC may turn from mono to stereo after its first frames
+                if resampler is None or source != made_for:  # AAC may turn from mono to stereo after its first frames
                     if not 1_000 <= frame.sample_rate <= 768_000:  # a damaged header: resampling would take hours
                         raise MediaError(f"{path}: its sound claims {frame.sample_rate} samples a second")
                     parts = resampler.resample(None) if resampler else []
@@ -175,7 +176,8 @@ def log_mel(samples: np.ndarray, mean: np.float32 | None = None) -> np.ndarray:
         shift = _WINDOW
     samples = np.pad(samples - mean, (0, padding))
     kaldi = knf.OnlineFbank(kaldi_options(shift))
-    kaldi.accept_waveform(SAMPLE_RATE, samples.data)  # an array itself is converted twice as slowly
+    # An array itself is converted twice as slowly. Its stubs know lists alone.
+    kaldi.accept_waveform(SAMPLE_RATE, samples.data)  # pyright: ignore[reportArgumentType]
     kaldi.input_finished()
     mel = np.zeros(FBANK_SHAPE, np.float32)
     for row in range(min(rows, kaldi.num_frames_ready)):

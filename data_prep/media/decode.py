@@ -20,6 +20,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import av
+import av.container
+import av.error
 import numpy as np
 from av.stream import Disposition
 
@@ -149,7 +151,7 @@ class Video:
     def _in_order(self, ranks: Sequence[int], given: int = -1) -> Iterator[tuple[int, av.VideoFrame]]:
         """The same from decoding everything: what a damaged file or an unusual stream needs. `given`: the last rank
         that was delivered already."""
-        left, frame = list(ranks), None
+        left, rank, frame = list(ranks), given, None
         count, errors, reason, number, last = 0, 0, "", 0, 0.0
         with self._again({}) as (codec, packets):
             for packet in packets:
@@ -160,8 +162,9 @@ class Video:
                     errors, reason = errors + 1, str(error.strerror)
                     continue
                 for frame in decoded:
-                    stamped = self._stamps is not None and frame.pts is not None
-                    rank = int(np.searchsorted(self._stamps, frame.pts)) if stamped else number
+                    rank = number
+                    if self._stamps is not None and frame.pts is not None:
+                        rank = int(np.searchsorted(self._stamps, frame.pts))
                     rank = min(rank, max(len(self.times) - 1, 0))
                     if left and rank >= left[0]:
                         given = rank
@@ -178,7 +181,7 @@ class Video:
                 f"{self.path}: damaged: {errors} of {count} packets fail to decode, "
                 f"the last frame is {max(lost, 0):.1f} s before the stream's end ({reason or 'no error reported'})"
             )
-        if left and rank > given:  # the end is lost: the last frame there is stands for it
+        if left and frame is not None and rank > given:  # the end is lost: the last frame there is stands for it
             yield rank, frame
 
     def _start(self, rank: int) -> int:
@@ -210,6 +213,9 @@ def open_video(path: str) -> Iterator[Video]:
     with open_media(path) as container:
         stream = picture_stream(container, path)
         codec, extra = stream.codec_context, stream.codec_context.extradata
+        if stream.time_base is None:
+            raise MediaError(f"{path}: its video stream does not say what its time stamps mean")
+        unit = float(stream.time_base)
         kind = {"libdav1d": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}.get(codec.name, codec.name)
         # avcC; else H.264 comes as a byte stream
         prefix = (extra[4] & 3) + 1 if kind == "h264" and extra and len(extra) > 4 and extra[0] == 1 else 0
@@ -252,9 +258,9 @@ def open_video(path: str) -> Iterator[Video]:
             path=path,
             codec=codec,
             fps=float(stream.guessed_rate) if stream.guessed_rate else None,
-            times=stamps * float(stream.time_base),
+            times=stamps * unit,
             _stamps=stamps if timed and (np.diff(stamps) > 0).all() else None,
-            _unit=float(stream.time_base),
+            _unit=unit,
             _packets=packets,
             _keys=np.flatnonzero(flags[packets] & _KEY),
             _held=held if room > 0 else None,
@@ -262,7 +268,8 @@ def open_video(path: str) -> Iterator[Video]:
 
 
 def _seconds(container: av.container.InputContainer, ends: list[int]) -> float:
-    return max((float(end * container.streams[k].time_base) for k, end in enumerate(ends) if end), default=0.0)
+    units = [stream.time_base for stream in container.streams]
+    return max((float(end * unit) for end, unit in zip(ends, units, strict=False) if end and unit), default=0.0)
 
 
 def _is_idr(packet: av.Packet, prefix: int) -> bool:

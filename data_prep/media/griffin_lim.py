@@ -1,19 +1,24 @@
 """A sound with about a given log-mel, to listen to what a model hears."""
 
+import os
 import warnings
 
 import numpy as np
 import scipy.signal
-from transformers.audio_utils import mel_filter_bank
 
 from data_prep.media import audio
 
+ROUNDS = 32  # of looking for phases that fit
 
-def approximate(fbank: np.ndarray, seconds: float, rounds: int = 32) -> np.ndarray:
+
+def approximate(fbank: np.ndarray, seconds: float) -> np.ndarray:
     """float32 [16000 · seconds]: a sound with about this log-mel, [1024, 128], by Griffin and Lim's method.
 
     What a log-mel does not keep is made up: phases, pitch within a mel bin, and what goes on between two of its steps.
     """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it says that PyTorch is absent; it is meant to be
+    from transformers.audio_utils import mel_filter_bank
+
     rate, hop, window, transform = audio.SAMPLE_RATE, 160, 400, 512
     log_mel = fbank.astype(np.float32) * (2 * audio.STD) + audio.MEAN
     heard = (np.abs(log_mel) > 0.01).any(axis=1)  # rows beyond the sound's end are 0
@@ -28,7 +33,7 @@ def approximate(fbank: np.ndarray, seconds: float, rounds: int = 32) -> np.ndarr
     size = np.sqrt(np.maximum(np.linalg.pinv(bank.T) @ np.exp(rows), 0))
     settings = {"fs": rate, "window": "hann", "nperseg": window, "noverlap": window - hop, "nfft": transform}
     spectrum = size * np.exp(2j * np.pi * np.random.default_rng(0).random(size.shape))
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         samples = scipy.signal.istft(spectrum, **settings)[1]
         spectrum = size * np.exp(1j * np.angle(scipy.signal.stft(samples, **settings)[2][:, :steps]))
     samples = scipy.signal.lfilter([1], [1, -0.97], scipy.signal.istft(spectrum, **settings)[1])  # undo pre-emphasis

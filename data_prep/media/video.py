@@ -29,24 +29,15 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 # ---------------------------------------------------------------- which frames
 
 
-def frame_indices(fps: float, frame_count: int, per_second: int = 1) -> list[int]:
-    """The reference's rule for a constant rate: `per_second` frames from index `second * int(fps)` for each second."""
-    second = max(1, int(fps))
-    offsets = [second * k // per_second for k in range(per_second)]
-    return [
-        start + offset for start in range(0, frame_count, second) for offset in offsets if start + offset < frame_count
-    ]
+def frame_indices(fps: float, frame_count: int) -> list[int]:
+    """The reference's rule for a constant rate: the frame of index `second * int(fps)` for each second."""
+    return list(range(0, frame_count, max(1, int(fps))))
 
 
-def choose(count: int, max_frames: int, keep: str = "spread") -> list[int]:
-    """Positions of the frames to keep of `count`: all, or `max_frames` evenly spaced ones with both ends.
-
-    `keep="first"` and `"last"` are the other choices that the reference's loader offers; no published run takes them.
-    """
+def choose(count: int, max_frames: int) -> list[int]:
+    """Positions of the frames to keep of `count`: all, or `max_frames` evenly spaced ones with both ends."""
     if count <= max_frames:
         return list(range(count))
-    if keep != "spread":
-        return list(range(count))[:max_frames] if keep == "first" else list(range(count))[-max_frames:]
     return np.linspace(0, count - 1, max_frames).astype(int).tolist()
 
 

@@ -59,11 +59,11 @@ class _Process:
         self.pipe.close()
 
 
-def _serve(pipe: multiprocessing.connection.Connection, task: bytes) -> None:
+def _serve(pipe: multiprocessing.connection.Connection, data: bytes) -> None:
     """A worker's life: the task once, then items until the other side is gone. None means ready."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        task = pickle.loads(task)
+        task = pickle.loads(data)
         problem = None
     except Exception as error:  # whatever unpickling runs into is told to the parent, which stops
         problem = reason_of(error)
@@ -77,5 +77,7 @@ def _serve(pipe: multiprocessing.connection.Connection, task: bytes) -> None:
 
 def _end_with_parent() -> None:
     """Limits are kept by the parent: without it, a worker inside an endless item would never end."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in a worker
+    multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)

@@ -7,12 +7,12 @@ from data_prep.runners.local import Local
 from data_prep.runners.ray import Ray
 
 
-def add_arguments(parser: argparse.ArgumentParser, time_limit: float = 600.0) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--runner, --jobs, --time-limit and --ray-address, for `from_arguments`."""
     group = parser.add_argument_group("where it runs")
     group.add_argument("--runner", choices=("local", "ray"), default="local", help="processes here, or a Ray cluster")
     group.add_argument("--jobs", type=int, help="worker processes (default: one for each CPU)")
-    group.add_argument("--time-limit", type=float, default=time_limit, help="seconds for a clip (default: %(default)g)")
+    group.add_argument("--time-limit", type=float, default=600.0, help="seconds for a clip (default: %(default)g)")
     group.add_argument("--ray-address", help="of the cluster (default: RAY_ADDRESS, else a Ray of this machine alone)")
 
 

@@ -5,6 +5,7 @@ break as a whole. The workers of pebble 5.2 share a lock: it hangs when one is k
 every worker has a channel of its own and one item at a time.
 """
 
+import abc
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,11 +24,10 @@ class Died(Exception):
     """A worker is gone."""
 
 
-class Pool:
+class Pool(abc.ABC):
     """The loop of both pools.
 
-    A subclass has `_start`, which makes a worker, and `_wait`, which returns the workers that have answered. A worker
-    has `give`, `take`, `gone` and `kill`.
+    A subclass says what a worker is. A worker has `give`, `take`, `gone` and `kill`.
     """
 
     _dumps = staticmethod(pickle.dumps)
@@ -39,6 +39,14 @@ class Pool:
                 "and --time-limit above 0"
             )
         self._jobs, self._time_limit, self._workers = jobs, time_limit, []
+
+    @abc.abstractmethod
+    def _start(self, task: bytes) -> Any:
+        """Makes a worker for a pickled task."""
+
+    @abc.abstractmethod
+    def _wait(self, workers: list[Any], timeout: float | None) -> list[Any]:
+        """The workers that have answered, after `timeout` seconds at most; None: without limit."""
 
     def __enter__(self) -> "Pool":
         return self

@@ -1,5 +1,6 @@
 """A pool of actors on a Ray cluster. Ray is an extra: it is imported when a runner is entered."""
 
+import logging
 import os
 import pickle
 from collections.abc import Callable
@@ -29,9 +30,9 @@ class Ray(Pool):
             raise ValueError("--runner ray needs Ray: pip install -c constraints.txt -e '.[prep,ray]'") from error
         if not ray.is_initialized():
             address = self._address or os.environ.get("RAY_ADDRESS") or "local"
-            local = {"include_dashboard": False} if address == "local" else {}
+            local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
             except ConnectionError as error:
                 raise ValueError(
                     f"no Ray cluster takes us at {address} ({error}); see that it runs, and that RAY_AUTH_MODE and its "
@@ -57,12 +58,13 @@ class Ray(Pool):
 
     @staticmethod
     def _dumps(task: Callable) -> bytes:
-        import ray
+        from ray import cloudpickle
 
-        return ray.cloudpickle.dumps(task)  # also what is defined in a script
+        # Also what is defined in a script. Ray exports it by a star, which a type checker does not follow.
+        return cloudpickle.dumps(task)  # pyright: ignore[reportPrivateImportUsage]
 
     def _start(self, task: bytes) -> "_Actor":
-        return _Actor(task, self._gpus)
+        return _Actor(task, self._gpus or 0)
 
     def _wait(self, workers: list["_Actor"], timeout: float | None) -> list["_Actor"]:
         import ray
@@ -78,7 +80,7 @@ class _Actor:
         # Half a CPU each: actors that take every CPU starve whatever else the cluster runs. SPREAD still gives each
         # machine its share.
         options = {"num_cpus": 0.5, "num_gpus": gpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
-        self._actor = ray.remote(_Served).options(**options).remote(task)
+        self._actor: Any = ray.remote(_Served).options(**options).remote(task)
         self.answer = self._actor.ready.remote()
 
     def gone(self) -> bool:
@@ -89,6 +91,7 @@ class _Actor:
 
     def take(self) -> Any:
         import ray
+        import ray.exceptions
 
         try:
             return ray.get(self.answer)

@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from data_prep.media import audio
 from data_prep.media.decode import MediaError
 from data_prep.speech import sounds, vad, whisper
@@ -139,16 +141,17 @@ class Recognise:
         description = description | {"ast": self.ast_identity, "segments": times}
         if (known := self.cache.get(description)) is not None:
             return known["sounds"]
-        cuts, offset = [None] * len(segments), 0.0
+        cuts: dict[int, np.ndarray] = {}  # by number of the segment
+        offset = 0.0
         for block in audio.blocks(path, vad.BLOCK_SECONDS):
             seconds = len(block) / audio.SAMPLE_RATE
             for number, segment in enumerate(segments):
-                if cuts[number] is None and segment["start"] < offset + seconds:
+                if number not in cuts and segment["start"] < offset + seconds:
                     start, end = segment["start"] - offset, min(segment["end"] - offset, seconds)
                     end = min(end, start + sounds.WINDOW_SECONDS)  # what is heard: a copy, so that the block can go
                     cuts[number] = block[int(start * audio.SAMPLE_RATE) : int(end * audio.SAMPLE_RATE)].copy()
             offset += seconds
-        chances = self._classes()(cuts)
+        chances = self._classes()([cuts[number] for number in range(len(segments))])
         self.cache.put(description, {"sounds": chances})
         return chances
 

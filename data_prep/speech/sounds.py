@@ -26,7 +26,8 @@ class SoundClasses:
         self._torch, self._device = torch, "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._features = ASTFeatureExtractor.from_pretrained(weights)
-            self._model = ASTForAudioClassification.from_pretrained(weights).to(self._device).eval()
+            model = ASTForAudioClassification.from_pretrained(weights)
+            self._model = model.to(self._device).eval()  # pyright: ignore[reportArgumentType]  # a wrapper without types
         except (OSError, RuntimeError) as error:
             raise ValueError(f"--ast {weights} cannot be loaded ({str(error).strip().splitlines()[0]})") from error
         places = {label: number for number, label in self._model.config.id2label.items()}

@@ -10,8 +10,11 @@ import re
 from collections.abc import Iterable
 
 import av
+import av.container
+import av.error
 import pysubs2
 from av.subtitles.stream import SubtitleStream
+from av.subtitles.subtitle import AssSubtitle
 
 from data_prep.media.decode import open_media
 from data_prep.speech import transcripts
@@ -99,7 +102,8 @@ def _from_track(path: str) -> tuple[str, str, list[_Cue]]:
                 start = float(packet.pts * packet.time_base)
                 end = start + float((packet.duration or 0) * packet.time_base)
                 # FFmpeg gives every format as ASS: eight fields before the text.
-                texts = [rect.ass.decode("utf-8", "replace").split(",", 8)[-1] for rect in track.decode(packet)]
+                rects = [rect for rect in track.decode(packet) if isinstance(rect, AssSubtitle)]
+                texts = [rect.ass.decode("utf-8", "replace").split(",", 8)[-1] for rect in rects]
                 cues += [(start, end, pysubs2.SSAEvent(text=text).plaintext) for text in texts]
         except (av.error.FFmpegError, OSError) as error:
             reason = str(error.strerror)

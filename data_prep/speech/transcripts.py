@@ -7,6 +7,7 @@ seconds) and "dropped" (the same with a reason).
 
 import json
 import math
+from typing import Any
 
 MIN_CHARACTERS = 5  # the reference treats anything shorter as silence
 # Only these are taken off a key: the ids of some corpora hold dots, and a time such as ".941" is no suffix.
@@ -51,13 +52,14 @@ def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
 
 def _speech(row: dict) -> dict:
     """The optional parts of a row, checked; those without a value are left out."""
-    speech = {name: str(row[name]) for name in ("source", "language") if row.get(name)}
+    speech: dict[str, Any] = {name: str(row[name]) for name in ("source", "language") if row.get(name)}
     for name, texts in _EXTRAS.items():
-        if parts := [
-            {"start": float(part["start"]), "end": float(part["end"])} | {text: str(part[text]) for text in texts}
-            for part in row.get(name) or ()
-        ]:
-            speech[name] = parts
-            if not all(math.isfinite(part["start"]) and math.isfinite(part["end"]) for part in parts):
+        parts = []
+        for part in row.get(name) or ():
+            start, end = float(part["start"]), float(part["end"])
+            if not (math.isfinite(start) and math.isfinite(end)):
                 raise ValueError(f"{row['key']}: {name} hold a time that is not a number of seconds")
+            parts.append({"start": start, "end": end} | {text: str(part[text]) for text in texts})
+        if parts:
+            speech[name] = parts
     return speech

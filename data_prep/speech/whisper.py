@@ -36,12 +36,14 @@ class Recognised:
 class Engine(Protocol):
     def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
         """float32 [samples] at 16 kHz, at most 30 s each; languages as codes, "" to detect."""
+        ...
 
 
 def require(engine: str, language: str = "") -> None:
     """Raises ValueError if an engine is not known or not installed, or a language is not one of Whisper's codes."""
     if language:
-        from transformers.models.whisper.tokenization_whisper import LANGUAGES  # its import complains without torch
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it says that PyTorch is absent
+        from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
         if language not in LANGUAGES:
             raise ValueError(f"Whisper knows no language {language!r}; it takes codes: {', '.join(sorted(LANGUAGES))}")
@@ -86,7 +88,8 @@ class Transformers:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._dtype = torch.float16 if self._device == "cuda" else torch.float32
         self._processor = WhisperProcessor.from_pretrained(model)
-        self._model = WhisperForConditionalGeneration.from_pretrained(model, dtype=self._dtype).to(self._device).eval()
+        weights = WhisperForConditionalGeneration.from_pretrained(model, dtype=self._dtype)
+        self._model = weights.to(self._device).eval()  # pyright: ignore[reportArgumentType]  # a wrapper without types
         settings = self._model.generation_config
         if getattr(settings, "no_timestamps_token_id", None) is None:
             raise ValueError(f"{model}: its generation_config.json has no no_timestamps_token_id; Whisper's own has")
@@ -151,7 +154,7 @@ class Transformers:
         One more pass of the decoder over what it wrote gives both honestly, at temperature 1 and before any token is
         suppressed: how probable its tokens are, and, at the first token, <|nospeech|>.
         """
-        measured, scored_result, scores = [], None, None
+        measured, scored_result, no_speech, logprobs = [], None, 0.0, np.zeros(0)
         for segment in segments:
             tokens, result = segment["tokens"], segment["result"]
             start, stop = float(segment["start"]), min(float(segment["end"]), end)
@@ -159,8 +162,8 @@ class Transformers:
                 continue
             if result is not scored_result:  # segments of one window share what was decoded
                 begins = start - 0.02 * max(0, int(tokens[0]) - self._first_time)
-                scored_result, scores = result, self._score(features, begins, result["sequences"])
-            no_speech, logprobs = scores
+                scored_result = result
+                no_speech, logprobs = self._score(features, begins, result["sequences"])
             first, last = segment["idxs"]
             # Words alone: Whisper's rules force time stamps, whatever their probability. Score i is of token i + 1.
             words = logprobs[first - 1 : last - 1][(tokens < self._model.generation_config.eos_token_id).cpu().numpy()]

@@ -28,12 +28,15 @@ class Teacher(Protocol):
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
         """uint8 [height, width, 3] → uint8 [side, side, 3], as the model looks at it."""
+        ...
 
     def hears(self, samples: int) -> list[tuple[int, int]]:
         """(first, end) of the parts that it hears of a sound of so many samples at 16 kHz; never all of a film's.
 
         An end may lie beyond the sound.
         """
+        ...
 
     def embed(self, pictures: Sequence[np.ndarray], sounds: Sequence[np.ndarray] | None) -> Vectors:
         """Fitted pictures, and the parts, float32 [samples] at `sample_rate`, or None → their vectors."""
+        ...

@@ -90,26 +90,26 @@ def measure(config: ConfigDict, videos: int, rounds: int) -> dict:
     return {"times": times, "rows": rows}
 
 
-def markdown(found: dict, config: ConfigDict, videos: int, machine: dict) -> str:
-    """The table for the README, with what it was measured on."""
+def markdown(figures: dict, config: ConfigDict, videos: int, machine: dict) -> str:
+    """The table of docs/results.md, with what it was measured on."""
     lines = [
         f"| | scoring | embed a query, ms | score it against {videos:,} videos, ms | bytes a video, float32 | float16 "
         "| parameters, M |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, row in found["rows"].items():
+    for name, row in figures["rows"].items():
         lines.append(
             f"| {name} | {row['complexity']} | {1e3 * row['text_seconds']:.1f} | {1e3 * row['score_seconds']:.2f} "
             f"| {row['bytes']['float32']:,} | {row['bytes']['float16']:,} | {row['parameters'] / 1e6:.1f} |"
         )
-    ranges = "; ".join(f"{name} {1e3 * t['min']:.2f}–{1e3 * t['max']:.2f}" for name, t in found["times"].items())
+    ranges = "; ".join(f"{name} {1e3 * t['min']:.2f}–{1e3 * t['max']:.2f}" for name, t in figures["times"].items())
     m = config.model
     lines += [
         "",
         f"q queries, v videos embedded offline (in O(v), whatever is asked), F = {config.data.max_frames} frames, "
         f"D = {m.embed_dim}. Rows with one complexity run one program, measured once. Median of "
-        f"{found['times']['text']['rounds']} rounds, float32; smallest to largest ms: {ranges}. Random weights of the "
-        f"real sizes ({m.text_layers}-layer text tower of width {m.text_width}, {config.data.max_words} words). "
+        f"{figures['times']['text']['rounds']} rounds, float32; smallest to largest ms: {ranges}. Random weights of "
+        f"the real sizes ({m.text_layers}-layer text tower of width {m.text_width}, {config.data.max_words} words). "
         f"{timing.describe(machine)}.",
     ]
     return "\n".join(lines)
@@ -118,11 +118,11 @@ def markdown(found: dict, config: ConfigDict, videos: int, machine: dict) -> str
 def table(args: argparse.Namespace) -> dict:
     """`python -m save_jax.bench efficiency`: prints the table and returns its figures."""
     config, machine = config_lib.resolve(config_lib.base()), timing.machine()
-    found = measure(config, args.videos, args.rounds)
-    print(markdown(found, config, args.videos, machine))
+    figures = measure(config, args.videos, args.rounds)
+    print(markdown(figures, config, args.videos, machine))
     return {
         "bench": "efficiency",
         "machine": machine,
         "settings": {"videos": args.videos, "rounds": args.rounds},
-        **found,
+        **figures,
     }

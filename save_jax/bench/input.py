@@ -1,7 +1,6 @@
 """`bench input`: what the loader gives of made shards, for numbers of threads and workers, beside what a step takes."""
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -15,6 +14,7 @@ from save_jax import config as config_lib
 from save_jax.bench import timing
 from save_jax.bench.step import settings_of
 from save_jax.data import pipeline, records, tokenizer
+from save_jax.data.files import write_json
 
 WORDS = ["a", "man", "dog", "car", "sings", "drums", "about", "bread", "in", "the", "snow", "red", "left", "plays"]
 
@@ -62,8 +62,9 @@ def make_shards(directory: str, args: argparse.Namespace, config: ConfigDict) ->
         index = records.write_shard(os.path.join(directory, name), some, settings)
         shards[name] = {"bytes": index["bytes"], "crc32c": index["crc32c"]}
     manifest = {"schema": records.SCHEMA_VERSION, "corpus": "made", "settings": settings, "shards": shards}
-    with open(os.path.join(directory, records.MANIFEST), "w") as file:
-        json.dump(manifest | {"counts": {"train": {"with_teacher": args.clips}}}, file)
+    write_json(
+        os.path.join(directory, records.MANIFEST), manifest | {"counts": {"train": {"with_teacher": args.clips}}}
+    )
     tokenizer.learn([" ".join(WORDS)] * 3, os.path.join(directory, "tokenizer"), 600)
     return sum(shard["bytes"] for shard in shards.values())
 
@@ -125,6 +126,6 @@ def read_row(config: ConfigDict, directory: str, threads: int, workers: int, arg
                 waiting += time.perf_counter() - asked
             waited.append(waiting / (time.perf_counter() - begin))
     finally:
-        batches.close()
-    found = {"median": float(np.median(rates)), "min": min(rates), "max": max(rates)}
-    return found | ({"waited": float(np.median(waited))} if waited else {})
+        batches.close()  # pyright: ignore[reportAttributeAccessIssue]  # grain's and ours both have it
+    figures = {"median": float(np.median(rates)), "min": min(rates), "max": max(rates)}
+    return figures | ({"waited": float(np.median(waited))} if waited else {})

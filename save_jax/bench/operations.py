@@ -39,35 +39,35 @@ def of_step(config: ConfigDict) -> dict[str, int]:
     those of `config.base`: the patch convolutions, embeddings and all of AST but its norm.
     """
     m, frames, words, size = config.model, config.data.max_frames, config.data.max_words, config.batch_size
-    reads, width, found = branches(config), m.embed_dim, {}
+    reads, width, products = branches(config), m.embed_dim, {}
     live_clip = config.cache != "towers"
     if live_clip:
         patches = (m.image_size // m.patch_size) ** 2
         cut = 2 * patches * 3 * m.patch_size**2 * m.vision_width  # frozen: forward alone
         tower = m.vision_layers * _block(1 + patches, m.vision_width) + 2 * m.vision_width * width
-        found["vision"] = size * frames * (cut + 3 * tower)
+        products["vision"] = size * frames * (cut + 3 * tower)
         tower = m.text_layers * _block(words, m.text_width) + 2 * words * m.text_width * width
-        found["text"] = size * 3 * tower * (2 if "speech" in reads else 1)
+        products["text"] = size * 3 * tower * (2 if "speech" in reads else 1)
     if "audio" in reads:
         grid = [(n - p) // s + 1 for n, p, s in zip(FBANK_SHAPE[::-1], m.ast_patch, m.ast_stride, strict=True)]
         patches = grid[0] * grid[1]
         if config.cache == "none":  # frozen: forward alone
             cut = 2 * patches * m.ast_patch[0] * m.ast_patch[1] * m.ast_width
-            found["ast"] = size * (cut + m.ast_layers * _block(2 + patches, m.ast_width))
+            products["ast"] = size * (cut + m.ast_layers * _block(2 + patches, m.ast_width))
         layer = _block(m.queries, width) + _cross(m.queries, 1 + patches, width)
         projection = 2 * (1 + patches) * m.ast_width * width
-        found["resampler"] = size * 3 * (projection + m.resampler_layers * layer)
-        found["audio_fusion"] = size * 3 * m.fusion_layers * _fusion(frames, m.queries, width)
+        products["resampler"] = size * 3 * (projection + m.resampler_layers * layer)
+        products["audio_fusion"] = size * 3 * m.fusion_layers * _fusion(frames, m.queries, width)
     if "speech" in reads:
-        found["speech_fusion"] = size * 3 * m.fusion_layers * _fusion(frames, words, width)
+        products["speech_fusion"] = size * 3 * m.fusion_layers * _fusion(frames, words, width)
         if not live_clip:  # nothing trained lies behind the stored transcript: no gradient of it, layer by layer
-            found["speech_fusion"] -= size * m.fusion_layers * 4 * words * width**2
+            products["speech_fusion"] -= size * m.fusion_layers * 4 * words * width**2
     pairs = 2 * size**2 * width
     grains = 1 if m.score == "global" else 1 + frames
-    found["loss"] = pairs * (grains * (3 if live_clip else 2) + 2)  # scores, and the margin without a gradient
+    products["loss"] = pairs * (grains * (3 if live_clip else 2) + 2)  # scores, and the margin without a gradient
     if (albef := config.loss.albef[method(config)]) != "none":
-        found["loss"] += 3 * pairs + (0 if albef == "hard" else 2 * size**2 * TEACHER_DIM)
-    return found
+        products["loss"] += 3 * pairs + (0 if albef == "hard" else 2 * size**2 * TEACHER_DIM)
+    return products
 
 
 def of_pretraining(config: ConfigDict) -> dict[str, int]:
@@ -83,19 +83,20 @@ def of_pretraining(config: ConfigDict) -> dict[str, int]:
         for (name, count), share in zip(s.counts.items(), s.shares, strict=True)
     }
     given = {name: count - (hidden[name] if s.drop_hidden else 0) for name, count in s.counts.items()}
-    passes, found = 0, {}
+    passes, products = 0, {}
     if config.loss.masked:
         passes += 1
-        found["joint"] = size * 3 * s.layers * _block(sum(given.values()), width)
+        products["joint"] = size * 3 * s.layers * _block(sum(given.values()), width)
         decoder = s.decoder_layers * sum(_block(count, s.decoder_width) for count in s.counts.values())
-        found["decoder"] = size * 3 * (decoder + 2 * sum(given.values()) * width * s.decoder_width)
-        found["decoder"] += 3 * 2 * sum(s.counts.values()) * width * s.decoder_width  # positions: once for all samples
-        found["heads"] = size * 3 * sum(2 * hidden[name] * s.decoder_width * s.targets[name] for name in hidden)
+        products["decoder"] = size * 3 * (decoder + 2 * sum(given.values()) * width * s.decoder_width)
+        positions = 3 * 2 * sum(s.counts.values()) * width * s.decoder_width  # once for all samples
+        products["decoder"] += positions
+        products["heads"] = size * 3 * sum(2 * hidden[name] * s.decoder_width * s.targets[name] for name in hidden)
     if config.loss.matching:
         passes += 1
-        found["separate"] = size * 3 * s.layers * sum(_block(count, width) for count in given.values())
+        products["separate"] = size * 3 * s.layers * sum(_block(count, width) for count in given.values())
         # For video and for text: cosines with sound, and the matching head on right pairs and random ones.
-        found["matching"] = 2 * 3 * (2 * size**2 * width + 2 * 2 * size * 3 * width)
+        products["matching"] = 2 * 3 * (2 * size**2 * width + 2 * 2 * size * 3 * width)
     # Of patches alone: a word is looked up. Pixels and spectrograms need no gradient.
-    found["projections"] = size * passes * 2 * sum(2 * given[x] * s.targets[x] * width for x in ("video", "audio"))
-    return found
+    products["projections"] = size * passes * 2 * sum(2 * given[x] * s.targets[x] * width for x in ("video", "audio"))
+    return products

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from save_jax import config as config_lib
 from save_jax import sharding
 from save_jax.bench import operations, timing
 from save_jax.config import recipe
+from save_jax.data.files import write_json
 from save_jax.data.records import FBANK_SHAPE, TEACHER_DIM
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import optim, state
@@ -52,7 +54,7 @@ def batch_shapes(config: ConfigDict) -> Shapes:
     """Name → (shape, dtype) of what a training batch brings, live or cached as config.cache says."""
     m, size, frames, words = config.model, config.batch_size, config.data.max_frames, config.data.max_words
     towers, reads = config.cache == "towers", config_lib.branches(config)
-    shapes = {"frame_mask": ((size, frames), "bool")}
+    shapes: Shapes = {"frame_mask": ((size, frames), "bool")}
     shapes |= (
         {"visual": ((size, frames, m.embed_dim), "bfloat16"), "text": ((size, m.embed_dim), "bfloat16")}
         if towers
@@ -114,10 +116,16 @@ class Step:
 
 def compiled_bytes(compiled: jax.stages.Compiled) -> int:
     """What a device holds while the program runs: arguments, results in other places, and inner values."""
-    found = compiled.memory_analysis()
-    return (
-        found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes + found.temp_size_in_bytes
-    )
+    said = memory_of(compiled)
+    return said.argument_size_in_bytes + said.output_size_in_bytes - said.alias_size_in_bytes + said.temp_size_in_bytes
+
+
+def memory_of(compiled: jax.stages.Compiled) -> Any:
+    """What the compiler says of a program's memory. Raises ValueError on a backend whose compiler says nothing."""
+    said = compiled.memory_analysis()
+    if said is None:
+        raise ValueError(f"the compiler of {jax.default_backend()} does not say what memory a program takes")
+    return said
 
 
 def peak_bytes() -> int | None:
@@ -139,7 +147,7 @@ def step(args: argparse.Namespace) -> dict:
         f"{args.model}, {args.backbone}, batch {args.batch}, {args.dtype}, micro-batch {args.micro_batch or 'none'}, "
         f"remat {args.remat}, attention {args.attention}; ms: median (smallest–largest) of rounds in turns"
     )
-    print("TFLOP: of the method as written (save_jax/operations.py); our resampler's attention computes less of it")
+    print("TFLOP: of the method as written (bench/operations.py); our resampler's attention computes less of it")
     print(
         f"{'':12}{'ms':>28}{'TFLOP':>9}{'TFLOP/s':>10}{'of matrix rate':>24}{'GiB':>8}{'start, s: cold':>16}{'warm':>7}"
     )
@@ -157,7 +165,7 @@ def step(args: argparse.Namespace) -> dict:
         )
         rows.append(row)
         if args.json:  # what is measured is kept, whatever befalls the rows to come
-            write(args.json, {"bench": "step", "machine": machine, "settings": settings_of(args), "rows": rows})
+            write_json(args.json, {"bench": "step", "machine": machine, "settings": settings_of(args), "rows": rows})
     return {"bench": "step", "machine": machine, "settings": settings_of(args), "rows": rows}
 
 
@@ -193,18 +201,18 @@ def start_up(args: argparse.Namespace, cache: str) -> dict[str, float | str]:
 
     `failed` holds the last words of the process that came to no step.
     """
-    found = {}
+    seconds: dict[str, float | str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("cold", "warm"):
             one = first_in_process(args, cache, folder)
             if "failed" in one:
-                return found | {"failed": one["failed"]}
-            found[name] = one["seconds"]
-    return found
+                return seconds | {"failed": one["failed"]}
+            seconds[name] = one["seconds"]
+    return seconds
 
 
 def first_in_process(args: argparse.Namespace, cache: str, folder: str) -> dict:
-    """What `first` finds in a process of its own that keeps compiled programs in `folder`, and its seconds in all."""
+    """What `first` prints in a process of its own that keeps compiled programs in `folder`, and its seconds in all."""
     options = ("model", "backbone", "batch", "dtype", "micro_batch", "remat", "attention")
     options = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in options]
     begin = time.perf_counter()
@@ -224,9 +232,9 @@ def first(args: argparse.Namespace) -> dict:
     config, mesh = config_of(args, args.cache[0]), sharding.make_mesh()
     batch = made(batch_shapes(config), config, sharding.by_sample(mesh))
     loss = float(Step(config, mesh, batch).run(batch)["loss"])
-    found = {"loss": loss, "peak": peak_bytes()}
-    print(json.dumps(found))
-    return found
+    figures = {"loss": loss, "peak": peak_bytes()}
+    print(json.dumps(figures))
+    return figures
 
 
 # ---------------------------------------------------------------- bench heads
@@ -290,11 +298,11 @@ def trimmed(batch: dict) -> dict:
 
 def memory(args: argparse.Namespace) -> dict:
     """Memory of a device against micro-batch and remat, as compiled; with --measure also as a first step finds it."""
-    found, rows = [], [(micro, remat) for remat in args.remats for micro in args.micro_batches]
-    for micro, remat in rows:
+    rows, settings = [], [(micro, remat) for remat in args.remats for micro in args.micro_batches]
+    for micro, remat in settings:
         args.micro_batch, args.remat = micro, remat
         with tempfile.TemporaryDirectory() as folder:  # before this process holds the device
-            found.append(
+            rows.append(
                 {
                     "micro_batch": micro,
                     "remat": remat,
@@ -305,14 +313,14 @@ def memory(args: argparse.Namespace) -> dict:
     print(timing.describe(machine))
     print(f"{NAMES[args.cache[0]]}, batch {args.batch}, {args.dtype}; GiB on a device")
     print(f"{'micro-batch':>12}{'remat':>8}{'compiled':>10}{'measured':>10}")
-    for row in found:
+    for row in rows:
         args.micro_batch, args.remat = row["micro_batch"], row["remat"]
         row["bytes_compiled"] = compiled_bytes(compile_only(config_of(args, args.cache[0]), mesh))
         run = row["run"] or {}
         measured = f"{run['peak'] / 2**30:.2f}" if run.get("peak") else run.get("failed", "")
         compiled = f"{row['bytes_compiled'] / 2**30:.2f}"
         print(f"{row['micro_batch'] or args.batch:>12}{row['remat']:>8}{compiled:>10}{measured:>10}", flush=True)
-    return {"bench": "memory", "machine": machine, "settings": settings_of(args), "rows": found}
+    return {"bench": "memory", "machine": machine, "settings": settings_of(args), "rows": rows}
 
 
 def compile_only(config: ConfigDict, mesh: Mesh) -> jax.stages.Compiled:
@@ -341,11 +349,5 @@ def milliseconds(times: dict) -> str:
 
 
 def settings_of(args: argparse.Namespace) -> dict:
-    """What was asked for, to be written beside what was found."""
+    """What was asked for, to be written beside the figures."""
     return {name: value for name, value in vars(args).items() if name not in ("run", "json", "command")}
-
-
-def write(path: str, found: dict) -> None:
-    """The figures as JSON."""
-    with open(path, "w") as file:
-        json.dump(found, file, indent=2)

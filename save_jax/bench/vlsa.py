@@ -1,4 +1,4 @@
-"""`bench vlsa`: a pre-training step of VLSA that leaves hidden tokens out, beside one whose encoder reads them all.
+"""`bench vlsa`: a pre-training step of VLSA that leaves masked tokens out, beside one whose encoder reads them all.
 
 Both run in turns on the same made batch, which lies on the device already, through what training runs: `state.create`,
 `make_train_step`, AdamW. Only sizes matter for the figures, so weights and batches are random.
@@ -16,7 +16,7 @@ from save_jax import config as config_lib
 from save_jax import sharding
 from save_jax.bench import operations, timing
 from save_jax.bench import step as bench_step
-from save_jax.bench.step import compiled_bytes, milliseconds, peak_bytes, settings_of
+from save_jax.bench.step import compiled_bytes, memory_of, milliseconds, peak_bytes, settings_of
 from save_jax.models.vlsa import make_model
 from save_jax.training import optim, state
 from save_jax.training.step import make_train_step
@@ -60,7 +60,8 @@ def made(config: ConfigDict, mesh: Mesh) -> dict[str, jax.Array]:
         if dtype == "bool":
             return jnp.ones(shape, bool)
         if name in limits:
-            return jax.random.randint(key, shape, *limits[name], dtype)
+            least, limit = limits[name]
+            return jax.random.randint(key, shape, least, limit, dtype)
         return jax.random.normal(key, shape, dtype)
 
     def all_of_them(key: jax.Array) -> dict[str, jax.Array]:
@@ -90,15 +91,15 @@ def check_memory(programs: dict[str, jax.stages.Compiled]) -> None:
 
     A device that does not say how much it has is taken to have this machine's memory.
     """
-    arguments = {way: program.memory_analysis().argument_size_in_bytes for way, program in programs.items()}
-    found = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    found = found or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    arguments = {way: memory_of(program).argument_size_in_bytes for way, program in programs.items()}
+    memory = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for way, program in programs.items():
         needed = sum(arguments.values()) - arguments[way] + compiled_bytes(program)
-        if needed > found:
+        if needed > memory:
             raise ValueError(
                 f"a step whose encoder reads {way} tokens needs {needed / 2**30:.1f} GiB, with the states of all ways, "
-                f"and a device has {found / 2**30:.1f}; try a smaller --batch or --micro-batch, --remat blocks or "
+                f"and a device has {memory / 2**30:.1f}; try a smaller --batch or --micro-batch, --remat blocks or "
                 "--attention cudnn"
             )
 
@@ -163,7 +164,7 @@ def pretraining(args: argparse.Namespace) -> dict:
     ratio = everything["step"]["median"] / visible["step"]["median"]
     work = everything["operations"] / visible["operations"]
     print(
-        f"leaving hidden tokens out: {ratio:.2f} times as fast, for {work:.2f} times less work; "
+        f"leaving masked tokens out: {ratio:.2f} times as fast, for {work:.2f} times less work; "
         f"asked of ViT-Base: {ASKED}. GiB: as compiled, of one device"
     )
     return {

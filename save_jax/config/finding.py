@@ -43,6 +43,8 @@ def read_config(text: str) -> ConfigDict:
     """
     path, _, words = find_config(text).partition(":")
     spec = importlib.util.spec_from_file_location("_config", path)
+    if spec is None or spec.loader is None:
+        raise ConfigNotFound(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(words)

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -58,7 +59,7 @@ def _problems(
 ) -> Iterator[str]:
     """A line for everything that a table forbids."""
 
-    def value(name: str) -> object:
+    def value(name: str) -> Any:
         return operator.attrgetter(name)(config)
 
     for setting, allowed in choices.items():

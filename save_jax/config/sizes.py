@@ -79,9 +79,9 @@ class VlsaSizes:
     vocab_size: int
     spectrogram: tuple[int, int]  # frequencies, times
     audio_patch: tuple[int, int]
-    shares: tuple[float, float, float]  # hidden of video (of each frame), text, audio
+    shares: tuple[float, float, float]  # masked of video (of each frame), text, audio
     activation: str
-    normalize_patches: bool  # a video patch is guessed with its own mean and deviation taken out, as MAE found better
+    normalize_patches: bool  # a video patch is predicted with its own mean and deviation taken out, as MAE found better
     drop_hidden: bool  # the encoder never sees hidden tokens; False puts a learned one in their place, as BERT does
 
     @property
@@ -93,7 +93,7 @@ class VlsaSizes:
 
     @property
     def targets(self) -> dict[str, int]:
-        """What the decoder gives for a hidden token: pixels, scores of words, values of a spectrogram."""
+        """What the decoder gives for a masked token: pixels, scores of words, values of a spectrogram."""
         area = self.audio_patch[0] * self.audio_patch[1]
         return {"video": 3 * self.patch_size**2, "text": self.vocab_size, "audio": area}
 

@@ -60,7 +60,7 @@ def _model() -> ConfigDict:
     m.vocab_size = 30522  # BERT's word pieces
     m.spectrogram = SPECTROGRAM
     m.audio_patch = (16, 16)
-    m.shares = (0.75, 0.15, 0.75)  # hidden of video (of each frame), text, audio
+    m.shares = (0.75, 0.15, 0.75)  # masked of video (of each frame), text, audio
     m.activation = "gelu"  # or "quick_gelu", for CLIP's weights
     m.normalize_patches = True
     m.drop_hidden = True  # False: the encoder reads all tokens, as a measure of what leaving them out saves
@@ -103,7 +103,7 @@ def problems(config: ConfigDict) -> Iterator[str]:
             yield f"config.model.spectrogram={m.spectrogram} is not a multiple of config.model.audio_patch"
     for name, share in zip(MODALITIES, m.shares, strict=True):
         if not 0 < share < 1:
-            yield f"config.model.shares: {share} of {name} is hidden; it must be between 0 and 1"
+            yield f"config.model.shares: {share} of {name} is masked; it must be between 0 and 1"
     for pair in config.loss.pairs:
         names = pair.split("-")
         if len(names) != 2 or names[0] == names[1] or not set(names) <= set(MODALITIES):

@@ -24,23 +24,17 @@ def _check(scores: np.ndarray) -> None:
         )
 
 
-def ranks(scores: np.ndarray, targets: np.ndarray, ties: str = "against") -> np.ndarray:
+def ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Rank of each query's right candidate.
 
     Args:
         scores: float [queries, candidates].
         targets: int [queries], the right candidate of each.
-        ties: `against` the query, `for` it, or `all` as in the reference: a query whose right candidate ties with n - 1
-            others gives n entries, one for each of their ranks. Every reported metric counts ties against the query.
     Returns:
-        int [queries], from 1; more entries than queries with `ties="all"`.
+        int [queries], from 1. Ties count against the query.
     """
     _check(scores)
-    own = np.take_along_axis(scores, targets[:, None], axis=1)
-    first, last = 1 + (scores > own).sum(axis=1), (scores >= own).sum(axis=1)
-    if ties == "all":
-        return np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)])
-    return {"against": last, "for": first}[ties]
+    return (scores >= np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1)
 
 
 def best_captions(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarray:
@@ -63,7 +57,7 @@ def video_to_text_ranks(scores: np.ndarray, caption_to_video: np.ndarray) -> np.
     return ranks(best_captions(scores, caption_to_video), np.arange(scores.shape[1]))
 
 
-def dual_softmax(scores: np.ndarray, prior: np.ndarray | None = None, temperature: float = 3.0) -> np.ndarray:
+def dual_softmax(scores: np.ndarray, temperature: float = 3.0) -> np.ndarray:
     """Optional post-processing, `S · softmax(S / 3, over queries)`: a candidate that many queries like counts less.
 
     It uses all queries at once, so its metrics are reported beside the others, never in their place. It assumes scores
@@ -71,12 +65,10 @@ def dual_softmax(scores: np.ndarray, prior: np.ndarray | None = None, temperatur
 
     Args:
         scores: float [queries, candidates].
-        prior: the softmax is taken of it; by default of the scores. The reference's commented-out code for several
-            captions per video passes the transposed matrix from video to text, a mistake that doubles its R@1.
         temperature: the reference's 3, with scores of scale 100.
     """
     _check(scores)
-    weights = (scores if prior is None else prior) / temperature
+    weights = scores / temperature
     weights = np.exp(weights - weights.max(axis=0, keepdims=True))
     return scores * weights / weights.sum(axis=0, keepdims=True)
 

@@ -58,7 +58,7 @@ class Videos:
     @property
     def mean(self) -> np.ndarray:
         """One unit vector for each video, float32 [n, d]; zero where the file failed. For stores of single vectors."""
-        return self.index.mean
+        return np.asarray(self.index.mean)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,13 +42,13 @@ def write_page(workdir: str, data_dir: str | None = None, split: str | None = No
         ValueError or ShardError that says what is missing and what to give.
     """
     run = runs.open_run(workdir, data_dir, split)
-    split = run.config.data.test_split
-    name = results_file.name_of(run.data, split, workdir)
+    tested: str = run.config.data.test_split
+    name = results_file.name_of(run.data, tested, workdir)
     path = Path(workdir) / name
     stored = files.read_json(path) if path.exists() else None
-    if stored and (stored["picked_step"] != run.step or stored["split"] != split):
+    if stored and (stored["picked_step"] != run.step or stored["split"] != tested):
         stored = None  # the run went on since
-    evaluation = assess(run.evaluator, run.params, split, bank_split(run.data, run.config))
+    evaluation = assess(run.evaluator, run.params, tested, bank_split(run.data, run.config))
     picked = {name: evaluation.results[name] for name in ("t2v", "v2t")} | {"step": run.step}
     made = results_file.results(
         run.config,

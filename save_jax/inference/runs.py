@@ -36,6 +36,8 @@ class Found(NamedTuple):
 class Run(Trained):
     """A trained model with the shards it was made with: evaluates them, searches them, and embeds files of your own."""
 
+    evaluator: RetrievalEvaluator
+
     def evaluate(self, split: str | None = None) -> Evaluation:
         """Ranks a split, by default the run's test split; the numbers are in `.results`."""
         return self.evaluator.run(self.params, split or self.config.data.test_split)
@@ -67,9 +69,9 @@ class Run(Trained):
     @functools.cached_property
     def _gallery(self) -> tuple[list[str], int, similarity.VideoIndex]:
         """Ids of the videos that have a frame, how many of them to score at once, and they themselves on a device."""
-        shown = self.index.mask.any(axis=1)
+        shown = np.flatnonzero(np.asarray(self.index.mask).any(axis=1))
         videos = jax.tree.map(lambda x: x[shown], self.index)
-        ids = [id for id, there in zip(self.data.sources[self.config.data.test_split].ids, shown, strict=True) if there]
+        ids = [self.data.sources[self.config.data.test_split].ids[number] for number in shown]
         tile = max(1, min(len(ids), scoring.tile_of(1, videos.mask.shape[1])))
         return ids, tile, jax.device_put(scoring.pad(videos, tile))
 
@@ -92,8 +94,8 @@ class Run(Trained):
             self.config.model.temperature,
             self.config.model.score,
         )
-        found = zip(np.asarray(numbers[0]), np.asarray(scores[0]), strict=True)
-        return [Found(ids[number], float(score)) for number, score in found]
+        ranked = zip(np.asarray(numbers[0]), np.asarray(scores[0]), strict=True)
+        return [Found(ids[number], float(score)) for number, score in ranked]
 
 
 def read_config(
@@ -134,10 +136,10 @@ def read_config(
 
 
 def _names(settings: dict, prefix: str = "") -> set[str]:
-    found = set()
+    names = set()
     for key, value in settings.items():
-        found |= _names(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
-    return found
+        names |= _names(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+    return names
 
 
 def restore(model: nn.Module, config: ConfigDict, workdir: str, mesh: Mesh, which: str = "best") -> Checkpoint:

@@ -65,7 +65,7 @@ def evaluate(
     if name == results_file.RESULTS:  # the run's own test, which it may have peaked on
         checkpoints |= results_file.peak_on_test(rows, config)
     results = results_file.results(
-        method.config, evaluation, data=data, step=picked.step, checkpoints=checkpoints, params_sha256=params_sha256
+        config, evaluation, data=data, step=picked.step, checkpoints=checkpoints, params_sha256=params_sha256
     )
     if jax.process_index() == 0:
         files.write_json(os.path.join(workdir, name), results)

@@ -60,8 +60,8 @@ def _compare_probes(name: str, ours: np.ndarray, stat: np.ndarray, relative: flo
     return compare(name, _probes(ours), stat[:4], max(relative * max(stat[0], np.abs(stat[:4]).max()), noise))
 
 
-def _by_name(found: Arrays, stride: dict, name: str) -> np.ndarray:
-    return found[name].ravel()[:: stride[name]] if name in stride else found[name]
+def _by_name(arrays: Arrays, stride: dict, name: str) -> np.ndarray:
+    return arrays[name].ravel()[:: stride[name]] if name in stride else arrays[name]
 
 
 def forward_rows(fixture: Fixture, ours: Arrays, tolerances: Tolerances) -> Iterator[Row]:
@@ -134,17 +134,19 @@ def optimizer_rows(fixture: Fixture, twin: Twin, step: Step, tolerances: Toleran
                     yield unknown(f"{key} of {name}")
                     continue
                 ours = change(int(match[1]), name)
+                assert tolerances.changes is not None  # as above
                 yield _compare_probes(f"{key} {name}", ours, stat, tolerances.changes, NOISE * stat[4])
         elif match := re.fullmatch(r"p(\d+)(sub)?/(.+)", key):
-            step, name = int(match[1]), match[3]
+            number, name = int(match[1]), match[3]
             if name not in start or (match[2] and name not in stride):
                 yield unknown(key)
                 continue
             initial = _by_name(start, stride if match[2] else {}, name)
-            ours = _by_name(states[step], stride if match[2] else {}, name)
+            ours = _by_name(states[number], stride if match[2] else {}, name)
             theirs = theirs.astype(np.float64) - initial
-            stats = dict(zip(meta.get("deltastat_names", ()), arrays.get(f"deltastat{step}", ()), strict=True))
+            stats = dict(zip(meta.get("deltastat_names", ()), arrays.get(f"deltastat{number}", ()), strict=True))
             rounding = NOISE * stats[name][5] if name in stats else 0.0
+            assert tolerances.changes is not None  # as above
             tolerance = max(tolerances.changes * np.abs(theirs).max(), rounding)
             yield compare(f"change {key}", ours.astype(np.float64) - initial, theirs, tolerance)
 

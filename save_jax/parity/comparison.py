@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 OK, WRONG, UNKNOWN, NOTE = "ok", "WRONG", "UNKNOWN", "note"
 
@@ -22,7 +23,7 @@ class Row:
         return self.verdict in (WRONG, UNKNOWN)
 
 
-def compare(quantity: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> Row:
+def compare(quantity: str, ours: ArrayLike, theirs: ArrayLike, tolerance: float) -> Row:
     """Compares two arrays, element by element. Other shapes and NaN are wrong whatever the tolerance."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if ours.shape != theirs.shape:

@@ -72,27 +72,31 @@ class Twin:
 
 
 def _whole(path: Path) -> Path:
-    return path.with_name(_PART.fullmatch(path.name)[1] + ".npz")
+    match = _PART.fullmatch(path.name)
+    return path.with_name(f"{match[1]}.npz") if match else path
+
+
+def _part_number(path: Path) -> int:
+    match = re.search(r"part(\d+)", path.name)
+    return int(match[1]) if match else 0
 
 
 def load(path: Path) -> Fixture:
     """A golden file with all its parts. Raises ValueError where a file is missing, damaged or says something twice."""
     first, arrays = _whole(path), {}
-    numbered = sorted(
-        first.parent.glob(f"{first.stem}.part*.npz"), key=lambda p: int(re.search(r"part(\d+)", p.name)[1])
-    )
+    numbered = sorted(first.parent.glob(f"{first.stem}.part*.npz"), key=_part_number)
     paths = [first, *numbered] if first.exists() else numbered
     if not paths:
         raise ValueError(f"no golden file at {path}")
     for part in paths:
         try:
             with np.load(part) as file:
-                found = {name: file[name] for name in file.files}
+                more = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{part} is no readable npz file ({error})") from error
-        if twice := [name for name in found if name in arrays and name != "meta_json"]:
+        if twice := [name for name in more if name in arrays and name != "meta_json"]:
             raise ValueError(f"{part} repeats {', '.join(twice[:3])} of another part")
-        arrays |= found
+        arrays |= more
     return Fixture(first, arrays)
 
 
@@ -113,8 +117,8 @@ def _beside(fixture: Fixture, prefix: str) -> list[Fixture]:
     """Golden files in the same folder, else one folder up, that hold arrays below `prefix`."""
     for folder in (fixture.path.parent, fixture.path.parent.parent):
         paths = {_whole(path) for path in folder.glob("*.npz") if _holds(path, prefix)}
-        if found := [load(path) for path in sorted(paths)]:
-            return found
+        if fixtures := [load(path) for path in sorted(paths)]:
+            return fixtures
     return []
 
 
@@ -134,9 +138,9 @@ def inputs_of(fixture: Fixture) -> Fixture:
     others = _beside(fixture, "in/")
     named = [other for other in others if other.stem == fixture.stem]
     alike = [other for other in _same_settings(fixture, others) if _kind(other) == _kind(fixture)]
-    for found in (named, alike):
-        if len(found) == 1:
-            return found[0]
+    for candidates in (named, alike):
+        if len(candidates) == 1:
+            return candidates[0]
     raise ValueError(f"{fixture.path} holds no inputs, and no file beside it is {fixture.stem}(_train).npz with in/…")
 
 
@@ -145,9 +149,9 @@ def _weights_of(fixture: Fixture) -> Fixture:
         return fixture
     others = _beside(fixture, "w/")
     named = [other for other in others if other.stem == fixture.stem.replace("avigate", "save")]
-    for found in (_same_settings(fixture, others), named, others):
-        if len(found) == 1:
-            return found[0]
+    for candidates in (_same_settings(fixture, others), named, others):
+        if len(candidates) == 1:
+            return candidates[0]
     raise ValueError(
         f"{fixture.path} holds no weights, and of the files beside it {len(others)} hold some (w/…), none of which "
         "is the one of the same settings"

@@ -1,9 +1,10 @@
 """Runs our model on a golden file's weights and inputs as its authors ran theirs: outputs, gradients, optimiser steps,
-hidden states, all under the golden files' names. `parity.py` compares them.
+hidden states, all under the golden files' names. `command.py` compares them.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -28,21 +29,26 @@ def _cross_entropy(logits: jax.Array) -> jax.Array:
 
 
 def _towers(model: Retrieval, batch: dict) -> dict[str, jax.Array]:
-    found = model.towers(batch)
-    found = {"frame_embeddings": found["visual"]} | ({"speech_tokens": found["speech"]} if "speech" in found else {})
-    return found | {"audio_tokens": model.encode_audio(batch)}
+    outputs = model.towers(batch)
+    speech = {"speech_tokens": outputs["speech"]} if "speech" in outputs else {}
+    return {"frame_embeddings": outputs["visual"]} | speech | {"audio_tokens": model.encode_audio(batch)}
+
+
+def _apply(twin: Twin, params: dict, inputs: Any, method: Callable | None = None) -> Any:
+    """What the model gives: of what type, Flax cannot say."""
+    return twin.model.apply({"params": params}, inputs, method=method)
 
 
 def _outputs(twin: Twin, params: dict, temperatures: Sequence[float]) -> dict[str, jax.Array]:
     """Every forward quantity under the golden files' names."""
     batch, mask, loss = twin.batch, twin.batch["frame_mask"], twin.config.loss
-    texts, video, logit_scale = twin.model.apply({"params": params}, batch)
+    texts, video, logit_scale = _apply(twin, params, batch)
     index = similarity.index(video.fused, mask)
     scores = {t: similarity.score(texts, index, logit_scale, t) for t in (twin.config.model.temperature, *temperatures)}
     logits = scores[twin.config.model.temperature]
     margin = losses.adaptive_margin(texts, video.visual, mask, loss.beta, loss.delta)
     with_margin = logits + jnp.exp(logit_scale) * margin
-    out = twin.model.apply({"params": params}, batch, method=_towers) | {
+    out = _apply(twin, params, batch, _towers) | {
         "text_embedding": texts,
         "resampled_audio_tokens": video.audio,
         "visual_with_position": video.visual,
@@ -75,7 +81,7 @@ def _outputs(twin: Twin, params: dict, temperatures: Sequence[float]) -> dict[st
         }
     if "eval_text_ids" in twin.inputs:
         ids = jnp.asarray(twin.inputs["eval_text_ids"])
-        texts = twin.model.apply({"params": params}, ids, method=Retrieval.encode_text)
+        texts = _apply(twin, params, ids, Retrieval.encode_text)
         out |= {"eval_text_embedding": texts, "eval_logits": similarity.score(texts, index, logit_scale)}
     return out
 
@@ -118,15 +124,15 @@ def optimizer_steps(twin: Twin, step: Step, settings: dict, count: int) -> tuple
         updates, state = optimizer.update(grads, state, trained)
         return optim.limit_logit_scale(optax.apply_updates(trained, updates), config.optim.max_logit_scale), state
 
-    state, found, values, norms = optimizer.init(trained), [], [], []
+    state, parameters, values, norms = optimizer.init(trained), [], [], []
     for k in range(count + 1):
-        found.append(convert.to_official(unflatten(jax.device_get(trained | frozen)), twin.rules))
+        parameters.append(convert.to_official(unflatten(jax.device_get(trained | frozen)), twin.rules))
         out, grads = step(trained, frozen)
         values.append(float(out["loss_total"]))
         if k < count:
             norms.append(float(out["grad_global_norm"]))
             trained, state = update(trained, state, grads)
-    return found, values, norms
+    return parameters, values, norms
 
 
 def hidden_states(twin: Twin) -> Arrays:
@@ -147,16 +153,16 @@ def hidden_states(twin: Twin) -> Arrays:
             twin.model.apply({"params": params}, twin.batch)
         return calls
 
-    found = {}
+    states = {}
     for path, calls in jax.device_get(run(twin.params)).items():
         module, part = path.split("/")
         (first_input, first_output), (_, last_output) = calls[0], calls[-1]
         if path == "ast/norm":
-            found["ast_out_before_norm"] = first_input
+            states["ast_out_before_norm"] = first_input
         elif module == "ast":
-            found[f"ast_{part.replace('_', '')}_input"] = first_input
+            states[f"ast_{part.replace('_', '')}_input"] = first_input
         else:
-            found[f"{module}_{part.replace('_', '')}"] = last_output
+            states[f"{module}_{part.replace('_', '')}"] = last_output
         if module == "text" and len(calls) == 2:  # the transcript goes through the same tower, before the query
-            found[f"speech_{part.replace('_', '')}"] = first_output
-    return found
+            states[f"speech_{part.replace('_', '')}"] = first_output
+    return states

@@ -11,6 +11,7 @@ from save_jax.data.records import Clip
 from save_jax.evaluation import metrics
 from save_jax.evaluation.attribution import Explanation, explain
 from save_jax.evaluation.contract import Evaluation, Trained
+from save_jax.evaluation.retrieval import RetrievalEvaluator
 
 SHOWN = 5  # videos ranked first; the right one is added where it comes later
 WORDS = {"vision": "picture", "audio": "sound", "speech": "speech"}  # branches, as a page calls them
@@ -44,8 +45,8 @@ class Candidate:
     @property
     def strongest(self) -> str:
         """What carried the match: of what the video has, the branch whose absence costs most."""
-        known = [c for c in self.carried if c.there and c.branch is not None]
-        return max(known, key=lambda c: c.branch).name if known else ""
+        known = {c.name: c.branch for c in self.carried if c.there and c.branch is not None}
+        return max(known, key=known.__getitem__) if known else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,26 +67,26 @@ class Card:
         return " ".join([self.query, right.id, *right.tags, right.transcript]).lower()
 
 
-def choose(found: np.ndarray, groups: Sequence[str], count: int) -> list[int]:
+def choose(ranks: np.ndarray, groups: Sequence[str], count: int) -> list[int]:
     """Queries to show: as many of each group as of any other, in each the worst ranks first, then some successes.
 
     Args:
-        found: ranks, int [queries].
+        ranks: int [queries].
         groups: name of each query's group.
     Returns:
         Up to `count` numbers of queries, group after group. Of successes (rank 1), evenly spaced ones.
     """
-    groups = np.asarray(groups)
-    members = {name: np.flatnonzero(groups == name) for name in np.unique(groups)}
+    names = np.asarray(groups)
+    members = {name: np.flatnonzero(names == name) for name in np.unique(names)}
     shares = dict.fromkeys(members, 0)
-    while sum(shares.values()) < min(count, len(groups)):
+    while sum(shares.values()) < min(count, len(names)):
         for name in members:
             if shares[name] < len(members[name]) and sum(shares.values()) < count:
                 shares[name] += 1
     chosen = []
     for name, numbers in members.items():
-        worst = numbers[np.argsort(-found[numbers], kind="stable")]
-        failures, successes = worst[found[worst] > 1], worst[found[worst] == 1]
+        worst = numbers[np.argsort(-ranks[numbers], kind="stable")]
+        failures, successes = worst[ranks[worst] > 1], worst[ranks[worst] == 1]
         failing = min(len(failures), max(round(FAILURES * shares[name]), shares[name] - len(successes)))
         spaced = np.linspace(0, len(successes) - 1, shares[name] - failing).astype(int)
         chosen += [*failures[:failing].tolist(), *successes[spaced].tolist()]
@@ -95,7 +96,7 @@ def choose(found: np.ndarray, groups: Sequence[str], count: int) -> list[int]:
 def thumbnails(clip: Clip, raw_size: int | None) -> list[tuple[str, float]]:
     """A few evenly spaced frames as small JPEG data URIs, with their seconds; `raw_size`: side of frames kept raw."""
     positions = np.unique(np.linspace(0, len(clip.frames) - 1, min(THUMBNAILS, len(clip.frames))).astype(int))
-    found = []
+    shown = []
     for position in positions:
         data = clip.frames[position]
         if raw_size:
@@ -105,11 +106,11 @@ def thumbnails(clip: Clip, raw_size: int | None) -> list[tuple[str, float]]:
         else:
             picture = simplejpeg.decode_jpeg(data, "RGB", min_height=LEAST_PIXELS, min_width=LEAST_PIXELS)
         small = base64.b64encode(simplejpeg.encode_jpeg(picture, quality=70)).decode()
-        found.append((f"data:image/jpeg;base64,{small}", float(clip.frame_times[position])))
-    return found
+        shown.append((f"data:image/jpeg;base64,{small}", float(clip.frame_times[position])))
+    return shown
 
 
-def _carried(found: Explanation, row: int, column: int, clip: Clip) -> list[Carried]:
+def _carried(explained: Explanation, row: int, column: int, clip: Clip) -> list[Carried]:
     has = {"vision": bool(clip.frames), "audio": clip.fbank is not None, "speech": bool(clip.transcript)}
 
     def number(table: dict[str, np.ndarray], name: str, *at: int) -> float | None:
@@ -119,12 +120,12 @@ def _carried(found: Explanation, row: int, column: int, clip: Clip) -> list[Carr
         Carried(
             WORDS[name],
             present,
-            number(found.branches, name, row, column),
-            number(found.inputs, name, row, column),
-            number(found.gates, name, column),
+            number(explained.branches, name, row, column),
+            number(explained.inputs, name, row, column),
+            number(explained.gates, name, column),
         )
         for name, present in has.items()
-        if name == "vision" or name in found.branches
+        if name == "vision" or name in explained.branches
     ]
 
 
@@ -141,7 +142,8 @@ def make(run: Trained, evaluation: Evaluation, groups: Sequence[str], count: int
         for q, o in zip(queries, orders, strict=True)
     ]
     videos = sorted({video for row in shown for video in row})
-    found = explain(run.evaluator, run.params, split, evaluation.texts[queries], videos)
+    assert isinstance(run.evaluator, RetrievalEvaluator)  # no other method has branches to explain
+    explained = explain(run.evaluator, run.params, split, evaluation.texts[queries], videos)
     columns = {video: column for column, video in enumerate(videos)}
     clips = {video: source[video] for video in videos}
     raw_size = source.settings["image_size"] if source.settings["frames"] == "raw" else None
@@ -158,7 +160,7 @@ def make(run: Trained, evaluation: Evaluation, groups: Sequence[str], count: int
                     score=score if score > metrics.NOWHERE else None,
                     clip=clips[video],
                     thumbnails=pictures[video],
-                    carried=_carried(found, row, columns[video], clips[video]),
+                    carried=_carried(explained, row, columns[video], clips[video]),
                 )
             )
         largest = max([abs(c.branch) for x in candidates for c in x.carried if c.branch is not None], default=0.0)

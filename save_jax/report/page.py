@@ -12,6 +12,7 @@ from importlib import resources
 import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from save_jax.config import method
 from save_jax.data.split_info import SplitInfo
@@ -39,7 +40,7 @@ def confusion(
     """
     names = sorted(set(groups))
     shares = np.zeros((scores.shape[1], len(names) + 1))
-    np.add.at(shares, (caption_to_video, [names.index(group) for group in groups]), 1)
+    np.add.at(shares, (caption_to_video, np.array([names.index(group) for group in groups])), 1)
     shares[shares.sum(axis=1) == 0, -1] = 1
     shares /= shares.sum(axis=1, keepdims=True)
     # An equal score counts against the query, as in its rank.
@@ -60,8 +61,8 @@ def kinds(info: SplitInfo) -> dict[str, np.ndarray]:
     if names:
         return {name: np.array([name in tags for tags in info.tags]) for name in names}
     speech = np.array([bool(text) for text in info.transcripts])
-    found = {"sound": info.sound, "no sound": ~info.sound, "speech": speech, "no speech": ~speech}
-    return {name: member for name, member in found.items() if member.any()}
+    members = {"sound": info.sound, "no sound": ~info.sound, "speech": speech, "no speech": ~speech}
+    return {name: member for name, member in members.items() if member.any()}
 
 
 def _signed(value: float) -> str:
@@ -69,7 +70,7 @@ def _signed(value: float) -> str:
     return "0.0" if text[1:] == "0.0" else text
 
 
-def _svg(figure: plt.Figure) -> str:
+def _svg(figure: Figure) -> str:
     """A figure as data URI, and lets go of it."""
     buffer = io.BytesIO()
     with plt.rc_context({"svg.hashsalt": "save_jax"}):  # the same figure, the same bytes
@@ -80,31 +81,31 @@ def _svg(figure: plt.Figure) -> str:
 
 def figures(run: Trained, evaluation: Evaluation, groups: list[str], rows: list[dict]) -> dict[str, tuple[str, str]]:
     """{name: (data URI, what it shows)}, as far as there is something to show."""
-    found, val_split = {}, run.config.data.val_split
+    drawn, val_split = {}, run.config.data.val_split
     if any("loss" in row for row in rows):
-        found["loss"] = (_svg(plots.loss(rows)), "training loss over steps")
+        drawn["loss"] = (_svg(plots.loss(rows)), "training loss over steps")
     if any("t2v" in row and row["split"] == val_split for row in rows):
-        found["recalls"] = (
+        drawn["recalls"] = (
             _svg(plots.recalls_over_time(rows, run.step, val_split)),
             f"text to video recalls on {val_split} over steps, with the step picked",
         )
-    found["scores"] = (
+    drawn["scores"] = (
         _svg(plots.heat_map(evaluation.scores["t2v"], evaluation.info.caption_to_video, groups)),
         "scores of all queries and videos, ordered by group; right pairs lie on the diagonal",
     )
     if evaluation.gates:
-        found["gates"] = (
+        drawn["gates"] = (
             _svg(plots.gate_histograms(evaluation.gates, kinds(evaluation.info))),
             "how many clips of each kind open the attention gates how far",
         )
-    return found
+    return drawn
 
 
 def render(run: Trained, evaluation: Evaluation, results: dict, rows: list[dict], count: int, agreement: str) -> str:
     """The page.
 
     Args:
-        evaluation: from assess.assess; results: as report.results makes them of it.
+        evaluation: from assessment.assess; results: as results_file.results makes them of it.
         rows: of metrics.jsonl.
         count: of queries to show.
         agreement: how the results compare with those that the run left.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 import simplejpeg
+from matplotlib.figure import Figure
 
 from save_jax.data.pipeline import Data
 from save_jax.evaluation.contract import Evaluation
@@ -17,9 +18,10 @@ import matplotlib.pyplot as plt
 
 RECALLS = ("R@1", "R@5", "R@10")
 HEAT_MAP = 400  # points of a side
+EXAMPLES = 8  # queries shown
 
 
-def loss(rows: list[dict]) -> plt.Figure:
+def loss(rows: list[dict]) -> Figure:
     """Loss and its parts over steps."""
     rows = [row for row in rows if "loss" in row]
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -31,7 +33,7 @@ def loss(rows: list[dict]) -> plt.Figure:
     return figure
 
 
-def recalls_over_time(rows: list[dict], picked_step: int, split: str) -> plt.Figure:
+def recalls_over_time(rows: list[dict], picked_step: int, split: str) -> Figure:
     """Text→video recalls of every validation, and the step that was picked."""
     rows = [row for row in rows if "t2v" in row and row["split"] == split]
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -43,7 +45,7 @@ def recalls_over_time(rows: list[dict], picked_step: int, split: str) -> plt.Fig
     return figure
 
 
-def recalls_by_group(test: dict) -> plt.Figure:
+def recalls_by_group(test: dict) -> Figure:
     """Text→video recalls of all queries and of every group."""
     groups = {"all": test["t2v"]} | {name: group["t2v"] for name, group in test["groups"].items()}
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -58,7 +60,7 @@ def recalls_by_group(test: dict) -> plt.Figure:
     return figure
 
 
-def gates(table: dict) -> plt.Figure:
+def gates(table: dict) -> Figure:
     """Mean absolute gates of each branch by kind of clip."""
     figure, panels = plt.subplots(1, len(table), figsize=(5.5 * len(table), 4), squeeze=False, sharey=True)
     for axes, (branch, tags) in zip(panels[0], table.items(), strict=True):
@@ -75,7 +77,7 @@ def gates(table: dict) -> plt.Figure:
     return figure
 
 
-def heat_map(scores: np.ndarray, caption_to_video: np.ndarray, groups: Sequence[str]) -> plt.Figure:
+def heat_map(scores: np.ndarray, caption_to_video: np.ndarray, groups: Sequence[str]) -> Figure:
     """Scores of queries × videos, both ordered by the queries' groups: right pairs lie on the diagonal.
 
     Args:
@@ -85,8 +87,8 @@ def heat_map(scores: np.ndarray, caption_to_video: np.ndarray, groups: Sequence[
     Where there are more than `HEAT_MAP` of either, a point is the highest score of its neighbours: a mean would hide
     the diagonal, which is one pair in many.
     """
-    groups = np.asarray(groups)
-    rows = np.argsort(groups, kind="stable")
+    group_of = np.asarray(groups)
+    rows = np.argsort(group_of, kind="stable")
     columns = list(dict.fromkeys(caption_to_video[rows].tolist()))
     columns += sorted(set(range(scores.shape[1])) - set(columns))
     grid = np.where(scores < NOWHERE, np.nan, scores)[rows][:, columns]
@@ -98,7 +100,7 @@ def heat_map(scores: np.ndarray, caption_to_video: np.ndarray, groups: Sequence[
     low, high = np.nanpercentile(grid, [1, 99.8]) if np.isfinite(grid).any() else (0, 1)
     extent = (0, scores.shape[1], len(rows), 0)
     shown = axes.imshow(grid, "magma", aspect="auto", interpolation="nearest", vmin=low, vmax=high, extent=extent)
-    names, starts, counts = np.unique(groups[rows], return_index=True, return_counts=True)
+    names, starts, counts = np.unique(group_of[rows], return_index=True, return_counts=True)
     axes.set_yticks(starts + counts / 2, names)
     for start in starts[1:]:
         axes.axhline(start, color="white", linewidth=0.7)
@@ -107,7 +109,7 @@ def heat_map(scores: np.ndarray, caption_to_video: np.ndarray, groups: Sequence[
     return figure
 
 
-def gate_histograms(gates: dict[str, dict[str, np.ndarray]], kinds: dict[str, np.ndarray]) -> plt.Figure:
+def gate_histograms(gates: dict[str, dict[str, np.ndarray]], kinds: dict[str, np.ndarray]) -> Figure:
     """How far clips of each kind open the attention gates: a column for each branch, a row for each kind.
 
     Args:
@@ -149,10 +151,10 @@ def picture(frame: bytes, settings: Mapping) -> np.ndarray:
     return simplejpeg.decode_jpeg(frame, "RGB")
 
 
-def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> plt.Figure:
+def examples(evaluation: Evaluation, data: Data, split: str) -> Figure:
     """A few queries with the middle frames of their top five; the right video has a green frame."""
     source = data.sources[split]
-    queries = _example_queries(evaluation, count)
+    queries = _example_queries(evaluation, EXAMPLES)
     figure, panels = plt.subplots(
         len(queries), 5, figsize=(9, 1.6 * len(queries)), squeeze=False, gridspec_kw={"hspace": 0.25, "wspace": 0.05}
     )
@@ -181,7 +183,7 @@ def examples(evaluation: Evaluation, data: Data, split: str, count: int = 8) -> 
     return figure
 
 
-def sweep(table: dict) -> plt.Figure:
+def sweep(table: dict) -> Figure:
     """SumR of all queries and of every group by variant: bars are medians over seeds, dots the seeds."""
     groups = list(next(iter(table.values())))
     figure, axes = plt.subplots(figsize=(8, 4.2))
@@ -199,7 +201,7 @@ def sweep(table: dict) -> plt.Figure:
     return figure
 
 
-def save(figure: plt.Figure, path: str) -> None:
+def save(figure: Figure, path: str) -> None:
     """Writes a figure as PNG and lets go of it."""
     figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)

@@ -33,7 +33,8 @@ def table(test: dict) -> str:
 def more_tables(results: dict) -> str:
     """What surrounds the headline: checkpoints, by what videos have, with inputs taken away, post-processing."""
     test = results["test"]
-    taken = [("as it is", test["t2v"])] + [(name, found["t2v"]) for name, found in test["without_modalities"].items()]
+    taken = [("as it is", test["t2v"])]
+    taken += [(name, without["t2v"]) for name, without in test["without_modalities"].items()]
     low, high = test["intervals"]["t2v"]["SumR"]
     parts = [
         f"protocol: {test['protocol']['name']}; "

@@ -10,11 +10,11 @@ PACKAGES = ("save_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "g
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on, and the devices that computed them."""
-    found = {}
+    known = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            known[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # the benches run without most of them
-            found[name] = "absent"
+            known[name] = "absent"
     device = jax.devices()[0]
-    return found | {"python": platform.python_version(), "devices": f"{jax.device_count()} × {device.device_kind}"}
+    return known | {"python": platform.python_version(), "devices": f"{jax.device_count()} × {device.device_kind}"}

@@ -2,8 +2,8 @@
 
 from absl import app, flags
 
-from save_jax.sweep import grids
+from save_jax.sweep import command
 from save_jax.training.flags import parse_flags
 
-flags.adopt_module_key_flags(grids)  # --help shows them
-app.run(grids.main, flags_parser=parse_flags)
+flags.adopt_module_key_flags(command)  # --help shows them
+app.run(command.main, flags_parser=parse_flags)

@@ -20,7 +20,8 @@ from ml_collections import ConfigDict, config_flags
 from save_jax.config.vlsa import DIRECTIONS, MODALITIES, NAMES
 from save_jax.data import files
 from save_jax.report import plots, vlsa_plots
-from save_jax.sweep import grids as sweep
+from save_jax.sweep import command
+from save_jax.sweep import runs as sweep_runs
 from save_jax.training import flags as run_flags
 from save_jax.training import monitor, process
 
@@ -28,29 +29,30 @@ from save_jax.training import monitor, process
 PRETRAINED = {"masked": {"loss.matching": 0.0}, "matching": {"loss.masked": 0.0}, "both": {}}
 VARIANTS = ("neither", *PRETRAINED)
 METRICS = ("R@1", "R@5", "R@10", "SumR")
-Found = dict[str, list[dict]]  # variant → results of every seed
+Results = dict[str, list[dict]]  # variant → results of every seed
 
 
-def run_all(pretrain: ConfigDict, finetune: ConfigDict, workdir: str, seeds: Sequence[int]) -> tuple[Found, Found]:
+def run_all(pretrain: ConfigDict, finetune: ConfigDict, workdir: str, seeds: Sequence[int]) -> tuple[Results, Results]:
     """(results of pre-training, results of fine-tuning). Trains what is not finished.
 
     Raises ValueError where a folder holds results of other settings or shards.
     """
-    before, after = {name: [] for name in PRETRAINED}, {name: [] for name in VARIANTS}
+    before: Results = {name: [] for name in PRETRAINED}
+    after: Results = {name: [] for name in VARIANTS}
     for seed in seeds:
         first, second = os.path.join(workdir, "pretrain"), os.path.join(workdir, "finetune")
         starts = {name: {"init_from": os.path.join(first, f"{name}-seed{seed}")} for name in PRETRAINED}
-        for name, runs in sweep.run_all(pretrain, first, [seed], PRETRAINED).items():
+        for name, runs in sweep_runs.run_all(pretrain, first, [seed], PRETRAINED).items():
             before[name] += runs
-        for name, runs in sweep.run_all(finetune, second, [seed], {"neither": {"init_from": ""}} | starts).items():
+        for name, runs in sweep_runs.run_all(finetune, second, [seed], {"neither": {"init_from": ""}} | starts).items():
             after[name] += runs
     return before, after
 
 
-def summarize(found: Found) -> dict:
+def summarize(results: Results) -> dict:
     """{variant: {direction: {metric: {"median", "seeds": […]}}}}."""
     table = {}
-    for name, runs in found.items():
+    for name, runs in results.items():
         table[name] = {}
         for direction in DIRECTIONS:
             if all(direction in run["test"] for run in runs):
@@ -62,18 +64,18 @@ def summarize(found: Found) -> dict:
 
 
 def ordering(table: dict, direction: str, metric: str) -> tuple[bool, str]:
-    """Whether neither < masked, matching < both in the medians, as the paper has it, and the order found, in words."""
+    """Whether neither < masked, matching < both in the medians, as the paper has it, and their order, in words."""
     median = {name: table[name][direction][metric]["median"] for name in VARIANTS}
     alone = (median["masked"], median["matching"])
-    names = sorted(median, key=median.get)
-    found = names[0]
+    names = sorted(median, key=median.__getitem__)
+    order = names[0]
     for before, name in itertools.pairwise(names):
-        found += f" {'<' if median[before] < median[name] else '='} {name}"
-    return median["neither"] < min(alone) and max(alone) < median["both"], found
+        order += f" {'<' if median[before] < median[name] else '='} {name}"
+    return median["neither"] < min(alone) and max(alone) < median["both"], order
 
 
-def markdown(table: dict, before: Found, seeds: Sequence[int]) -> str:
-    """Medians and ranges of every direction, the order found, and the errors of masked modelling."""
+def markdown(table: dict, before: Results, seeds: Sequence[int]) -> str:
+    """Medians and ranges of every direction, the order of the variants, and the errors of masked modelling."""
     shown = [d for d in DIRECTIONS if d in table["both"]]
     lines = [
         f"SumR on the test split after fine-tuning, median of seeds {', '.join(map(str, seeds))} (smallest–largest); "
@@ -90,13 +92,13 @@ def markdown(table: dict, before: Found, seeds: Sequence[int]) -> str:
     lines.append("")
     for direction in ("t2v", "t2a"):
         for metric in ("SumR", "R@1"):
-            holds, found = ordering(table, direction, metric)
+            holds, order = ordering(table, direction, metric)
             word = "as in the paper" if holds else "not the paper's order"
-            lines.append(f"- {NAMES[direction]}, {metric}: {found} ({word}).")
+            lines.append(f"- {NAMES[direction]}, {metric}: {order} ({word}).")
     parts = [part for part in MODALITIES if part in before["both"][0]["test"]["masked"]]
     lines += [
         "",
-        "Errors on hidden tokens of the test split, median of the same seeds: squared error of patches, nats a word.",
+        "Errors on masked tokens of the test split, median of the same seeds: squared error of patches, nats a word.",
         "",
         "| pre-trained with | " + " | ".join(parts) + " |",
         "|---|" + "---|" * len(parts),
@@ -111,7 +113,7 @@ def markdown(table: dict, before: Found, seeds: Sequence[int]) -> str:
 
 flags.adopt_module_key_flags(run_flags)  # --help shows those, too
 FINETUNE = config_flags.DEFINE_config_file("finetune", None, "The configuration of fine-tuning.")
-flags.declare_key_flag("seeds")  # sweep's own
+flags.declare_key_flag("seeds")  # of the sweep's command
 
 
 def main(argv: list[str]) -> None:
@@ -126,7 +128,8 @@ def main(argv: list[str]) -> None:
         )
     process.set_up_process()
     run_flags.join_processes()
-    seeds, workdir = [int(seed) for seed in sweep.SEEDS.value], run_flags.WORKDIR.value
+    seeds, workdir = [int(seed) for seed in command.SEEDS.value], run_flags.WORKDIR.value
+    assert workdir is not None  # a required flag
     try:
         before, after = run_all(run_flags.CONFIG.value, FINETUNE.value, workdir, seeds)
     except (ValueError, monitor.TrainingError) as error:

@@ -160,10 +160,10 @@ class Checkpoints:
                     (self._folder / str(bad)).rename(aside)
         step = int(sharding.of_first(step))
         if step < 0:
-            found = "; ".join(f"{bad}: {problem}" for bad, problem in damaged.items())
+            damage = "; ".join(f"{bad}: {problem}" for bad, problem in damaged.items())
             raise ValueError(
-                f"no checkpoint in {self._folder} is complete{found and f' ({found})'}; bring one back from a copy, or "
-                "delete that folder and train again"
+                f"no checkpoint in {self._folder} is complete{damage and f' ({damage})'}; bring one back from a copy, "
+                "or delete that folder and train again"
             )
         return step
 
@@ -173,7 +173,7 @@ class Checkpoints:
         return newest if which == "last" else sorted(newest, key=lambda step: -self._metrics.get(step, -math.inf))
 
     def _tell(self, which: str, step: int, damaged: dict[int, str], move: bool) -> None:
-        found = "; ".join(f"checkpoint {bad} is damaged ({problem})" for bad, problem in damaged.items())
+        damage = "; ".join(f"checkpoint {bad} is damaged ({problem})" for bad, problem in damaged.items())
         if which == "last":
             lost = max(damaged) - step
             used = f"the one of step {step}: {lost} step{'s are' if lost > 1 else ' is'} lost"
@@ -182,7 +182,7 @@ class Checkpoints:
         else:
             used = f"the last whole one, of step {step}; it was not validated"
         moved = f" (moved to {', '.join(f'{bad}{DAMAGED}' for bad in damaged)})" if move else ""
-        print(f"{self._folder}: {found}; used instead is {used}{moved}", flush=True)
+        print(f"{self._folder}: {damage}; used instead is {used}{moved}", flush=True)
 
     def restore(self, step: int, params: dict, optimizer: object) -> tuple[dict, object, dict]:
         """(params, optimizer, meta) of a step. The trees given say shapes, dtypes and shardings."""

@@ -57,7 +57,8 @@ def _source(path: str, kind: str) -> tuple[Mapping[str, np.ndarray], Mapping]:
     settings = os.path.join(path, "config.json")
     if not os.path.isdir(path):
         raise ValueError(f"{path} is no folder; kind vlsa-ast is made of a VLSA's workdir or a folder of parameters")
-    return flatten(loading.read_params(path)), files.read_json(settings)["model"] if os.path.exists(settings) else {}
+    model = files.read_json(settings)["model"] if os.path.exists(settings) else {}
+    return {name: np.asarray(x) for name, x in flatten(loading.read_params(path)).items()}, model
 
 
 def _tell(done: Converted, kind: str) -> None:
@@ -111,7 +112,7 @@ def _convert(options: argparse.Namespace) -> dict:
     """What --from, --kind and --to ask for; returns the parameters."""
     of_folder = os.path.isdir(options.source) and options.kind != "vlsa-ast"
     if of_folder:
-        params, model = loading.read_params(options.source), None
+        params, model = loading.read_params(options.source), {}
     else:
         source, vlsa = _source(options.source, options.kind)
         fbank = (options.frames, MEL_BINS) if options.frames else None

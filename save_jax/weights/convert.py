@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
-from save_jax.models.trees import Flat, flatten, unflatten
+from save_jax.models.trees import flatten
 from save_jax.weights import vlsa as weights_vlsa
 from save_jax.weights.rules import OPTIONAL, RULES, Rule
-from save_jax.weights.sizes import AST_STRIDE, MEL_BINS, fit_positions, grid, model_shapes, sizes
+from save_jax.weights.sizes import AST_STRIDE, MEL_BINS, Flat, fit_positions, grid, model_shapes, sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ def apply_rules(source: Mapping[str, np.ndarray], rules: list[Rule]) -> tuple[Fl
             problems.append(f"{name}: shape {list(array.shape)} cannot be what {', '.join(rule.targets)} comes from")
             continue
         for target, part in zip(rule.targets, parts, strict=True):
-            path = target.replace("{i}", *match.groups()) if match.groups() else target
+            path = target.replace("{i}", match[1]) if match.groups() else target
             if path in filled:
                 problems.append(f"{name}: {path} is filled already")
             filled[path] = np.array(part, order="C")
@@ -79,11 +80,13 @@ def to_official(params: Mapping, rules: list[Rule]) -> dict[str, np.ndarray]:
             continue
         first = re.compile(_pattern(rule.targets[0]))
         for match in filter(None, map(first.fullmatch, flat)):
-            layer = match.groups()
-            names = [target.replace("{i}", *layer) if layer else target for target in rule.targets]
+            layer = match[1] if match.groups() else "{i}"
+            names = [target.replace("{i}", layer) for target in rule.targets]
             if all(name in flat for name in names):
-                source = rule.source.replace("{i}", *layer) if layer else rule.source
-                official[source] = np.array(rule.layout.backward([flat[name] for name in names]), order="C")
+                assert rule.layout.backward is not None  # as above
+                official[rule.source.replace("{i}", layer)] = np.array(
+                    rule.layout.backward([flat[name] for name in names]), order="C"
+                )
                 used.update(names)
     if len(used) != len(flat):
         left = sorted(flat.keys() - used)
@@ -165,5 +168,6 @@ def convert(
     if problems:
         raise ValueError(f"{len(problems)} problems with weights of kind {kind!r}:\n  " + "\n  ".join(problems))
     if kind == "vlsa-ast":
+        assert fbank is not None  # as above
         new = weights_vlsa.complete(flat, model, fbank, positions)
-    return Converted(unflatten(flat), model, ignored, new)
+    return Converted(unflatten_dict(flat, sep="/"), model, ignored, new)

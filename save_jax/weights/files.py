@@ -81,10 +81,10 @@ def _flatten(tree: object, prefix: str = "") -> dict[str, np.ndarray]:
     if isinstance(tree, np.ndarray):
         return {prefix: tree}
     children = tree.attributes if isinstance(tree, _Shell) else tree if isinstance(tree, dict) else {}
-    found = {}
+    tensors = {}
     for name, child in children.items():
-        found |= _flatten(child, f"{prefix}.{name}" if prefix else str(name))
-    return found
+        tensors |= _flatten(child, f"{prefix}.{name}" if prefix else str(name))
+    return tensors
 
 
 def read(path: str) -> dict[str, np.ndarray]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from save_jax.config import model_sizes
 from save_jax.models.retrieval import Retrieval
+from save_jax.models.trees import flatten
 from save_jax.weights import seals
 from save_jax.weights.checkpoint import FOLDER, Checkpoints, abstract
 
@@ -41,7 +41,7 @@ def _folder(path: str) -> str:
 
 
 def _shapes(tree: Mapping) -> dict[str, list[int]]:
-    return {name: list(x.shape) for name, x in flatten_dict(tree, sep="/").items()}
+    return {name: list(x.shape) for name, x in flatten(tree).items()}
 
 
 def _differences(theirs: dict[str, list[int]], ours: dict[str, list[int]]) -> list[str]:
@@ -83,7 +83,7 @@ def load_modules(paths: str, like: dict) -> dict[str, dict]:
     Raises ValueError that lists, for all checkpoints, every parameter unknown here, of another shape, missing in a
     module that is partly there, or given twice.
     """
-    found, origin, problems = {}, {}, []
+    loaded, origin, problems = {}, {}, []
     with ocp.StandardCheckpointer() as checkpointer:
         for path in map(_folder, paths.split(",")):
             stored = checkpointer.metadata(path).item_metadata.tree
@@ -91,15 +91,15 @@ def load_modules(paths: str, like: dict) -> dict[str, dict]:
             problems += [f"{path}: {line}" for line in _differences(_shapes(stored), _shapes(ours))]
             problems += [f"{path}: {module} is in {origin[module]} too" for module in stored if module in origin]
             if not problems:
-                found |= checkpointer.restore(path, abstract(ours))
+                loaded |= checkpointer.restore(path, abstract(ours))
             origin |= dict.fromkeys(stored, path)
     if problems:
         raise ValueError("config.init_from does not fit this model (config.model):\n  " + "\n  ".join(problems))
     for path in dict.fromkeys(origin.values()):
-        print(f"from {path}: {', '.join(sorted(module for module in found if origin[module] == path))}")
-    if new := sorted(like.keys() - found.keys()):
+        print(f"from {path}: {', '.join(sorted(module for module in loaded if origin[module] == path))}")
+    if new := sorted(like.keys() - loaded.keys()):
         print(f"new: {', '.join(new)}")
-    return found
+    return loaded
 
 
 def read_params(path: str) -> dict:

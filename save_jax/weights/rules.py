@@ -29,7 +29,7 @@ THREE = Layout(lambda x: np.split(x, 3), lambda xs: np.concatenate(xs))
 PATCHES = Layout(lambda x: [x.transpose(2, 3, 1, 0).reshape(-1, len(x))])
 PLACES = Layout(lambda x: [x.reshape(-1, x.shape[-1])[1:]])
 ONE_TOKEN = Layout(lambda x: [x[0, 0]])
-FLAT_PATCH = Layout(lambda x: [x])  # out of VLSA: convert_vlsa.py gives it the shape of AST's patch
+FLAT_PATCH = Layout(lambda x: [x])  # out of VLSA: vlsa.py gives it the shape of AST's patch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +215,7 @@ def hf_ast_rules() -> list[Rule]:
     """Hugging Face's ASTForAudioClassification."""
     prefix, block = "audio_spectrogram_transformer.", "ast/block_{i}"
     embeddings, source = prefix + "embeddings.", prefix + "encoder.layer.{i}"
-    attention = tuple(f"attention.attention.{part}" for part in ("query", "key", "value"))
+    query, key, value = (f"attention.attention.{part}" for part in ("query", "key", "value"))
     return [
         Rule(embeddings + "cls_token", ("ast/class_token",)),
         Rule(embeddings + "distillation_token", ("ast/distillation_token",)),
@@ -223,7 +223,7 @@ def hf_ast_rules() -> list[Rule]:
         Rule(embeddings + "patch_embeddings.projection.weight", ("ast/patch_embedding/kernel",), CONV),
         Rule(embeddings + "patch_embeddings.projection.bias", ("ast/patch_embedding/bias",)),
         *_norm(source + ".layernorm_before", block + "/ln_1"),
-        *_hf_attention(source, block + "/attention", (*attention, "attention.output.dense")),
+        *_hf_attention(source, block + "/attention", (query, key, value, "attention.output.dense")),
         *_norm(source + ".layernorm_after", block + "/ln_2"),
         *_linear(source + ".intermediate.dense", block + "/mlp/fc"),
         *_linear(source + ".output.dense", block + "/mlp/proj"),
@@ -254,7 +254,7 @@ def mae_vlsa_rules() -> list[Rule]:
         *_timm_blocks("decoder_blocks", "decoder"),
         *_norm("decoder_norm", "decoder/ln_final"),
         *_ignored("VLSA's decoder makes its positions from the encoder's", "decoder_pos_embed"),
-        *_ignored("it guesses pixels as MAE normalises them", "decoder_pred.weight", "decoder_pred.bias"),
+        *_ignored("it predicts pixels as MAE normalises them", "decoder_pred.weight", "decoder_pred.bias"),
     ]
 
 

@@ -8,26 +8,26 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from save_jax.data.files import write_json
+
 NAME = "crc32.json"
 CHUNK = 1 << 24  # bytes read at a time; zlib works on them without Python's lock, beside the training loop
 
 
 def checksum(path: Path) -> int:
     """CRC-32 of a file."""
-    found = 0
+    crc = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            found = zlib.crc32(chunk, found)
-    return found
+            crc = zlib.crc32(chunk, crc)
+    return crc
 
 
 def write(folder: Path) -> None:
     """Seals a folder: from now on `problem` knows whether its files are the ones they are now."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(NAME))
-    found = {path.relative_to(folder).as_posix(): checksum(path) for path in files}
-    part = folder / f"{NAME}.part"  # half a list would be taken for damage
-    part.write_text(json.dumps(found))
-    part.rename(folder / NAME)
+    # Whole or not at all: half a list would be taken for damage.
+    write_json(folder / NAME, {path.relative_to(folder).as_posix(): checksum(path) for path in files})
 
 
 def problem(folder: Path, items: Iterable[str]) -> str:
@@ -40,9 +40,9 @@ def problem(folder: Path, items: Iterable[str]) -> str:
         return f"{NAME} is unreadable"
     for name in (name for name in sealed if name.split("/")[0] in items):
         try:
-            found = checksum(folder / name)
+            crc = checksum(folder / name)
         except FileNotFoundError:
             return f"{name} is missing"
-        if found != sealed[name]:
+        if crc != sealed[name]:
             return f"{name} has other bytes than were written"
     return ""

@@ -7,6 +7,7 @@ import collections
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,8 @@ from save_jax.config import base, model_sizes, resolve
 from save_jax.config.sizes import AstSizes
 from save_jax.models.ast import AudioTower
 from save_jax.models.retrieval import Retrieval
-from save_jax.models.trees import Flat
 
+Flat = dict[str, np.ndarray]  # our names, such as "vision/block_0/ln_1/scale" → array
 MEL_BINS = 128
 AST_STRIDE = (10, 10)  # of AST-base and of the official code; the weights cannot tell
 _BRANCHES = {"clip": "vision", "hf-clip": "vision", "avigate": "vision,audio", "save": "vision,audio,speech"}
@@ -59,31 +60,31 @@ def sizes(flat: Flat, kind: str, ast_stride: tuple[int, int] = AST_STRIDE) -> tu
     with_ast, with_clip = "clip" not in kind, "ast" not in kind
     places = (_CLIP_SIZES if with_clip else {}) | (_AST_SIZES if with_ast else {})
     places |= _FUSION_SIZES if with_ast and with_clip else {}
-    found = {name: vote(flat, where) for name, where in places.items()}
-    problems = [f"{name} cannot be told, since nothing that shows it is there" for name in found if not found[name]]
-    found |= {name: base().model[name] for name, size in found.items() if not size}
+    fields: dict[str, Any] = {name: vote(flat, where) for name, where in places.items()}
+    problems = [f"{name} cannot be told, since nothing that shows it is there" for name in fields if not fields[name]]
+    fields |= {name: base().model[name] for name, size in fields.items() if not size}
     if with_clip:
-        found |= {"branches": _BRANCHES[kind], "head_dim": 64}
-        found |= {"vision_layers": count_layers(flat, "vision"), "text_layers": count_layers(flat, "text")}
+        fields |= {"branches": _BRANCHES[kind], "head_dim": 64}
+        fields |= {"vision_layers": count_layers(flat, "vision"), "text_layers": count_layers(flat, "text")}
         rows = (
-            flat["vision/position_embedding"].size // found["vision_width"]
+            flat["vision/position_embedding"].size // fields["vision_width"]
             if "vision/position_embedding" in flat
             else 0
         )
         side = math.isqrt(max(rows - 1, 0))
         if not side or side * side != rows - 1:
             problems.append(f"vision/position_embedding: {rows} rows are not 1 + a square of patches")
-        found["image_size"] = max(side, 1) * found["patch_size"]
+        fields["image_size"] = max(side, 1) * fields["patch_size"]
     if with_ast:
-        found["ast_layers"] = count_layers(flat, "ast")
-        found["ast_heads"] = max(1, found["ast_width"] // 64)
+        fields["ast_layers"] = count_layers(flat, "ast")
+        fields["ast_heads"] = max(1, fields["ast_width"] // 64)
         kernel = flat.get("ast/patch_embedding/kernel")
-        found["ast_patch"] = tuple(kernel.shape[:2]) if kernel is not None else (16, 16)
-        found["ast_stride"] = ast_stride
+        fields["ast_patch"] = tuple(kernel.shape[:2]) if kernel is not None else (16, 16)
+        fields["ast_stride"] = ast_stride
     if with_ast and with_clip:
-        found["resampler_layers"] = count_layers(flat, "resampler")
-        found["fusion_layers"] = count_layers(flat, "audio_fusion", "speech_fusion")
-    return found, problems
+        fields["resampler_layers"] = count_layers(flat, "resampler")
+        fields["fusion_layers"] = count_layers(flat, "audio_fusion", "speech_fusion")
+    return fields, problems
 
 
 def config_for(model: Mapping, max_words: int, max_frames: int) -> ConfigDict:

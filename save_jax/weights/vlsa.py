@@ -5,6 +5,7 @@ Works on our names, as `apply_rules` of convert.py leaves them, and changes `fla
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,9 @@ from save_jax.config.sizes import AstSizes, VlsaSizes
 from save_jax.config.vlsa import MODALITIES
 from save_jax.models.ast import AudioTower
 from save_jax.models.clip import PIXEL_MEAN, PIXEL_STD
-from save_jax.models.trees import Flat, flatten
+from save_jax.models.trees import flatten
 from save_jax.models.vlsa import Vlsa
-from save_jax.weights.sizes import count_layers, vote
+from save_jax.weights.sizes import Flat, count_layers, vote
 
 F32 = jnp.dtype("float32")
 INTO = ("mae-vlsa", "clip-vlsa")
@@ -72,25 +73,25 @@ def sizes(flat: Flat, kind: str) -> tuple[dict, list[str]]:
     ours = vlsa_base("vlsa-pretrain").model
     decoder = any(name.startswith("decoder") for name in flat)
     places = _SIZES | (_DECODER_SIZES if decoder else {})
-    found = {name: vote(flat, where) for name, where in places.items()}
-    problems = [f"{name} cannot be told, since nothing that shows it is there" for name in found if not found[name]]
-    found |= {name: ours[name] for name, size in found.items() if not size}
-    found["layers"] = count_layers(flat, "encoder")
+    fields: dict[str, Any] = {name: vote(flat, where) for name, where in places.items()}
+    problems = [f"{name} cannot be told, since nothing that shows it is there" for name in fields if not fields[name]]
+    fields |= {name: ours[name] for name, size in fields.items() if not size}
+    fields["layers"] = count_layers(flat, "encoder")
     # 64 numbers a head, but ViT-Huge has 80. MAE's decoder has 16 heads of 32.
-    found["heads"] = 16 if found["width"] == 1280 else _heads(found["width"], 64)
+    fields["heads"] = 16 if fields["width"] == 1280 else _heads(fields["width"], 64)
     if decoder:
-        found["decoder_layers"] = count_layers(flat, "decoder")
-        found["decoder_heads"] = _heads(found["decoder_width"], 32)
-    found["patch_size"] = ours.patch_size
+        fields["decoder_layers"] = count_layers(flat, "decoder")
+        fields["decoder_heads"] = _heads(fields["decoder_width"], 32)
+    fields["patch_size"] = ours.patch_size
     for name, size, channels in (("video_projection/kernel", "patch_size", 3), ("place_position", "image_size", 1)):
         rows = len(flat[name]) if name in flat else 0
         side = math.isqrt(rows // channels)
         if name in flat and (not side or side * side * channels != rows):
             problems.append(f"{name}: {rows} rows are not {channels} times a square")
-        found[size] = max(side, 1) if name in flat else ours[size]
+        fields[size] = max(side, 1) if name in flat else ours[size]
     if "place_position" in flat:
-        found["image_size"] *= found["patch_size"]
-    return found | {"activation": ACTIVATION[kind]}, problems
+        fields["image_size"] *= fields["patch_size"]
+    return fields | {"activation": ACTIVATION[kind]}, problems
 
 
 def model_shapes(model: Mapping) -> dict:
@@ -119,19 +120,20 @@ def hear(flat: Flat, patch: tuple[int, int], grid: tuple[int, int], vlsa: Mappin
     Returns:
         VLSA's positions [mel · time, w], if it has as many along both axes.
     """
-    types, *tables = (flat.pop(name, None) for name in ("type_embedding", "frequency_position", "time_position"))
+    types, frequency, time = (
+        flat.pop(name, None) for name in ("type_embedding", "frequency_position", "time_position")
+    )
     kernel, bias = (flat.get(f"ast/patch_embedding/{part}") for part in ("kernel", "bias"))
-    alike = kernel is not None and kernel.ndim == 2 and len(kernel) == math.prod(patch)
-    if not alike or tuple(vlsa.get("audio_patch", patch)) != patch:
+    said = tuple(vlsa.get("audio_patch", patch))
+    if kernel is None or kernel.ndim != 2 or len(kernel) != math.prod(patch) or said != patch:
         for part in ("kernel", "bias"):
             flat.pop(f"ast/patch_embedding/{part}", None)
     else:
         flat["ast/patch_embedding/kernel"] = kernel.reshape(*patch, 1, -1)
         if types is not None and bias is not None:
             flat["ast/patch_embedding/bias"] = bias + types[MODALITIES.index("audio")]
-    if any(table is None for table in tables) or tuple(map(len, tables)) != grid:
+    if frequency is None or time is None or (len(frequency), len(time)) != grid:
         return None
-    frequency, time = tables
     return (frequency[:, None] + time).reshape(-1, frequency.shape[-1])
 
 

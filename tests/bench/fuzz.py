@@ -25,7 +25,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
-    runners.add_arguments(parser, time_limit=20.0)
+    runners.add_arguments(parser)
+    parser.set_defaults(time_limit=20.0)
     args = parser.parse_args()
     settings = {"corpus": "fuzz", "image_size": 32, "max_frames": 4, "frames": "jpeg"}
     with tempfile.TemporaryDirectory() as name:

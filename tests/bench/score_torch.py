@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from save_jax import sharding
-from save_jax.bench import command as bench
+from save_jax.bench import score as bench
 from save_jax.bench import timing
 from save_jax.evaluation import scoring
 

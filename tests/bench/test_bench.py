@@ -10,7 +10,7 @@ import pytest
 from helpers.jaxprs import products
 
 from save_jax.bench import command as bench
-from save_jax.bench import efficiency, operations, timing
+from save_jax.bench import efficiency, operations, score, timing
 from save_jax.bench import step as bench_step
 from save_jax.config import model_sizes, resolve
 from save_jax.models import trees
@@ -37,7 +37,7 @@ def test_score_prints_and_writes_its_figures(tmp_path, capsys):
 
 
 def test_bfloat16_is_of_the_index_alone(tmp_path):
-    texts, videos = bench.made(4, 6, 3, 16, "bfloat16")
+    texts, videos = score.made(4, 6, 3, 16, "bfloat16")
     assert (texts.dtype, videos.frames.dtype, videos.mask.dtype) == (np.float32, "bfloat16", bool)
     path = tmp_path / "score.json"
     bench.main(f"score --queries 7 --videos 9 --frames 3 --dim 16 --rounds 1 --dtype bfloat16 --json {path}".split())
@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_said_and_not_run(tmp_path, capsys):
 
 
 def test_more_videos_than_random_ones_repeat():
-    _, videos = bench.made(1, 2500, 2, 4)
+    _, videos = score.made(1, 2500, 2, 4)
     np.testing.assert_array_equal(videos.frames[:1024], videos.frames[1024:2048])
     assert len(videos.mask) == 2500
     assert videos.mask[:, 0].all()  # every video has a frame

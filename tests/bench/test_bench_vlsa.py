@@ -84,7 +84,7 @@ def test_it_prints_and_writes_its_figures(tmp_path, capsys):
         assert row["rate"] == pytest.approx(row["operations"] / row["step"]["median"])
         assert row["share_of_matrix_rate"] == pytest.approx(row["rate"] / row["matrix_rate"])
         assert row["bytes_compiled"] > 0
-    assert everything["parameters"] - visible["parameters"] == 32  # the token in place of hidden ones
+    assert everything["parameters"] - visible["parameters"] == 32  # the token in place of masked ones
     assert found["batch"] == found["settings"]["batch"] == 8
     assert "times as fast" in capsys.readouterr().out
 

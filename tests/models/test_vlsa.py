@@ -275,7 +275,7 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
             (16, 48),
             "config.model.spectrogram=(256, 256) is not a multiple of config.model.audio_p",
         ),
-        ("model.shares", (0.75, 0.0, 0.75), "config.model.shares: 0.0 of text is hidden; it must be between 0 and 1"),
+        ("model.shares", (0.75, 0.0, 0.75), "config.model.shares: 0.0 of text is masked; it must be between 0 and 1"),
         ("loss.pairs", ("text-speech",), "config.loss.pairs has 'text-speech'; write two of video, text, audio"),
         ("loss.pairs", (), "config.loss.pairs is empty"),
         ("loss.matching", -1.0, "config.loss.masked=1.0 and .matching=-1.0"),

@@ -220,8 +220,8 @@ def test_ties_and_nan_flatter_the_reference_and_not_ours():
     scores = np.array([[0.5, 0.5, 0.1], [0.2, 0.9, 0.9], [0.3, 0.1, 0.0]])
     targets = np.arange(3)
     np.testing.assert_array_equal(metrics.ranks(scores, targets), [2, 2, 3])
-    np.testing.assert_array_equal(metrics.ranks(scores, targets, ties="for"), [1, 1, 3])
-    reference = metrics.ranks(scores, targets, ties="all")
+    np.testing.assert_array_equal(parity_metrics.ranks_for(scores, targets), [1, 1, 3])
+    reference = parity_metrics.ranks_all(scores, targets)
     np.testing.assert_array_equal(reference, [1, 2, 1, 2, 3])  # two of its five entries are hits
     scores[2, 2] = np.nan
     order = np.sort(-scores, axis=1)
@@ -235,4 +235,4 @@ def test_dual_softmax_by_hand_and_the_reference_s_mistake():
     scores = np.array([[3.0, 0.0], [3.0, 2.0]])
     weights = np.exp(scores / 3) / np.exp(scores / 3).sum(axis=0)
     np.testing.assert_allclose(metrics.dual_softmax(scores), scores * weights)
-    assert not np.allclose(metrics.dual_softmax(scores, prior=scores.T), scores * weights)
+    assert not np.allclose(parity_metrics.dual_softmax_of_prior(scores, scores.T), scores * weights)

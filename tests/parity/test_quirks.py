@@ -1,7 +1,7 @@
 """Oddities of the reference that change numbers: where ours follows it, and where it differs on purpose, both shown.
 
 Settings and where else they are tested: `config.model.weights`, `config.loss.*`, `config.optim.*` (golden parity,
-test_optim), `metrics.ranks(ties=…)`, `metrics.dual_softmax(prior=…)` (test_parity), the stable log-sum-exp
+test_optim), ties and dual softmax (`parity.metrics`, test_parity), the stable log-sum-exp
 (test_similarity), frame choice (test_video), the margin without gradient (test_losses).
 """
 

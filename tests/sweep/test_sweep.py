@@ -13,7 +13,7 @@ from helpers.places import REPOSITORY
 
 from save_jax.config import base, resolve, smoke
 from save_jax.report import plots
-from save_jax.sweep import grids as sweep
+from save_jax.sweep import command, grids, runs, tables
 
 
 def results(sumr: float, by_group: dict[str, float]) -> dict:
@@ -28,14 +28,14 @@ def test_medians_spreads_and_gains_by_hand(tmp_path):
         "vision": [results(s, {"sound": 10.0, "vision": 90.0}) for s in (100.0, 104.0, 101.0)],
         "avigate": [results(s, {"sound": 50.0, "vision": 95.0}) for s in (120.0, 121.0, 127.0)],
     }
-    table = sweep.summarize(found)
+    table = tables.summarize(found)
     assert table["vision"]["all"]["SumR"] == {
         "median": 101.0,
         "min": 100.0,
         "max": 104.0,
         "seeds": [100.0, 104.0, 101.0],
     }
-    text = sweep.markdown(table, [0, 1, 2], [("vision", "avigate")])
+    text = tables.markdown(table, [0, 1, 2], [("vision", "avigate")])
     assert (
         "| avigate | 1.0 (1.0–1.0) | 2.0 (2.0–2.0) | 3.0 (3.0–3.0) | 121.0 (120.0–127.0) | 50.0 (50.0–50.0) |" in text
     )
@@ -61,40 +61,40 @@ def test_a_loss_names_the_group_that_loses_most(sound, vision, end):
         "save": [results(100.0, {"sound": 50.0, "vision": 50.0})],
         "none": [results(90.0, {"sound": 50.0 + sound, "vision": 50.0 + vision})],
     }
-    assert sweep.markdown(sweep.summarize(found), [0], [("save", "none")]).endswith(end + "\n")
+    assert tables.markdown(tables.summarize(found), [0], [("save", "none")]).endswith(end + "\n")
 
 
 def test_variants_are_compared_with_what_they_vary():
-    assert sweep.pairs("methods") == [("vision", "avigate"), ("avigate", "save")]
-    assert sweep.pairs("score") == [("save", "save-global"), ("avigate", "avigate-global")]
-    assert sweep.pairs("albef") == [("save", f"albef-{kind}") for kind in ("none", "hard", "mse", "huber")]
-    for grid, variants in sweep.GRIDS.items():
-        assert {name for pair in sweep.pairs(grid) for name in pair} == variants.keys()
+    assert grids.pairs("methods") == [("vision", "avigate"), ("avigate", "save")]
+    assert grids.pairs("score") == [("save", "save-global"), ("avigate", "avigate-global")]
+    assert grids.pairs("albef") == [("save", f"albef-{kind}") for kind in ("none", "hard", "mse", "huber")]
+    for grid, variants in grids.GRIDS.items():
+        assert {name for pair in grids.pairs(grid) for name in pair} == variants.keys()
 
 
 def test_time_left_goes_by_the_variant_where_it_was_timed():
-    assert sweep.time_left({"vision": [], "save": []}, ["vision", "save"]) == ""
+    assert runs.time_left({"vision": [], "save": []}, ["vision", "save"]) == ""
     seconds = {"vision": [100.0, 200.0], "save": [3600.0], "avigate": []}
-    assert sweep.time_left(seconds, ["vision", "save"]) == ", about 1:02:30 left"
-    assert sweep.time_left(seconds, ["avigate"]) == ", about 0:21:40 left"  # 1,300 s, the mean of the three
+    assert runs.time_left(seconds, ["vision", "save"]) == ", about 1:02:30 left"
+    assert runs.time_left(seconds, ["avigate"]) == ", about 0:21:40 left"  # 1,300 s, the mean of the three
 
 
 def test_gates_are_medians_over_seeds():
-    runs = [
+    made = [
         {"test": {"gates": {"audio": {"music": {"attention": a, "mlp": 0.5, "clips": 7}}}}} for a in (0.1, 0.9, 0.2)
     ]
-    assert sweep.gates_markdown(runs).splitlines()[2] == "| music | 7 | 0.20 | 0.50 |"
+    assert tables.gates_markdown(made).splitlines()[2] == "| music | 7 | 0.20 | 0.50 |"
 
 
-@pytest.mark.parametrize("grid", sweep.GRIDS)
+@pytest.mark.parametrize("grid", grids.GRIDS)
 def test_every_variant_is_a_valid_configuration_of_its_own(grid):
     """In the paper's own setting, and no two variants of a grid are the same experiment."""
-    found = []
-    for changes in sweep.GRIDS[grid].values():
+    settings = []
+    for changes in grids.GRIDS[grid].values():
         config = base()
         config.update_from_flattened_dict(changes)
-        found.append(resolve(config).to_json())
-    assert len(set(found)) == len(found)
+        settings.append(resolve(config).to_json())
+    assert len(set(settings)) == len(settings)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def swept(shards, tmp_path_factory):
     config.model.image_size, config.model.vocab_size = IMAGE_SIZE, 600
     config, workdir = smoke(config), tmp_path_factory.mktemp("sweep")
     config.steps = 2
-    sweep.run_all(config, str(workdir), [0], {"vision": sweep.VISION})
+    runs.run_all(config, str(workdir), [0], {"vision": grids.VISION})
     return config, workdir
 
 
@@ -117,13 +117,13 @@ def again(swept, monkeypatch):
     """
     config, workdir = swept
     begun = []
-    monkeypatch.setattr(sweep.method_run, "train", lambda config, folder: begun.append((config.seed, folder)) or {})
+    monkeypatch.setattr(runs.method_run, "train", lambda config, folder: begun.append((config.seed, folder)) or {})
 
     def run(tmp_path, change=lambda config, folder: None, seeds=(0,)):
         copied = config.copy_and_resolve_references()
         shutil.copytree(workdir, tmp_path / "sweep")
         change(copied, tmp_path / "sweep" / "vision-seed0")
-        return sweep.run_all(copied, str(tmp_path / "sweep"), seeds, {"vision": sweep.VISION}), begun
+        return runs.run_all(copied, str(tmp_path / "sweep"), seeds, {"vision": grids.VISION}), begun
 
     return run
 
@@ -230,7 +230,7 @@ def test_a_misspelt_command_is_refused(tmp_path):
 @pytest.mark.parametrize(("seeds", "fine"), [("0", True), ("2,10", True), ("", False), ("0,00", False), ("a", False)])
 def test_seeds_are_different_whole_numbers(seeds, fine):
     flag_values = flags.FlagValues()
-    flag_values["seeds"] = copy.deepcopy(flags.FLAGS["seeds"])
+    flag_values["seeds"] = copy.deepcopy(command.flags.FLAGS["seeds"])
     if fine:
         assert flag_values(["sweep", f"--seeds={seeds}"]) == ["sweep"]
         return
