@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from data_prep.media import audio, video
+from save_jax.data import golden
 
 FBANK_TOLERANCE = 3e-3
 # Where a bin holds almost no energy, float32 rounding decides its logarithm: the authors' code and kaldi-native-fbank
@@ -144,18 +145,6 @@ def rows(arrays: dict[str, np.ndarray]) -> list[Row]:
     return table
 
 
-def load(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of NAME.npz and of its parts NAME.part2.npz, …; any of them may be given."""
-    match = re.fullmatch(r"(.+?)(\.part\d+)?(\.npz)?", path.name)
-    name = match[1] if match else path.name
-    paths = [path.with_name(f"{name}.npz"), *sorted(path.parent.glob(f"{name}.part*.npz"))]
-    arrays = {}
-    for part in paths if paths[0].exists() or len(paths) == 1 else paths[1:]:
-        with np.load(part) as file:
-            arrays |= {key: file[key] for key in file.files}
-    return arrays
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: 0 if everything holds, 1 if something does not, 2 for files that cannot be read."""
     parser = argparse.ArgumentParser(
@@ -165,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = 0
     for path in parser.parse_args(arguments).files:
         try:
-            table = rows(load(Path(path)))
+            table = rows(golden.read(Path(path)))
         except (OSError, EOFError, ValueError, KeyError) as error:
             print(f"error: {path} cannot be used ({error})", file=sys.stderr)
             return 2

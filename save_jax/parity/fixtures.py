@@ -10,7 +10,6 @@ cannot.
 import dataclasses
 import json
 import re
-import zipfile
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -18,12 +17,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from save_jax.config import model_sizes, resolve
+from save_jax.data import golden
 from save_jax.models.retrieval import Retrieval
 from save_jax.weights import convert
 from save_jax.weights.rules import RULES, Rule
 from save_jax.weights.sizes import AST_STRIDE, config_for, grid
 
-_PART = re.compile(r"(.+?)(?:\.part\d+)?\.npz")
 _ROLE = re.compile(r"_(train|optim|debug|grads_full|grads)$")
 _INPUTS = ("text_ids", "video", "video_mask", "fbank", "audio_mask")
 _SPEECH_INPUTS = ("asr_ids", "teacher_video", "teacher_audio")
@@ -71,52 +70,28 @@ class Twin:
         return RULES[self.kind]
 
 
-def _whole(path: Path) -> Path:
-    match = _PART.fullmatch(path.name)
-    return path.with_name(f"{match[1]}.npz") if match else path
-
-
-def _part_number(path: Path) -> int:
-    match = re.search(r"part(\d+)", path.name)
-    return int(match[1]) if match else 0
-
-
 def load(path: Path) -> Fixture:
     """A golden file with all its parts. Raises ValueError where a file is missing, damaged or says something twice."""
-    first, arrays = _whole(path), {}
-    numbered = sorted(first.parent.glob(f"{first.stem}.part*.npz"), key=_part_number)
-    paths = [first, *numbered] if first.exists() else numbered
-    if not paths:
-        raise ValueError(f"no golden file at {path}")
-    for part in paths:
-        try:
-            with np.load(part) as file:
-                more = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{part} is no readable npz file ({error})") from error
-        if twice := [name for name in more if name in arrays and name != "meta_json"]:
-            raise ValueError(f"{part} repeats {', '.join(twice[:3])} of another part")
-        arrays |= more
-    return Fixture(first, arrays)
+    return Fixture(golden.whole(path), golden.read(path))
 
 
 def gather(paths: list[str]) -> list[Path]:
     """The golden files behind paths that may name parts, each once, in the order given."""
-    return list(dict.fromkeys(_whole(Path(path)) for path in paths))
+    return list(dict.fromkeys(golden.whole(Path(path)) for path in paths))
 
 
 def _holds(path: Path, prefix: str) -> bool:
     try:
         with np.load(path) as file:
             return any(name.startswith(prefix) for name in file.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # somebody else's file
+    except golden.UNREADABLE:  # somebody else's file
         return False
 
 
 def _beside(fixture: Fixture, prefix: str) -> list[Fixture]:
     """Golden files in the same folder, else one folder up, that hold arrays below `prefix`."""
     for folder in (fixture.path.parent, fixture.path.parent.parent):
-        paths = {_whole(path) for path in folder.glob("*.npz") if _holds(path, prefix)}
+        paths = {golden.whole(path) for path in folder.glob("*.npz") if _holds(path, prefix)}
         if fixtures := [load(path) for path in sorted(paths)]:
             return fixtures
     return []

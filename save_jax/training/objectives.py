@@ -18,7 +18,10 @@ Embedded = Any  # a tree of arrays whose rows are the samples of a batch
 class Objective(Protocol):
     """Embeds each sample on its own, then computes the loss of all of them together."""
 
-    shown: tuple[str, ...]  # scalars of `loss` for the progress line; those that it does not report are skipped
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Scalars of `loss` for the progress line; those that it does not report are skipped."""
+        ...
 
     def embed(self, params: dict, batch: dict) -> Embedded:
         """What the loss needs of each sample, which must not depend on the other samples of the batch."""

@@ -11,6 +11,7 @@ from helpers.places import GOLDEN
 
 from data_prep.commands import parity as preparation
 from save_jax.config import model_sizes
+from save_jax.data import golden as golden_files
 from save_jax.evaluation import metrics
 from save_jax.models.clip import normalize_pixels
 from save_jax.models.retrieval import Retrieval
@@ -157,7 +158,7 @@ def test_parts_are_merged_by_name(tmp_path):
     np.savez(tmp_path / "ab.npz", z=np.zeros(3))
     assert fixtures.gather([f"{tmp_path}/a.part2.npz", f"{tmp_path}/a.npz"]) == [tmp_path / "a.npz"]
     assert fixtures.load(tmp_path / "a.part2.npz").arrays.keys() == {"x", "y"}
-    assert preparation.load(tmp_path / "a.part2.npz").keys() == {"x", "y"}
+    assert golden_files.read(tmp_path / "a.part2.npz").keys() == {"x", "y"}
     np.savez(tmp_path / "a.part3.npz", x=np.ones(2))
     with pytest.raises(ValueError, match=r"a\.part3\.npz repeats x of another part"):
         fixtures.load(tmp_path / "a.npz")
