@@ -5,6 +5,7 @@ BSD-3-Clause); out: the probabilities of the two classes, with which `filters` d
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,7 @@ class SoundClasses:
         self._torch, self._device = torch, "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._features = ASTFeatureExtractor.from_pretrained(weights)
-            model = ASTForAudioClassification.from_pretrained(weights)
-            self._model = model.to(self._device).eval()  # pyright: ignore[reportArgumentType]  # a wrapper without types
+            self._model = ready(ASTForAudioClassification.from_pretrained(weights), self._device)
         except (OSError, RuntimeError) as error:
             raise ValueError(f"--ast {weights} cannot be loaded ({str(error).strip().splitlines()[0]})") from error
         places = {label: number for number, label in self._model.config.id2label.items()}
@@ -47,3 +47,8 @@ class SoundClasses:
                 chances = self._model(values.to(self._device)).logits.float().sigmoid().cpu().numpy()
             results += [{name: float(row[place]) for name, place in self._places.items()} for row in chances]
         return results
+
+
+def ready(model: Any, device: str) -> Any:
+    """A model of transformers on a device, for inference. Any: its types are wrong where torch is not installed."""
+    return model.to(device).eval()

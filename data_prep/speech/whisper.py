@@ -15,6 +15,7 @@ import numpy as np
 
 from data_prep.media.audio import SAMPLE_RATE
 from data_prep.speech.filters import Segment, Thresholds, compression_ratio
+from data_prep.speech.sounds import ready
 from data_prep.speech.vad import PIECE_SECONDS
 
 ENGINES = ("transformers", "faster-whisper")
@@ -88,8 +89,7 @@ class Transformers:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._dtype = torch.float16 if self._device == "cuda" else torch.float32
         self._processor = WhisperProcessor.from_pretrained(model)
-        weights = WhisperForConditionalGeneration.from_pretrained(model, dtype=self._dtype)
-        self._model = weights.to(self._device).eval()  # pyright: ignore[reportArgumentType]  # a wrapper without types
+        self._model = ready(WhisperForConditionalGeneration.from_pretrained(model, dtype=self._dtype), self._device)
         settings = self._model.generation_config
         if getattr(settings, "no_timestamps_token_id", None) is None:
             raise ValueError(f"{model}: its generation_config.json has no no_timestamps_token_id; Whisper's own has")

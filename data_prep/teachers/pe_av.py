@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -107,11 +107,13 @@ class PeAv:
         return [((samples - heard) // 2, (samples + heard) // 2)]
 
     @functools.cached_property
-    def _model(self):
+    def _model(self) -> Any:
         import torch
         from transformers import PeAudioVideoModel
 
-        return PeAudioVideoModel.from_pretrained(self.path).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        model = PeAudioVideoModel.from_pretrained(self.path).eval()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return model.to(device)  # pyright: ignore[reportArgumentType]  # the types of a wrapper without its self
 
     @functools.cached_property
     def _hear(self):
