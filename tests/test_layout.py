@@ -42,19 +42,20 @@ def room_of(path: Path) -> str:
     return path.relative_to(REPOSITORY / "save_jax").parts[0].removesuffix(".py")
 
 
-def test_rooms_use_only_rooms_before_them():
-    wrong = []
-    for path in SOURCES:
-        room = room_of(path)
-        if path.name == "__main__.py" or room == "__init__":
-            continue
-        allowed = set(ORDER[: ORDER.index(room) + 1] if room in ORDER else [*ORDER, room])
-        allowed |= {"sweep"} if room == "sweep_vlsa" else set()
-        for name in sorted(imports(path)):
-            other = name.split(".")[1] if name.startswith("save_jax.") else ""
-            if other in {*ROOMS, *ORDER, *USED_BY_NOBODY} - allowed:
-                wrong.append(f"{path.relative_to(REPOSITORY)} imports {name}: {other} does not come before {room}")
-    assert not wrong, "\n".join(wrong)
+each_file = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+
+
+@each_file
+def test_rooms_use_only_rooms_before_them(path):
+    room = room_of(path)
+    if path.name == "__main__.py" or room == "__init__":
+        return
+    allowed = set(ORDER[: ORDER.index(room) + 1] if room in ORDER else [*ORDER, room])
+    allowed |= {"sweep"} if room == "sweep_vlsa" else set()
+    for name in sorted(imports(path)):
+        other = name.split(".")[1] if name.startswith("save_jax.") else ""
+        forbidden = other in {*ROOMS, *ORDER, *USED_BY_NOBODY} - allowed
+        assert not forbidden, f"it imports {name}: {other} does not come before {room}"
 
 
 def modules() -> dict[str, Path]:
