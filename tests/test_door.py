@@ -61,7 +61,7 @@ def test_the_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
     assert (
         names["texts"].shape == (1, 32) and names["videos"].files == ["a.mp4", "b.mkv"] and not names["videos"].failed
     )
-    assert "Found(id=" in capsys.readouterr().out
+    assert "Hit(id=" in capsys.readouterr().out
     assert len(lines.splitlines()) <= 12
 
 

@@ -27,10 +27,9 @@ def evaluate_scores(
             as many for each as the protocol has. Without a protocol it is one for each.
         groups: a name for each caption, "" for none. There are results for each group, too.
     Returns:
-        {"t2v", "v2t": {R@1, R@5, R@10, R@50 in percent, MedR, MeanR, MRR, SumR, queries},
-         "intervals": {"t2v": {metric: [low, high]}}, bootstrap 95 %, over videos with their captions,
-         "groups": {name: {"t2v", "v2t"}},
-         "protocol": {"name", "split", "videos", "queries", "departures"}}.
+        A dictionary. "t2v" and "v2t" hold R@1, R@5, R@10, R@50 in percent, MedR, MeanR, MRR, SumR and queries;
+        "intervals" the bootstrap 95 % intervals of "t2v", over videos with their captions; "groups" the two directions
+        of each group; "protocol" the name, the numbers of videos and queries, and every departure from the protocol.
     Raises:
         ValueError for scores that are NaN, infinite or of another shape, an unknown protocol, and a gallery that is not
         the protocol's.

@@ -26,7 +26,7 @@ from save_jax.training.workdir import check_tokenizer_of
 from save_jax.weights.checkpoint import FOLDER, Checkpoints
 
 
-class Found(NamedTuple):
+class Hit(NamedTuple):
     """One video of an answer."""
 
     id: str
@@ -75,7 +75,7 @@ class Run(Trained):
         tile = max(1, min(len(ids), scoring.tile_of(1, videos.mask.shape[1])))
         return ids, tile, jax.device_put(scoring.pad(videos, tile))
 
-    def search(self, sentence: str, best: int = 5) -> list[Found]:
+    def search(self, sentence: str, best: int = 5) -> list[Hit]:
         """The videos of the test split that a sentence ranks first, best first; of equal scores the earlier clip.
 
         A video that failed to decode, or has no frame, is never among them.
@@ -95,7 +95,7 @@ class Run(Trained):
             self.config.model.score,
         )
         ranked = zip(np.asarray(numbers[0]), np.asarray(scores[0]), strict=True)
-        return [Found(ids[number], float(score)) for number, score in ranked]
+        return [Hit(ids[number], float(score)) for number, score in ranked]
 
 
 def read_config(
@@ -184,13 +184,15 @@ def open_data(config: ConfigDict) -> pipeline.Data:
 
 
 def open_run(workdir: str, data_dir: str | None = None, split: str | None = None, which: str = "best") -> Run:
-    """Opens a run from its folder: config, shards of its validation and test split, evaluator, parameters.
+    """Opens a finished run of SAVE, AVIGATE or vision from its folder, with the shards that it was made with.
 
     Args:
-        data_dir, split: as `read_config`.
-        which: as `restore`.
+        workdir: of a training run.
+        data_dir: where the shards are now, if they moved; a relative path counts from the current folder.
+        split: searched and evaluated instead of the run's test split.
+        which: "best", the checkpoint with the best validation, or "last".
     Raises:
-        ValueError or ShardError that says what is missing and what to give.
+        ValueError or ShardError that says what is missing, or of another vocabulary, and what to give.
     """
     config = read_config(workdir, data_dir, split)
     check_retrieval(config, workdir)
