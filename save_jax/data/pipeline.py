@@ -202,7 +202,7 @@ def train_iterator(
     reader, rows = data.reader(split), _rows(config, process, processes)
     batches = _shuffled(data, config, split, start, rows, reader.items)
     if not config.data.workers:
-        return iter(batches.to_iter_dataset(_threads(config)))
+        return batches.to_iter_dataset(_threads(config)).__iter__()  # `iter` would be declared without `close`
     example = reader.items(np.zeros((1, 2) if reader.to_arrays.draws else 1, int))
     size = sum(x.nbytes for x in example.values()) * (rows.stop - rows.start)
     return workers.iterate(batches, config.data.workers, config.data.prefetch, size)
@@ -217,7 +217,7 @@ def pair_iterator(
     def batch(numbers: np.ndarray) -> Batch:
         return {"pair": numbers.astype(np.int32), "clip": clips_of(source, numbers).astype(np.int32)}
 
-    return iter(_shuffled(data, config, split, start, rows, batch).to_iter_dataset(_threads(config)))
+    return _shuffled(data, config, split, start, rows, batch).to_iter_dataset(_threads(config)).__iter__()
 
 
 def prefetch(batches: Batches, put: Callable[[Batch], T], ahead: int = 2) -> Generator[T]:
