@@ -202,7 +202,7 @@ def train_iterator(
     reader, rows = data.reader(split), _rows(config, process, processes)
     batches = _shuffled(data, config, split, start, rows, reader.items)
     if not config.data.workers:
-        return batches.to_iter_dataset(_threads(config)).__iter__()
+        return batches.to_iter_dataset(_threads(config)).__iter__()  # `iter` would be declared without `close`
     example = reader.items(np.zeros((1, 2) if reader.to_arrays.draws else 1, int))
     size = sum(x.nbytes for x in example.values()) * (rows.stop - rows.start)
     return workers.iterate(batches, config.data.workers, config.data.prefetch, size)
