@@ -132,16 +132,20 @@ def test_no_worker_outlives_the_program(tmp_path):
         )
         for how in ("SIGKILL", "SIGINT")
     }
-    for how, program in programs.items():
-        children = [int(pid) for pid in program.stdout.readline().split()]
-        assert len(children) == 1, how
-        program.send_signal(signal.Signals[how])
-        program.wait(30)
-        program.stdout.close()
-        deadline = time.monotonic() + 30
-        while any(os.path.exists(f"/proc/{pid}") for pid in children):
-            assert time.monotonic() < deadline, f"{how}: {children} live on"
-            time.sleep(0.05)
+    try:
+        for how, program in programs.items():
+            children = [int(pid) for pid in program.stdout.readline().split()]
+            assert len(children) == 1, how
+            program.send_signal(signal.Signals[how])
+            program.wait(60)
+            program.stdout.close()
+            deadline = time.monotonic() + 60
+            while any(os.path.exists(f"/proc/{pid}") for pid in children):
+                assert time.monotonic() < deadline, f"{how}: {children} live on"
+                time.sleep(0.05)
+    finally:
+        for program in programs.values():
+            program.kill()
 
 
 def test_more_than_the_shared_memory_is_refused():
