@@ -32,7 +32,10 @@ def evaluate(config: ConfigDict, folder: str) -> dict:
     They go into results.json and figures/; those of another split or of other shards than the run's own have names of
     their own (results_file.name_of).
     """
-    workdir.check_workdir(config, folder, free=(*workdir.FREE_SETTINGS, "batch_size", "data.test_split"))
+    workdir.check_workdir(
+        config, folder, free=(*workdir.FREE_SETTINGS, "batch_size", "data.test_split", "data.tokenizer")
+    )
+    config = workdir.with_own_tokenizer(config, folder)
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
     data = runs.open_data(config)

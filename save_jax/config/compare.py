@@ -5,7 +5,7 @@ import json
 from ml_collections import ConfigDict
 
 from save_jax.config.resolving import defaults
-from save_jax.config.retrieval import FROZEN_BY_CACHE
+from save_jax.config.retrieval import FROZEN_BY_CACHE, branches
 
 
 def differences(ours: dict, theirs: dict, prefix: str = "") -> list[str]:
@@ -28,5 +28,8 @@ def changes_since(config: ConfigDict, stored: dict, free: tuple[str, ...] = ()) 
     implied = FROZEN_BY_CACHE.get(then.cache, ())
     then.optim.frozen = tuple(pattern for pattern in then.optim.frozen if pattern not in implied)
     ours = config.to_dict()
+    if "branches" in ours["model"]:  # version 0.1 stored them without spaces
+        ours["model"]["branches"] = ",".join(branches(config))
+        then.model.branches = ",".join(branches(then))
     ours["optim"] |= {"frozen": tuple(pattern for pattern in ours["optim"]["frozen"] if pattern not in implied)}
     return [line for line in differences(ours, then.to_dict()) if line.split(":")[0] not in free]

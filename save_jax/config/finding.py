@@ -19,7 +19,7 @@ def find_config(text: str) -> str:
     """
     name, colon, words = text.partition(":")
     folder = configs_folder()
-    path = name if os.path.exists(name) or name.endswith(".py") else os.path.join(folder, f"{name}.py")
+    path = name if name.endswith(".py") or os.path.isfile(name) else os.path.join(folder, f"{name}.py")
     if not os.path.exists(path):
         names = sorted(file.removesuffix(".py") for file in os.listdir(folder) if file.endswith(".py"))
         raise ConfigNotFound(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from save_jax.data.records import Clip
 
+AHEAD = 16  # clips decoded ahead, under a megabyte each
 THREADS = 4  # decoders let go of Python's lock
 
 
@@ -25,10 +26,10 @@ def match_transcripts(paths: Sequence[str], transcripts: Mapping[str, str] | Seq
     if transcripts is None:
         return [None] * len(paths)
     if isinstance(transcripts, Mapping):
-        given = {os.fspath(name): text for name, text in transcripts.items()}
-        if unknown := sorted(given.keys() - set(paths)):
+        given = {os.path.normpath(os.fspath(name)): text for name, text in transcripts.items()}
+        if unknown := sorted(given.keys() - set(map(os.path.normpath, paths))):
             raise ValueError(f"transcripts of files that are not among the videos: {', '.join(unknown[:3])}")
-        return [given.get(path) for path in paths]
+        return [given.get(os.path.normpath(path)) for path in paths]
     if isinstance(transcripts, str) or len(transcripts) != len(paths):
         raise ValueError(f"{len(transcripts)} transcripts for {len(paths)} videos; give one for each, or a dictionary")
     return list(transcripts)
@@ -71,7 +72,7 @@ def read_clips(
             audio=None,
             teacher_video=None,
             teacher_audio=None,
-            subtitles=own.get(full[path], path) if transcript is None else None,
+            subtitles=own.get(full[path], None if os.path.isdir(path) else path) if transcript is None else None,
         )
         try:
             if not os.path.exists(path):
@@ -81,5 +82,11 @@ def read_clips(
             reason = reason_of(error)
             return clip.failed(sample, reason if path in reason else f"{path}: {reason}")
 
+    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(read, paths, transcripts)
+        for path, transcript in zip(paths, transcripts, strict=True):
+            waiting.append(pool.submit(read, path, transcript))
+            if len(waiting) > AHEAD:  # no more clips in memory than that, however slowly they are encoded
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

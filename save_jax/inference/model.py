@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
 
 import jax
 import numpy as np
@@ -38,18 +40,30 @@ class Video:
 class Videos:
     """Embedded video files, one row for each that was given, in their order.
 
-    A file that could not be read keeps its row, ranks below all others, and `failed` says why.
+    A file that could not be read keeps its row: its scores are below -1e29, and `failed` says why.
     """
 
     files: list[str]
     transcripts: list[str]
     index: VideoIndex  # what the score needs of each: frames float32 [n, t, d], their mean [n, d], mask [n, t]
     failed: dict[str, str]  # file → reason
+    notes: dict[str, list[str]]  # file → what it lost without failing, such as sound that cannot be decoded
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, number: int) -> Video:
+    @overload
+    def __getitem__(self, number: int) -> Video: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> "Videos": ...
+
+    def __getitem__(self, number: int | slice) -> "Video | Videos":
+        if isinstance(number, slice):
+            index = jax.tree.map(lambda x: x[number], self.index)
+            return dataclasses.replace(
+                self, files=self.files[number], transcripts=self.transcripts[number], index=index
+            )
         return Video(self.files[number], self.transcripts[number])
 
     def __iter__(self) -> Iterator[Video]:
@@ -72,8 +86,8 @@ class Why:
 
     def __str__(self) -> str:
         lines = [f"score {self.score:.2f}", f"{'':8}{'branch':>8}{'input':>8}{'gate':>8}"]
-        for name, lost in (self.branches or dict.fromkeys(["vision"], 0.0)).items():
-            cells = [f"{lost:+8.2f}"]
+        for name, lost in (self.branches or {"vision": None}).items():
+            cells = [f"{'–':>8}" if lost is None else f"{lost:+8.2f}"]
             cells += [f"{row[name]:+8.2f}" if name in row else f"{'–':>8}" for row in (self.inputs,)]
             cells += [f"{row[name]:8.2f}" if name in row else f"{'–':>8}" for row in (self.gates,)]
             lines.append(f"{name:8}{''.join(cells)}")
@@ -129,11 +143,16 @@ class Model:
         said = media.match_transcripts(paths, transcripts)
         clips = media.read_clips(paths, said, self.config.model.image_size, self.config.data.max_frames)
         bar = tqdm(clips, "embed videos", total=len(paths), unit="video", disable=None if progress else True)
-        rows, waiting, transcripts_read, failed = [], [], [], {}
+        rows, waiting, transcripts_read = [], [], []
+        failed: dict[str, str] = {}
+        notes: dict[str, list[str]] = {}
         for path, clip in zip(paths, bar, strict=True):
             if clip.failed:
                 failed[path] = clip.failed
-                bar.write(f"{clip.failed}; its row ranks last")
+                bar.write(f"{clip.failed}; its row ranks last", file=sys.stderr)
+            if clip.notes:
+                notes[path] = clip.notes
+                bar.write(f"{path}: left out: {'; '.join(clip.notes)}", file=sys.stderr)
             transcripts_read.append(clip.transcript)
             waiting.append(clip)
             if len(waiting) == self._batch:
@@ -142,14 +161,28 @@ class Model:
         if waiting:
             rows.append(self._embed(waiting))
         index = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-        return Videos(paths, transcripts_read, index, failed)
+        return Videos(paths, transcripts_read, index, failed, notes)
 
     def score(self, texts: Sequence[str] | np.ndarray, videos: Videos) -> np.ndarray:
         """The one score of training, evaluation and search: float32 [texts, videos], higher is better.
 
-        `texts`: sentences, or embeddings from `embed_texts`.
+        Args:
+            texts: a sentence, sentences, or embeddings from `embed_texts`, float [texts, d].
+            videos: from `embed_videos`, or a slice of them. Rows of files that failed score below -1e29.
+        Raises:
+            ValueError for what is neither.
         """
-        embedded = texts if isinstance(texts, np.ndarray) else self.embed_texts(texts)
+        if not isinstance(videos, Videos):
+            raise ValueError(
+                f"videos is {type(videos).__name__}; give Videos from embed_videos, or a slice: videos[2:3]"
+            )
+        numbers = not isinstance(texts, str) and len(texts) and not isinstance(texts[0], str)
+        embedded = np.asarray(texts) if numbers else self.embed_texts(texts)
+        if embedded.ndim != 2 or embedded.shape[1] != videos.index.mean.shape[1]:
+            raise ValueError(
+                f"texts have shape {list(embedded.shape)}, not [texts, {videos.index.mean.shape[1]}]; give sentences, "
+                "or what embed_texts gives"
+            )
         return self._score(embedded, videos.index)
 
     def why(self, text: str, video: Video | str) -> Why:
@@ -157,11 +190,11 @@ class Model:
 
         Raises ValueError where the file cannot be read.
         """
-        video = video if isinstance(video, Video) else Video(os.fspath(video), "")
-        said = [video.transcript or None]
-        [clip] = media.read_clips([video.file], said, self.config.model.image_size, self.config.data.max_frames)
+        said = video.transcript if isinstance(video, Video) else None  # "" is said as well: nothing
+        path = video.file if isinstance(video, Video) else os.fspath(video)
+        [clip] = media.read_clips([path], [said], self.config.model.image_size, self.config.data.max_frames)
         if clip.failed:
-            raise ValueError(f"{video.file}: {clip.failed}")
+            raise ValueError(clip.failed)
         silent, mute = dataclasses.replace(clip, fbank=None), dataclasses.replace(clip, transcript="")
         indexes, gates = self._explain(self.params, self._batch_of([clip, silent, mute]))
         indexes, gates = jax.device_get((indexes, gates))

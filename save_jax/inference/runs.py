@@ -23,6 +23,7 @@ from save_jax.models.retrieval import Retrieval
 from save_jax.training import state
 from save_jax.training.contract import Checkpoint
 from save_jax.training.workdir import check_tokenizer_of
+from save_jax.weights import description
 from save_jax.weights.checkpoint import FOLDER, Checkpoints
 
 
@@ -40,7 +41,12 @@ class Run(Trained):
 
     def evaluate(self, split: str | None = None) -> Evaluation:
         """Ranks a split, by default the run's test split; the numbers are in `.results`."""
-        return self.evaluator.run(self.params, split or self.config.data.test_split)
+        split = split or self.config.data.test_split
+        if split not in self.data.sources:
+            raise ValueError(
+                f"split {split!r} is not open, only {', '.join(self.data.sources)}; open_run(…, split={split!r})"
+            )
+        return self.evaluator.run(self.params, split)
 
     @functools.cached_property
     def model(self) -> Model:
@@ -75,13 +81,13 @@ class Run(Trained):
         tile = max(1, min(len(ids), scoring.tile_of(1, videos.mask.shape[1])))
         return ids, tile, jax.device_put(scoring.pad(videos, tile))
 
-    def search(self, sentence: str, best: int = 5) -> list[Hit]:
+    def search(self, sentence: str, top: int = 5) -> list[Hit]:
         """The videos of the test split that a sentence ranks first, best first; of equal scores the earlier clip.
 
         A video that failed to decode, or has no frame, is never among them.
         """
         ids, tile, videos = self._gallery
-        best = min(best, len(ids))
+        best = min(top, len(ids))
         if best < 1:
             return []
         texts, scale = self.evaluator.embed_texts(self.params, [sentence]), jax.device_get(self.params["logit_scale"])
@@ -126,12 +132,17 @@ def read_config(
         )
     config.update(stored)
     config.model.attention = "xla"  # a run may be opened on another machine than it was trained on
+    made_with = os.path.join(config.data_dir, "tokenizer")
     config.data_dir = data_dir or config.data_dir
     config.data.test_split = split or config.data.test_split
     if needs_shards and not os.path.isdir(config.data_dir):
         raise ValueError(
             f"{workdir} reads shards in {config.data_dir}, which is not there; pass data_dir=FOLDER of shards"
         )
+    if config.data.tokenizer == "data" and not os.path.isdir(os.path.join(config.data_dir, "tokenizer")):
+        # Other shards, such as those of a folder of videos, bring none. A run of version 0.1 has no copy of its own.
+        copies = (os.path.join(workdir, description.TOKENIZER), made_with)
+        config.data.tokenizer = next(filter(os.path.isdir, copies), "data")
     return resolve(config)
 
 
@@ -197,7 +208,9 @@ def open_run(workdir: str, data_dir: str | None = None, split: str | None = None
     config = read_config(workdir, data_dir, split)
     check_retrieval(config, workdir)
     mesh = sharding.make_mesh()
-    sharding.check_batch_size(config.batch_size, mesh)
+    config = config.copy_and_resolve_references().unlock()
+    config.batch_size = -(-config.batch_size // mesh.size) * mesh.size  # of another machine than it was trained on
+    config.lock()
     model = Retrieval(model_sizes(config))
     step, params = restore(model, config, workdir, mesh, which)
     data = open_data(config)

@@ -73,14 +73,30 @@ def check_same_data(data: pipeline.Data, shards: dict, workdir: str) -> None:
 
 
 def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: str = "") -> None:
-    """Keeps the run's tokenizer in its workdir. Of several processes the first one writes.
+    """Keeps the run's tokenizer in its workdir. Of several processes, which must have the same, the first one writes.
 
-    Raises ValueError if the run, or weights that it starts from, have another vocabulary.
+    Raises ValueError if the run, or weights that it starts from, have another vocabulary. Says of which weights nothing
+    tells their vocabulary.
     """
-    for path in [workdir, *filter(None, init_from.split(","))]:
+    sharding.agree("the tokenizer (config.data.tokenizer)", tokenizer.digest)
+    check_tokenizer_of(tokenizer, workdir)
+    for path in filter(None, init_from.split(",")):
         check_tokenizer_of(tokenizer, path)
+        if description.stored_digest(path) is None:
+            sharding.say(f"{path} does not say which vocabulary its words are of, if it has any")
     if jax.process_index() == 0:
         description.copy_tokenizer(tokenizer, workdir)
+
+
+def with_own_tokenizer(config: ConfigDict, workdir: str) -> ConfigDict:
+    """A run's config for other shards than its own: where those bring no tokenizer, the run's copy serves."""
+    copy = os.path.join(workdir, description.TOKENIZER)
+    learned = os.path.join(config.data_dir, "tokenizer")
+    if config.data.tokenizer != "data" or os.path.isdir(learned) or not os.path.isdir(copy):
+        return config
+    config = config.copy_and_resolve_references().unlock()
+    config.data.tokenizer = copy
+    return config.lock()
 
 
 def check_tokenizer_of(tokenizer: Tokenizer | WordPieces, path: str) -> None:

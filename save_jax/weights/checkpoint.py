@@ -72,16 +72,16 @@ class Checkpoints:
         self._metrics = {step: self._metric(step) for step in self._steps()}
 
     def _open(self) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(
-            best_fn=lambda metrics: metrics[METRIC],  # without it no metrics are written
-            preservation_policy=AnyPreservationPolicy([LatestN(self._keep_last), KeepBest(self._best_validated)]),
-            lightweight_initialize=True,  # reads no metrics; `_metric` does, after a look at their checksums
-            create=not self._read_only,
-            read_only=self._read_only,
-            cleanup_tmp_directories=not self._read_only,
-            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
-        )
         with _quiet():
+            options = ocp.CheckpointManagerOptions(
+                best_fn=lambda metrics: metrics[METRIC],  # without it no metrics are written
+                preservation_policy=AnyPreservationPolicy([LatestN(self._keep_last), KeepBest(self._best_validated)]),
+                lightweight_initialize=True,  # reads no metrics; `_metric` does, after a look at their checksums
+                create=not self._read_only,
+                read_only=self._read_only,
+                cleanup_tmp_directories=not self._read_only,
+                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
+            )
             return ocp.CheckpointManager(self._folder, options=options)
 
     def _seal(self) -> None:

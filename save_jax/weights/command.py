@@ -15,6 +15,7 @@ loads. What the tables ignore is not written: that code does not ask for it. The
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -83,78 +84,114 @@ def _config_of(model: Mapping) -> ConfigDict:
     return resolve(config)
 
 
-def describe(folder: str, config: ConfigDict, tokenizer: str | None, licence: str, source: str) -> str:
-    """Writes the description of a folder of weights, after a look whether it fits the config; returns its path.
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What the description of a folder of weights will say besides its parameters."""
 
-    Args:
-        config: resolved, of the model that the weights are for.
-        tokenizer: folder or hub name; None: config.data.tokenizer is noted, and nothing is copied.
-    Raises:
-        ValueError for parameters that do not fit config.model, and a tokenizer with more tokens than the table.
-    """
-    params = loading.read_params(folder)
-    loading.check_fits(params, config, folder)
-    opened = Tokenizer(tokenizer) if tokenizer else None
-    if opened is not None:
-        config = config.copy_and_resolve_references().unlock()
-        config.data.tokenizer = tokenizer
-        table = params.get("text", {}).get("token_embedding")
-        if table is not None and opened.vocab_size > len(table):
+    config: ConfigDict  # resolved
+    tokenizer: Tokenizer | None  # None: the one of the hub that the config names
+    licence: str
+    source: str
+
+    def check(self, params: dict, where: str) -> None:
+        """Raises ValueError for parameters that do not fit the config, and for words without a tokenizer."""
+        loading.check_fits(params, self.config, where)
+        if "text" not in params:
+            return
+        table = len(params["text"]["token_embedding"])
+        if self.tokenizer is None and self.config.data.tokenizer == "data":
             raise ValueError(
-                f"tokenizer {tokenizer!r} has {opened.vocab_size} tokens, the weights in {folder} have {len(table)}"
+                f"the tokenizer of {where} lies with its shards, which are not here; give --tokenizer FOLDER"
             )
-    return description.write(
-        folder, config, list(params), tokenizer=opened, licence=licence, source=source, params_sha256=digest(params)
-    )
+        if self.tokenizer is not None and self.tokenizer.vocab_size > table:
+            raise ValueError(
+                f"tokenizer {self.tokenizer.source!r} has {self.tokenizer.vocab_size} tokens, {where} has {table}"
+            )
+
+    def write(self, params: dict, folder: str) -> str:
+        """Writes it, after `check`; returns its path."""
+        words = self.tokenizer if "text" in params else None
+        told = {"licence": self.licence, "source": self.source, "params_sha256": digest(params)}
+        return description.write(folder, self.config, list(params), tokenizer=words, **told)
+
+
+def describe(folder: str, config: ConfigDict, tokenizer: Tokenizer | None, licence: str) -> str:
+    """Describes a folder of weights that is there already; returns the path of the description.
+
+    Raises ValueError for a run's workdir, which needs none, and for weights that do not fit.
+    """
+    if os.path.isdir(os.path.join(folder, FOLDER)):
+        raise ValueError(
+            f"{folder} is the workdir of a run, which says all of it; convert --from it to a folder of weights"
+        )
+    copy = os.path.join(folder, description.TOKENIZER)
+    if tokenizer is None and os.path.isdir(copy):
+        tokenizer = Tokenizer(copy)
+    params = loading.read_params(folder)
+    about = About(config, tokenizer, licence, os.path.basename(os.path.abspath(folder)))
+    about.check(params, folder)
+    return about.write(params, folder)
 
 
 def _convert(options: argparse.Namespace) -> dict:
-    """What --from, --kind and --to ask for; returns the parameters."""
+    """What --from, --kind and --to ask for; returns the parameters. All is checked before anything is written."""
+    given = Tokenizer(options.tokenizer) if options.tokenizer else None
     of_folder = os.path.isdir(options.source) and options.kind != "vlsa-ast"
     if of_folder:
-        params, model = loading.read_params(options.source), {}
+        params, about = loading.read_params(options.source), _about_folder(options, given)
     else:
         source, vlsa = _source(options.source, options.kind)
         fbank = (options.frames, MEL_BINS) if options.frames else None
         more = {"ast_stride": options.ast_stride, "ast_patch": options.ast_patch, "vlsa": vlsa}
         done = convert(source, options.kind, fbank, **more)
-        params, model = done.params, done.model
+        params, about = done.params, _about_file(options, done, given)
         _tell(done, options.kind)
     if options.to.endswith(".safetensors"):
         weight_files.write(options.to, to_official(params, RULES[options.kind]))
         return params
-    loading.save_params(options.to, params)
-    if of_folder:
-        _copy_description(options)
-    elif "vlsa" not in options.kind:
-        licence = options.licence or LICENCES.get(options.kind, UNKNOWN_LICENCE)
-        told = f"{os.path.basename(options.source)} ({options.kind})"
+    if about is not None:
         try:
-            describe(options.to, _config_of(model), options.tokenizer, licence, told)
-        except ValueError as error:  # such as sounds of another length than ours (--frames)
+            about.check(params, options.source)
+        except ValueError as error:
+            if of_folder or given is not None:
+                raise
+            # Such as sounds of another length than ours (--frames).
             print(f"note: no {description.NAME} was written: {error}; --describe {options.to} makes one later")
+            about = None
+    loading.save_params(options.to, params)
+    if about is not None:
+        about.write(params, options.to)
     return params
 
 
-def _copy_description(options: argparse.Namespace) -> None:
-    """Of a run, or of another folder of weights: who has the parameters shall know what they are for."""
-    workdir = options.source
-    if os.path.isdir(os.path.join(workdir, FOLDER)):
-        stored = files.read_json(os.path.join(workdir, "config.json"))
+def _about_file(options: argparse.Namespace, done: Converted, tokenizer: Tokenizer | None) -> About | None:
+    if "vlsa" in options.kind:
+        return None
+    licence = options.licence or LICENCES.get(options.kind, UNKNOWN_LICENCE)
+    return About(_config_of(done.model), tokenizer, licence, f"{os.path.basename(options.source)} ({options.kind})")
+
+
+def _about_folder(options: argparse.Namespace, tokenizer: Tokenizer | None) -> About | None:
+    """Of a run, or of a described folder of weights; None where nothing is known."""
+    own = os.path.join(options.source, description.TOKENIZER)
+    if os.path.isdir(os.path.join(options.source, FOLDER)):
+        stored = files.read_json(os.path.join(options.source, "config.json"))
         if stored.get("task", "retrieval") != "retrieval":
-            return
+            return None
         config = base()
         config.update(stored)
         # A run of version 0.1 has no copy of its own; the demo's vocabulary then lies with its shards.
-        places = [os.path.join(folder, description.TOKENIZER) for folder in (workdir, config.data_dir)]
-        places = places if config.data.tokenizer == "data" else places[:1]
-        tokenizer = options.tokenizer or next(filter(os.path.isdir, places), None)
-        describe(options.to, resolve(config), tokenizer, options.licence or UNKNOWN_LICENCE, f"run {workdir}")
-    elif os.path.exists(os.path.join(workdir, description.NAME)):
-        about = description.read(workdir)
-        own = os.path.join(workdir, description.TOKENIZER)
-        tokenizer = options.tokenizer or (own if os.path.isdir(own) else None)
-        describe(options.to, about.config, tokenizer, options.licence or about.licence, about.source)
+        places = [own, *([os.path.join(config.data_dir, description.TOKENIZER)] * (config.data.tokenizer == "data"))]
+        if tokenizer is None and (place := next(filter(os.path.isdir, places), None)):
+            tokenizer = Tokenizer(place)
+        name = os.path.basename(os.path.abspath(options.source))
+        return About(resolve(config), tokenizer, options.licence or UNKNOWN_LICENCE, f"run {name}")
+    if os.path.exists(os.path.join(options.source, description.NAME)):
+        about = description.read(options.source)
+        if tokenizer is None and "text" in about.modules and os.path.isdir(own):
+            tokenizer = about.open_tokenizer()
+        return About(about.config, tokenizer, options.licence or about.licence, about.source)
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,12 +216,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--licence", help="of the weights, in words")
     options = parser.parse_args(arguments)
     wanted = ("describe", "config") if options.describe else ("source", "kind", "to")
+    if not options.describe and os.path.isdir(options.source or "") and not (options.to or "").endswith(".safetensors"):
+        wanted = ("source", "to")  # from folder to folder there are no other names
     if missing := [name for name in wanted if not getattr(options, name)]:
         parser.error(f"missing {', '.join('--from' if name == 'source' else f'--{name}' for name in missing)}")
     try:
         if options.describe:
             config, licence = resolve(read_config(options.config)), options.licence or UNKNOWN_LICENCE
-            print(describe(options.describe, config, options.tokenizer, licence, options.describe))
+            tokenizer = Tokenizer(options.tokenizer) if options.tokenizer else None
+            print(describe(options.describe, config, tokenizer, licence))
             return 0
         params = _convert(options)
     except ValueError as error:

@@ -18,7 +18,7 @@ import shutil
 
 from ml_collections import ConfigDict
 
-from save_jax.config import base, branches, method, resolve
+from save_jax.config import base, method, resolve
 from save_jax.data import files
 from save_jax.data.records import FBANK_SHAPE
 from save_jax.data.tokenizer import Tokenizer, WordPieces, open_words
@@ -27,6 +27,7 @@ from save_jax.models.clip import PIXEL_MEAN, PIXEL_STD
 FORMAT = 1
 NAME = "description.json"
 TOKENIZER = "tokenizer"  # folder beside it
+OF_THE_MACHINE = ("attention", "remat")  # settings of config.model that are no property of weights
 DATA = ("max_words", "max_frames")  # settings of config.data that the model's shapes depend on
 # How preparation makes what the model reads; whoever prepares otherwise gets other numbers.
 PREPROCESSING = {
@@ -55,13 +56,16 @@ class Description:
     source: str
     params_sha256: str
 
-    def open_tokenizer(self) -> Tokenizer:
-        """The tokenizer that the weights were trained with: the copy beside them, or the one that is named.
+    def open_tokenizer(self, given: str | None = None) -> Tokenizer:
+        """The tokenizer that the weights were trained with: the one given, the copy beside them, or the one named.
 
-        Raises WeightsError where it has another vocabulary.
+        Raises WeightsError where it has another vocabulary, or where nothing says which one it is.
         """
         copy = os.path.join(self.folder, TOKENIZER)
-        tokenizer = Tokenizer(copy if os.path.isdir(copy) else self.tokenizer["source"])
+        source = given or (copy if os.path.isdir(copy) else self.tokenizer["source"])
+        if not source:
+            raise WeightsError(f"{self.folder} has no {TOKENIZER}/ and names none; pass tokenizer=FOLDER")
+        tokenizer = Tokenizer(source)
         check_tokenizer(tokenizer, self.tokenizer["digest"], self.folder)
         return tokenizer
 
@@ -81,22 +85,25 @@ def write(
     Args:
         config: whose `model` and `data` say sizes and score.
         modules: top-level names of the parameters in the folder.
-        tokenizer: None where it could not be had; its name in config.data.tokenizer is noted.
+        tokenizer: it is copied. None: the one of the hub that config.data.tokenizer names is noted.
         licence, source: in words, for people.
     """
     if tokenizer is not None:
         tokenizer.save(os.path.join(folder, TOKENIZER))
     path = os.path.join(folder, NAME)
     settings = config.to_dict()
+    model = {name: value for name, value in settings["model"].items() if name not in OF_THE_MACHINE}
+    named = tokenizer.source if tokenizer is not None else config.data.tokenizer
+    named = None if named == "data" or os.path.isdir(named) else named  # a path of one machine says nothing elsewhere
     files.write_json(
         path,
         {
             "format": FORMAT,
             "method": method(config),
             "modules": sorted(modules),
-            "config": {"model": settings["model"], "data": {name: settings["data"][name] for name in DATA}},
+            "config": {"model": model, "data": {name: settings["data"][name] for name in DATA}},
             "tokenizer": {
-                "source": config.data.tokenizer,
+                "source": named,
                 "digest": tokenizer.digest if tokenizer is not None else None,
             },
             "preprocessing": PREPROCESSING | {"image_size": config.model.image_size},
@@ -116,34 +123,41 @@ def read(folder: str) -> Description:
             f"{folder} has no {NAME}, so nothing says which model and tokenizer its weights are for; make one with "
             f"python -m save_jax.convert --describe {folder} --config configs/msrvtt.py --tokenizer FOLDER"
         )
-    stored = files.read_json(path)
-    if stored.get("format") != FORMAT:
+    try:
+        stored = files.read_json(path)
+        if stored["format"] != FORMAT:
+            raise WeightsError(
+                f"{path} has format {stored['format']}, this version reads {FORMAT}; write it again with "
+                "python -m save_jax.convert --describe, or use the version of save_jax that wrote it"
+            )
+        config = base().lock()  # a setting that is unknown here is an error
+        config.model.update(stored["config"]["model"])
+        config.data.update(stored["config"]["data"])
+        names = ("method", "modules", "tokenizer", "licence", "source", "params_sha256")
+        told = {name: stored[name] for name in names}
+    except WeightsError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # half a file, or one of another program
         raise WeightsError(
-            f"{path} has format {stored.get('format')}, this version reads {FORMAT}; write it again with "
-            "python -m save_jax.convert --describe, or use the version of save_jax that wrote it"
-        )
-    config = base()
-    config.model.update(stored["config"]["model"])
-    config.data.update(stored["config"]["data"])
-    config.data.tokenizer = stored["tokenizer"]["source"]
-    config.model.attention = "xla"  # weights may be used on another machine than they were made on
-    names = ("method", "modules", "tokenizer", "licence", "source", "params_sha256")
-    return Description(folder=folder, config=resolve(config), **{name: stored[name] for name in names})
-
-
-def needed_modules(config: ConfigDict) -> set[str]:
-    """Top-level names of the parameters that a model of this config has."""
-    names = {"vision", "text", "logit_scale", "frame_position_embedding"}
-    names |= {"ast", "audio_projection", "resampler", "audio_fusion"} if "audio" in branches(config) else set()
-    return names | ({"speech_fusion"} if "speech" in branches(config) else set())
+            f"{path} cannot be used ({type(error).__name__}: {error}); write it again with save_jax.convert --describe"
+        ) from error
+    return Description(folder=folder, config=resolve(config), **told)
 
 
 def stored_digest(path: str) -> str | None:
-    """Digest of the vocabulary that the weights of a workdir or folder want; None where nothing there says it."""
-    if os.path.exists(os.path.join(path, NAME)):
-        return files.read_json(os.path.join(path, NAME))["tokenizer"]["digest"]
-    copy = os.path.join(path, TOKENIZER)
-    return open_words(copy).digest if os.path.isdir(copy) else None
+    """Digest of the vocabulary that weights want; None where they have no words, or nothing there says it.
+
+    `path`: a run's workdir or something in it, such as one checkpoint's parameters, or a folder of weights.
+    """
+    path = os.path.abspath(path)
+    for folder in (path, *(os.path.join(path, *[os.pardir] * up) for up in (1, 2, 3))):
+        if os.path.exists(os.path.join(folder, NAME)):
+            stored = files.read_json(os.path.join(folder, NAME))
+            return stored["tokenizer"]["digest"] if "text" in stored["modules"] else None
+        copy = os.path.join(folder, TOKENIZER)
+        if os.path.isdir(copy) and os.path.exists(os.path.join(folder, "config.json")):
+            return open_words(copy).digest
+    return None
 
 
 def check_tokenizer(tokenizer: Tokenizer | WordPieces, digest: str | None, where: str) -> None:
@@ -151,8 +165,8 @@ def check_tokenizer(tokenizer: Tokenizer | WordPieces, digest: str | None, where
     if digest and tokenizer.digest != digest:
         raise WeightsError(
             f"the weights in {where} were trained with another vocabulary (digest {digest[:12]}) than the tokenizer "
-            f"{tokenizer.source!r} has ({tokenizer.digest[:12]}, {tokenizer.vocab_size} tokens); set "
-            f"config.data.tokenizer to {os.path.join(where, TOKENIZER)} or to the one they were trained with"
+            f"{tokenizer.source!r} has ({tokenizer.digest[:12]}, {tokenizer.vocab_size} tokens); use the one they were "
+            f"trained with (a copy lies in {os.path.join(where, TOKENIZER)}, if they brought one)"
         )
 
 

@@ -105,6 +105,51 @@ def test_transcripts_are_those_given(run, folder):
             nothing([])
 
 
+def test_why_explains_the_input_that_was_scored(run, folder):
+    """A video embedded as one in which nothing is said, whatever its subtitles say."""
+    videos = run.embed_videos([folder / "a.mp4"], [""], progress=False)
+    why = run.model.why("a red car", videos[0])
+    assert why.score == pytest.approx(run.model.score(["a red car"], videos)[0, 0], abs=1e-4)
+    assert why.inputs["speech"] == 0
+
+
+def test_videos_are_sliced_and_scores_refuse_what_is_neither(run, folder, tmp_path):
+    videos = run.embed_videos([folder / name for name in ("a.mp4", "b.mkv", "c.mp4")], progress=False)
+    texts = run.embed_texts(["a red car", "a bird"])
+    np.testing.assert_array_equal(run.model.score(texts, videos[1:]), run.model.score(texts, videos)[:, 1:])
+    np.testing.assert_array_equal(run.model.score("a red car", videos), run.model.score(["a red car"], videos))
+    for wrong, rows, message in (
+        (texts[0], videos, r"texts have shape \[32\], not \[texts, 32\]"),
+        (texts[:, :5], videos, r"\[2, 5\]"),
+        (texts, videos[0], "videos is Video; give Videos"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run.model.score(wrong, rows)
+    with pytest.raises(ValueError, match="split 'train' is not open, only"):
+        run.evaluate("train")
+
+
+def test_sound_that_cannot_be_decoded_is_told(run, tmp_path, capsys):
+    """The video stays; a note says what was left out."""
+    path = tmp_path / "sub.mp4"
+    media.write_media(path, [media.numbered(k) for k in range(16)], fps=8)
+    (tmp_path / "sub.srt").write_bytes(b"\xff\xfe\x00 no subtitles at all")
+    videos = run.embed_videos([path], progress=False)
+    assert (
+        not videos.failed and list(videos.notes) == [str(path)] and videos.notes[str(path)][0].startswith("subtitles:")
+    )
+    captured = capsys.readouterr()
+    assert captured.out == "" and "sub.mp4: left out: subtitles:" in captured.err
+
+
+def test_other_shards_are_searched_with_the_runs_own_tokenizer(workdir, run, folder, tmp_path):
+    """Shards of a folder of videos bring no tokenizer."""
+    other = tmp_path / "shards"
+    shutil.copytree(run.config.data_dir, other, ignore=shutil.ignore_patterns("tokenizer"))
+    again = save_jax.open_run(str(workdir), data_dir=str(other))
+    assert again.search("a red car") == run.search("a red car")
+
+
 def test_why_says_what_each_branch_did(run, folder):
     videos = run.embed_videos([folder / "a.mp4", folder / "b.mkv"], progress=False)
     scores = run.model.score(["a red car"], videos)[0]
@@ -133,8 +178,9 @@ def test_a_model_needs_no_data_set(run, workdir, weights, folder, tmp_path):
 def test_weights_say_what_they_are_for(weights, run):
     about = description.read(str(weights))
     assert (about.method, about.licence) == ("save", "mine alone")
-    assert set(about.modules) == description.needed_modules(about.config) == set(run.params)
+    assert set(about.modules) == set(run.params)
     assert about.tokenizer["digest"] == run.data.tokenizer.digest == about.open_tokenizer().digest
+    assert about.tokenizer["source"] is None and "/" not in about.source  # no path of this machine travels with them
     stored = json.loads((weights / "description.json").read_text())
     assert stored["preprocessing"]["image_size"] == 32 and stored["params_sha256"] == about.params_sha256
 
@@ -206,3 +252,39 @@ def test_vision_alone_has_nothing_to_hear(tmp_path, folder):
     why = run.model.why("a red car", str(folder / "a.mp4"))
     assert why.branches == why.inputs == why.gates == {} and "vision" in str(why)
     assert run.evaluate().results["t2v"]["queries"] == 8
+
+
+def test_a_description_that_cannot_be_trusted_is_refused(weights, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(weights, changed)
+    path = changed / "description.json"
+    stored = json.loads(path.read_text())
+    newer = stored["config"] | {"model": stored["config"]["model"] | {"newer": 1}}
+    for text, message in (
+        (json.dumps(stored | {"params_sha256": "0" * 64}), r"holds other parameters than its description\.json says"),
+        (json.dumps(stored | {"config": newer}), "cannot be used .*newer"),
+        (json.dumps({name: x for name, x in stored.items() if name != "licence"}), "cannot be used .*licence"),
+        (path.read_text()[:100], r"description\.json cannot be used"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            save_jax.load_model(changed)
+
+
+def test_nothing_is_written_before_it_is_checked(workdir, weights, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert command.main(["--from", str(workdir), "--to", str(out), "--tokenizer", str(tmp_path / "none")]) == 1
+    assert not out.exists() and "is neither a folder" in capsys.readouterr().err
+    old = tmp_path / "old"  # as version 0.1 left it, with shards that are elsewhere now
+    shutil.copytree(workdir, old, ignore=shutil.ignore_patterns("tokenizer"))
+    settings = json.loads((old / "config.json").read_text())
+    (old / "config.json").write_text(json.dumps(settings | {"data_dir": str(tmp_path / "gone")}))
+    assert command.main(["--from", str(old), "--to", str(out)]) == 1
+    assert not out.exists() and "give --tokenizer FOLDER" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="pass tokenizer=FOLDER, or copy it to"):
+        save_jax.load_model(old)
+    assert save_jax.load_model(old, tokenizer=str(weights / "tokenizer")).embed_texts("a car").shape == (1, 32)
+    assert command.main(["--describe", str(workdir), "--config", "demo"]) == 1
+    assert "is the workdir of a run" in capsys.readouterr().err
+    assert command.main(["--from", str(weights), "--to", str(out)]) == 0
+    assert description.read(str(out)).licence == "mine alone"

@@ -71,11 +71,11 @@ def test_a_sentence_finds_what_the_matrix_says(trained, monkeypatch, tile):
     evaluation = run.evaluator.run(run.params, "test")
     number = 5
     for best in (2, 4, 99):
-        found = run.search(evaluation.info.captions[number], best=best)
+        found = run.search(evaluation.info.captions[number], top=best)
         order = np.argsort(-evaluation.scores["t2v"][number], kind="stable")[:best]
         assert [one.id for one in found] == [evaluation.info.ids[i] for i in order]
         np.testing.assert_allclose([one.score for one in found], evaluation.scores["t2v"][number][order], rtol=1e-5)
-    assert run.search("a red car", best=0) == []
+    assert run.search("a red car", top=0) == []
 
 
 def test_a_search_never_finds_a_video_without_frames_and_of_equals_the_earlier(trained, tmp_path):
@@ -86,7 +86,7 @@ def test_a_search_never_finds_a_video_without_frames_and_of_equals_the_earlier(t
     clips[3] = dataclasses.replace(clips[3], frames=[], frame_times=np.zeros(0, np.float32))
     replace_test_split(gallery, clips)
     run = runs.open_run(workdir, data_dir=str(gallery))
-    found = run.search("a red car", best=9)
+    found = run.search("a red car", top=9)
     assert len(found) == 4 and "failed" not in {video.id for video in found}
     alike = [video for video in found if video.id != "test2"]
     assert [video.id for video in alike] == ["test1", "twin", "triplet"]
@@ -153,7 +153,7 @@ def test_a_gallery_without_captions_is_searched_not_evaluated(trained, tmp_path)
     silent = [dataclasses.replace(make_clip(number, "test"), captions=[], groups=[]) for number in range(5)]
     replace_test_split(gallery, silent)
     run = runs.open_run(workdir, data_dir=str(gallery))
-    assert len(run.search("a red car", best=9)) == 5
+    assert len(run.search("a red car", top=9)) == 5
     with pytest.raises(ValueError, match="has no captions, so there is nothing to evaluate"):
         run.evaluator.run(run.params, "test")
 

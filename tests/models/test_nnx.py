@@ -6,8 +6,7 @@ import chex
 from helpers.places import REPOSITORY
 
 
-def test_the_lines_of_the_docs_run(monkeypatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY))
+def test_the_lines_of_the_docs_run():
     text = (REPOSITORY / "docs" / "api.md").read_text()
     first, second, *_ = re.findall(r"```python\n(.*?)```", text[text.index("ToNNX") :], re.DOTALL)
     names = {}
