@@ -110,7 +110,7 @@ class Model:
             tokenizer, branches(config), data.max_words, data.max_frames, config.model.image_size
         )
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def embed_texts(self, texts: str | Sequence[str]) -> np.ndarray:
         """Query embeddings, float32 [texts, d], not normalised."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
@@ -163,7 +163,7 @@ class Model:
         index = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
         return Videos(paths, transcripts_read, index, failed, notes)
 
-    def score(self, texts: Sequence[str] | np.ndarray, videos: Videos) -> np.ndarray:
+    def score(self, texts: str | Sequence[str] | np.ndarray | jax.Array, videos: Videos) -> np.ndarray:
         """The one score of training, evaluation and search: float32 [texts, videos], higher is better.
 
         Args:
@@ -176,8 +176,10 @@ class Model:
             raise ValueError(
                 f"videos is {type(videos).__name__}; give Videos from embed_videos, or a slice: videos[2:3]"
             )
-        numbers = not isinstance(texts, str) and len(texts) and not isinstance(texts[0], str)
-        embedded = np.asarray(texts) if numbers else self.embed_texts(texts)
+        if isinstance(texts, np.ndarray | jax.Array):
+            embedded = np.asarray(texts)
+        else:
+            embedded = self.embed_texts(texts)
         if embedded.ndim != 2 or embedded.shape[1] != videos.index.mean.shape[1]:
             raise ValueError(
                 f"texts have shape {list(embedded.shape)}, not [texts, {videos.index.mean.shape[1]}]; give sentences, "

@@ -53,7 +53,7 @@ class Run(Trained):
         """The model alone, on texts and files of your own."""
         return Model(self.config, self.params, self.data.tokenizer, self.evaluator.mesh)
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def embed_texts(self, texts: str | Sequence[str]) -> np.ndarray:
         """As `Model.embed_texts`."""
         return self.model.embed_texts(texts)
 
