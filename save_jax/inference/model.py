@@ -176,10 +176,7 @@ class Model:
             raise ValueError(
                 f"videos is {type(videos).__name__}; give Videos from embed_videos, or a slice: videos[2:3]"
             )
-        if isinstance(texts, np.ndarray | jax.Array):
-            embedded = np.asarray(texts)
-        else:
-            embedded = self.embed_texts(texts)
+        embedded = np.asarray(texts) if isinstance(texts, np.ndarray | jax.Array) else self.embed_texts(texts)
         if embedded.ndim != 2 or embedded.shape[1] != videos.index.mean.shape[1]:
             raise ValueError(
                 f"texts have shape {list(embedded.shape)}, not [texts, {videos.index.mean.shape[1]}]; give sentences, "
