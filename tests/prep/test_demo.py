@@ -256,7 +256,7 @@ def test_speech_stands_out_and_the_bed_stays(scenes, monkeypatch):
         assert 0.2 < np.abs(mix(scene, generator(0, "media", i))).max() < 0.9001
     monkeypatch.setattr(demo_clip, "PEAK", 100)  # turning a loud mix down would hide the bed's own level
     mixed = [mix(scene, generator(0, "media", i)) for i, scene in spoken]
-    monkeypatch.setattr(demo_clip, "_speech_track", lambda scene, rng, samples: np.zeros(samples))
+    monkeypatch.setattr(demo_clip, "_speech_track", lambda scene, sentence, rng, samples: np.zeros(samples))
     for (i, scene), both in zip(spoken, mixed, strict=True):
         bed = mix(scene, generator(0, "media", i))
         speech = (both - bed)[np.abs(both - bed) > 1e-6]
