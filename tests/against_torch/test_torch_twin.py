@@ -13,7 +13,7 @@ from helpers.places import REPOSITORY
 
 from save_jax import sharding
 from save_jax.bench import operations
-from save_jax.config import base, model_sizes, resolve, smoke
+from save_jax.config import base, frozen_patterns, model_sizes, resolve, smoke
 from save_jax.models import trees
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import optim, state
@@ -120,7 +120,7 @@ def test_loss_and_every_gradient(both):
     """Not with AST stored alone: what is trained then is trained live, too, and the loss is held to that below."""
     config, model, params, batch, theirs = both
     objective = RetrievalObjective(model, config)
-    trained, frozen = optim.split_frozen(params, config.optim.frozen)
+    trained, frozen = optim.split_frozen(params, frozen_patterns(config))
 
     def loss(trained, batch):
         whole = trees.unflatten(trained | frozen)
@@ -209,7 +209,7 @@ def test_three_steps_of_the_optimiser(both):
     mesh = sharding.make_mesh(jax.devices()[:1])
     optimizer = optim.make_optimizer(config.optim, STEPS)
     step = make_train_step(RetrievalObjective(model, config), optimizer, config, mesh)
-    trained, _ = optim.split_frozen(params, config.optim.frozen)
+    trained, _ = optim.split_frozen(params, frozen_patterns(config))
     train_state = state.TrainState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.array, params), optimizer.init(trained))
     train_state = jax.device_put(train_state, sharding.replicated(mesh))
     for _ in range(3):
