@@ -1,6 +1,5 @@
 """Every config builds, a wrong one is refused with everything that is wrong, and the command line helps."""
 
-import importlib
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import pytest
 from helpers.places import REPOSITORY
 
 from save_jax.config import METHODS, base, differences, frozen_patterns, model_sizes, resolve, smoke, vlsa_sizes
+from save_jax.config.finding import read_config
 
 CONFIGS = [path.stem for path in sorted((REPOSITORY / "configs").glob("*.py")) if path.stem != "__init__"]
 
@@ -16,7 +16,7 @@ CONFIGS = [path.stem for path in sorted((REPOSITORY / "configs").glob("*.py")) i
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("arg", ["", "smoke"])
 def test_every_config_resolves(name, arg):
-    config = resolve(importlib.import_module(f"configs.{name}").get_config(arg))
+    config = resolve(read_config(f"{name}:{arg}"))
     (model_sizes if config.task == "retrieval" else vlsa_sizes)(config)
 
 

@@ -1,6 +1,5 @@
 """Every config: the words after its name, the papers' values, and a run of miniature shards from end to end."""
 
-import importlib
 import itertools
 import json
 import shutil
@@ -19,6 +18,7 @@ from data_prep.corpora import CORPORA
 from data_prep.corpora.layout import OWN_TRANSCRIPTS
 from save_jax import main, sharding
 from save_jax.config import base, model_sizes, resolve
+from save_jax.config.finding import read_config
 from save_jax.config.recipe import BACKBONES, MODELS
 from save_jax.data import records, tokenizer
 from save_jax.models.retrieval import Retrieval
@@ -35,7 +35,7 @@ BENCHMARKS = {  # config → corpus of data_prep
 
 
 def get_config(name: str, arg: str = ""):
-    return importlib.import_module(f"configs.{name}").get_config(arg)
+    return read_config(f"{name}:{arg}")
 
 
 # ---------------------------------------------------------------- the papers' values

@@ -1,7 +1,6 @@
 """VLSA from shards to ranks: pre-training, fine-tuning, resume, six directions, bad input."""
 
 import dataclasses
-import importlib
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from helpers.places import REPOSITORY
 
 from save_jax import main, sharding
 from save_jax.config import resolve
+from save_jax.config.finding import read_config
 from save_jax.data import pipeline, records
 from save_jax.data.records import Clip, ShardError
 from save_jax.data.tokenizer import WordPieces, open_words
@@ -50,7 +50,7 @@ def heard(tmp_path_factory):
 
 
 def made(name: str, heard, **changes: object):
-    config = importlib.import_module(f"configs.vlsa_{name}").get_config("smoke")
+    config = read_config(f"vlsa_{name}:smoke")
     config.data_dir, config.data.tokenizer = str(heard), "data"
     config.model.image_size, config.model.patch_size, config.model.vocab_size = IMAGE_SIZE, 16, 600
     config.optim.learning_rate, config.log_every = 1e-3, 1
