@@ -64,7 +64,7 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
     """Trains a model in `workdir`, or continues the run that is in it.
 
     Args:
-        method: of the config, see `methods.make`.
+        method: of the config, see `methods.run.make_method`.
         config: a resolved config.
         workdir: gets config.json, metrics.jsonl and checkpoints/.
         mesh: of all devices.
