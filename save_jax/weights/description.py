@@ -165,8 +165,9 @@ def check_tokenizer(tokenizer: Tokenizer | WordPieces, digest: str | None, where
     if digest and tokenizer.digest != digest:
         raise WeightsError(
             f"the weights in {where} were trained with another vocabulary (digest {digest[:12]}) than the tokenizer "
-            f"{tokenizer.source!r} has ({tokenizer.digest[:12]}, {tokenizer.vocab_size} tokens); use the one they were "
-            f"trained with (a copy lies in {os.path.join(where, TOKENIZER)}, if they brought one)"
+            f"{tokenizer.source!r} has ({tokenizer.digest[:12]}, {tokenizer.vocab_size} tokens); set "
+            "config.data.tokenizer, or tokenizer= in Python, to the one they were trained with (a copy lies in "
+            f"{os.path.join(where, TOKENIZER)}, if they brought one)"
         )
 
 

@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 from helpers import media
+from helpers.work import kill_some
 
 from data_prep import corpora, runners
 from data_prep.clip import prepare
@@ -271,15 +272,6 @@ def test_a_split_of_which_nothing_could_be_prepared_ends_with_an_error(root, tmp
 class MustNotRun(runners.Here):
     def run(self, task, items):
         raise AssertionError("nothing is missing")
-
-
-def kill_some(sample, settings):
-    """Dies on two clips and dawdles on a third, with others under way around them."""
-    if sample.id in ("video2", "video8"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    if sample.id == "video5":
-        time.sleep(60)
-    return prepare(sample, settings)
 
 
 def test_killed_and_slow_workers_cost_their_clips_alone(root, tmp_path):

@@ -6,70 +6,15 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 
 import pytest
+from helpers.work import Counting, Trouble, Unloadable, killed_while_sending, slow_first, square
 
 from data_prep import runners
 from data_prep.runners.pool import _AHEAD
 
 FAILURE = runners.Failure
-
-
-def square(number: int) -> int:
-    """Earlier items take longer, so that results arrive out of order."""
-    time.sleep(0.02 * (3 - number % 4))
-    return number**2
-
-
-class Trouble:
-    """Each item names what happens to it."""
-
-    def __call__(self, item: str) -> str:
-        match item:
-            case "crash":
-                os.kill(os.getpid(), signal.SIGSEGV)
-            case "exit":
-                os._exit(3)
-            case "stop":
-                os.kill(os.getpid(), signal.SIGSTOP)  # not even a signal would end it
-            case "sleep":
-                time.sleep(60)
-            case "value":
-                raise ValueError("a file \udcff")
-            case "odd":
-                return {}["missing"]
-        return item
-
-
-def killed_while_sending(number: int) -> bytes:
-    if number % 4 == 1:
-        threading.Timer(0.001, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    return bytes(4_000_000)
-
-
-class Counting:
-    """Loads something at its first call, as a recogniser loads its model."""
-
-    def __init__(self):
-        self.loaded = None
-
-    def __getstate__(self) -> dict:
-        return {"loaded": None}
-
-    def __call__(self, _) -> tuple[int, float]:
-        self.loaded = self.loaded or time.monotonic()
-        time.sleep(0.01)
-        return os.getpid(), self.loaded
-
-
-class Unloadable:
-    def __reduce__(self):
-        return int, ("no number",)
-
-    def __call__(self, item):
-        return item
 
 
 def test_results_come_in_order_from_every_runner():
@@ -136,11 +81,6 @@ def test_task_is_loaded_once_a_worker():
         loads = set(runner.run(Counting(), range(40)))
     assert len({pid for pid, _ in loads}) == len(loads) == 2
     assert os.getpid() not in {pid for pid, _ in loads}
-
-
-def slow_first(number: int) -> int:
-    time.sleep(1.0 if number == 0 else 0)
-    return number
 
 
 def test_items_are_taken_as_they_are_needed():
