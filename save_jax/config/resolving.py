@@ -18,6 +18,7 @@ CHOICES = {
     "model.remat": ("none", "blocks", "dots"),
     "model.attention": ("xla", "cudnn"),
     "model.dtype": ("float32", "bfloat16"),
+    "model.precision": ("auto", "default", "high", "highest"),
 }
 LEAST = dict.fromkeys(("seed", "steps", "micro_batch", "eval_every", "checkpoint_every", "spike"), 0)
 LEAST |= dict.fromkeys(("data.workers", "data.threads", "data.prefetch"), 0)

@@ -62,6 +62,9 @@ def base() -> ConfigDict:
     # Weights of the branches in the fused tokens, by method: avigate's and save's are their papers'.
     m.weights = ConfigDict({"vision": (1.0,), "avigate": (0.95, 0.05), "speech": (1.0, 0.5), "save": (1.0, 0.5, 0.5)})
     m.dtype = "float32"  # of the computation, or "bfloat16"; parameters, norms, softmax and loss stay float32
+    # Of float32 products on GPUs and TPUs: "highest" is float32; "high" TF32, or three products of bfloat16; "default"
+    # what the device does fastest. "auto": "highest" where dtype is float32. A CPU always computes in float32.
+    m.precision = "auto"
     # "blocks": inner values of transformer blocks are computed again for the gradient; "dots": all but products are.
     m.remat = "none"
     m.attention = "xla"  # "cudnn": NVIDIA's fused attention, where shapes and types allow it

@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 
 from save_jax.config.retrieval import branches, method
 
+PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, of 0 … 1
+
 
 @dataclasses.dataclass(frozen=True)
 class ClipSizes:
@@ -60,6 +62,9 @@ class ModelSizes:
     dtype: np.dtype  # of the computation; parameters are float32
     remat: str  # what the gradient computes again: "none", "blocks" or "dots"
     attention: str  # "xla" or "cudnn"
+    precision: str  # of float32 products on accelerators, as jax.default_matmul_precision takes it
+    pixel_mean: tuple[float, ...] = PIXEL_MEAN  # pixels are normalised with them
+    pixel_std: tuple[float, ...] = PIXEL_STD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +88,7 @@ class VlsaSizes:
     activation: str
     normalize_patches: bool  # a video patch is predicted with its own mean and deviation taken out, as MAE found better
     drop_hidden: bool  # the encoder never sees hidden tokens; False puts a learned one in their place, as BERT does
+    precision: str = "highest"  # as in ModelSizes
 
     @property
     def counts(self) -> dict[str, int]:
@@ -113,10 +119,24 @@ def model_sizes(config: ConfigDict) -> ModelSizes:
         dtype=np.dtype(m.dtype),
         remat=m.remat,
         attention=m.attention,
+        precision=precision(config),
     )
 
 
 def vlsa_sizes(config: ConfigDict) -> VlsaSizes:
     """The sizes dataclass of a resolved config."""
-    settings = config.model.to_dict() | {"frames": config.data.max_frames, "words": config.data.max_words}
+    data = config.data
+    settings = config.model.to_dict() | {"frames": data.max_frames, "words": data.max_words}
+    settings["precision"] = precision(config)
     return VlsaSizes(**{field: settings[field] for field in VlsaSizes.__dataclass_fields__})
+
+
+def precision(config: ConfigDict) -> str:
+    """What config.model.precision means: "auto" is "highest" for a model that computes in float32.
+
+    Products of bfloat16 have one precision everywhere. Those of float32 are rounded to TF32 or bfloat16 on GPUs and
+    TPUs unless more is asked for, which moves scores by more than the methods differ: docs/training.md has figures.
+    """
+    if config.model.precision != "auto":
+        return config.model.precision
+    return "highest" if config.model.dtype == "float32" else "default"

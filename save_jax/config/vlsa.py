@@ -47,6 +47,7 @@ def _model() -> ConfigDict:
     """ViT-Base; sizes are the paper's, the decoder is MAE's (the paper leaves it open)."""
     m = ConfigDict()
     m.dtype = "float32"
+    m.precision = "auto"
     m.remat = "none"
     m.attention = "xla"
     m.width = 768

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import ml_dtypes
 import numpy as np
 
-FORMAT = 1  # of the folder
+FORMAT = 2  # of the folder; in format 1 padded frames were black instead of zero after normalisation
 META = "meta.json"
 ITEMS = {"ast": "clips", "visual": "clips", "speech": "clips", "text": "captions"}  # what a field has a row for
 DTYPE = np.dtype(ml_dtypes.bfloat16)

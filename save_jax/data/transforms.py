@@ -42,6 +42,7 @@ class ClipToArrays:
     max_frames: int
     image_size: int
     raw: bool = False  # frames are stored as RGB values instead of JPEG
+    fbank_shape: tuple[int, ...] = FBANK_SHAPE  # of what stands for missing sound
 
     items = "captions"  # what an epoch goes through
     draws = False  # nothing is random
@@ -61,7 +62,7 @@ class ClipToArrays:
             if teacher_video is None or teacher_audio is None:
                 teacher_video = teacher_audio = np.zeros(TEACHER_DIM, np.float32)
             if "ast" not in stored:
-                example["fbank"] = np.zeros(FBANK_SHAPE, np.float16) if clip.fbank is None else clip.fbank
+                example["fbank"] = np.zeros(self.fbank_shape, np.float16) if clip.fbank is None else clip.fbank
             example |= {
                 "has_audio": np.bool_(clip.fbank is not None),
                 "has_teacher": np.bool_(has_teacher),

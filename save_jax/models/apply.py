@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import flax.linen as nn
+import jax
 
 T = TypeVar("T")
 
@@ -11,7 +12,10 @@ T = TypeVar("T")
 def apply(method: Callable[..., T], module: nn.Module, params: dict, *inputs: object) -> T:
     """What `method`, such as `Retrieval.encode_video`, returns for these parameters and inputs.
 
+    All its products have the precision of `module.sizes`, and so have their gradients.
     `module.apply` is declared to return a pair as well, which it does only where variables are mutable.
     """
-    returned: Any = module.apply({"params": params}, *inputs, method=method)
+    sizes: Any = getattr(module, "sizes")  # noqa: B009 — every model here has them, nn.Module declares none
+    with jax.default_matmul_precision(sizes.precision):
+        returned: Any = module.apply({"params": params}, *inputs, method=method)
     return returned

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from save_jax.config.sizes import ClipSizes
+from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD, ClipSizes
 from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, project, quick_gelu, remat
 
 EPSILON = 1e-5
-PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # values 0 … 1
 
 
 class VisionTower(nn.Module):
@@ -81,8 +80,13 @@ def at_end_of_text(tokens: Float[Array, "b w d"], ids: Int[Array, "b w"]) -> Flo
     return jnp.take_along_axis(tokens, jnp.argmax(ids, axis=1)[:, None, None], axis=1)[:, 0]
 
 
-def normalize_pixels(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """uint8 pictures [..., 3] → CLIP's normalised pixels. Float pictures count as normalised already."""
+def normalize_pixels(
+    frames: jax.Array, dtype: jnp.dtype, mean: tuple[float, ...] = PIXEL_MEAN, std: tuple[float, ...] = PIXEL_STD
+) -> jax.Array:
+    """uint8 pictures [..., 3] → normalised pixels. Float pictures count as normalised already.
+
+    `mean`, `std`: of pixels between 0 and 1, CLIP's by default.
+    """
     if frames.dtype != jnp.uint8:
         return frames.astype(dtype)
-    return ((frames.astype(jnp.float32) - jnp.array(PIXEL_MEAN) * 255) / (jnp.array(PIXEL_STD) * 255)).astype(dtype)
+    return ((frames.astype(jnp.float32) - jnp.array(mean) * 255) / (jnp.array(std) * 255)).astype(dtype)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from ml_collections import ConfigDict
 
 from save_jax.config.sizes import ModelSizes
@@ -19,11 +19,12 @@ from save_jax.models.layers import check_attention, normal_02, project
 
 @flax.struct.dataclass
 class VideoEmbedding:
-    """A video's tokens before and after fusion. `audio`, `audio_fused`, `speech_fused` are None without the branch."""
+    """A video's tokens before and after fusion. What belongs to a branch that the model lacks is None."""
 
     visual: Float[Array, "b t d"]  # frame embeddings plus frame positions
     fused: Float[Array, "b t d"]
     audio: Float[Array, "b q d"] | None
+    speech: Float[Array, "b w d"] | None
     audio_fused: Fused | None
     speech_fused: Fused | None
 
@@ -57,6 +58,7 @@ class Retrieval(nn.Module):
         size, frames, words = config.model.image_size, config.data.max_frames, config.data.max_words
         return {
             "frames": jnp.zeros((1, frames, size, size, 3), jnp.uint8),
+            "frame_mask": jnp.ones((1, frames), bool),
             "fbank": jnp.zeros((1, *FBANK_SHAPE), jnp.float16),
             "speech_ids": jnp.zeros((1, words), jnp.int32),
             "text_ids": jnp.zeros((1, words), jnp.int32),
@@ -74,9 +76,17 @@ class Retrieval(nn.Module):
         """Queries → embeddings: the stored output `text` of `towers` if the inputs have it, else from `text_ids`."""
         return inputs["text"].astype(jnp.float32) if "text" in inputs else self.encode_text(inputs["text_ids"])
 
-    def encode_frames(self, frames: Shaped[Array, "b t s s 3"]) -> Float[Array, "b t d"]:
-        """Pictures (uint8, or float and normalised already) → one vector each, without its position in time."""
-        pixels = normalize_pixels(frames, self.sizes.dtype)
+    def encode_frames(
+        self, frames: Shaped[Array, "b t s s 3"], frame_mask: Bool[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """Pictures (uint8, or float and normalised already) → one vector each, without its position in time.
+
+        Padded frames are encoded, too: fusion and early alignment read them, as in the reference, which pads with zeros
+        *after* normalisation. So the mask is applied to normalised pixels.
+        """
+        sizes = self.sizes
+        pixels = normalize_pixels(frames, sizes.dtype, sizes.pixel_mean, sizes.pixel_std)
+        pixels = jnp.where(frame_mask[..., None, None, None], pixels, 0)
         return self.vision(pixels.reshape(-1, *pixels.shape[2:])).reshape(*frames.shape[:2], -1)
 
     def encode_audio(self, inputs: Mapping[str, Array]) -> Float[Array, "b m d"]:
@@ -89,13 +99,13 @@ class Retrieval(nn.Module):
 
         Returns:
             `ast` from `fbank`: AST's tokens before its last norm, [b, m, w], in the dtype of the computation;
-            float32 `visual` [b, t, d] from `frames`, `speech` [b, w, d] from `speech_ids`, `text` [b, d] from
+            float32 `visual` [b, t, d] from `frames` and `frame_mask`, `speech` [b, w, d] from `speech_ids`, `text` [b, d] from
             `text_ids`. Inputs that no branch of the model reads are left out.
         """
         branches = self.sizes.branches
         outputs = {}
         if "frames" in inputs:
-            outputs["visual"] = self.encode_frames(inputs["frames"])
+            outputs["visual"] = self.encode_frames(inputs["frames"], inputs["frame_mask"])
         if "fbank" in inputs and "audio" in branches:
             outputs["ast"] = self.ast.trunk(inputs["fbank"])
         if "speech_ids" in inputs and "speech" in branches:
@@ -109,28 +119,51 @@ class Retrieval(nn.Module):
 
         Args:
             inputs: these arrays; others are ignored. Inputs of branches that the model lacks may be missing.
-                frames: uint8 pictures [b, t, s, s, 3], or float ones that are normalised already; zero-padded frames
-                    are encoded too.
+                frames: uint8 pictures [b, t, s, s, 3], or float ones that are normalised already.
+                frame_mask: bool [b, t], False for what only pads; see `encode_frames`.
                 fbank: normalised log-mel [b, time, mel], all zeros where there is no sound track.
                 speech_ids: transcript tokens [b, w], all zeros where nothing was said. Every position is kept, padding
                     included.
                 visual, ast, speech: stored outputs of `towers`, in any float dtype. Where given, they are read instead.
         """
-        sizes = self.sizes
-        visual = inputs["visual"] if "visual" in inputs else self.encode_frames(inputs["frames"])
+        return self.fuse(*self.encode_modalities(inputs))
+
+    def encode_modalities(
+        self, inputs: Mapping[str, Array]
+    ) -> tuple[Float[Array, "b t d"], Float[Array, "b q d"] | None, Float[Array, "b w d"] | None]:
+        """Videos → tokens of frames (with position), sound and speech, each of its own input alone.
+
+        Args and absent branches: as in `encode_video`.
+        """
+        branches = self.sizes.branches
+        if "visual" in inputs:
+            visual = inputs["visual"]
+        else:
+            visual = self.encode_frames(inputs["frames"], inputs["frame_mask"])
         visual = visual + self.frame_position_embedding[: visual.shape[1]]  # float32, whatever was stored
-        weights = dict(zip(sizes.branches, sizes.weights, strict=True))
+        audio = self.resampler(self.encode_audio(inputs)) if "audio" in branches else None
+        speech = None
+        if "speech" in branches:
+            speech = inputs["speech"].astype(jnp.float32) if "speech" in inputs else self.text(inputs["speech_ids"])
+        return visual, audio, speech
+
+    def fuse(
+        self,
+        visual: Float[Array, "b t d"],
+        audio: Float[Array, "b q d"] | None,
+        speech: Float[Array, "b w d"] | None,
+    ) -> VideoEmbedding:
+        """Lets the frames take from sound and speech; from `encode_modalities`."""
+        weights = dict(zip(self.sizes.branches, self.sizes.weights, strict=True))
         fused = weights["vision"] * visual
-        audio = audio_fused = speech_fused = None
-        if "audio" in sizes.branches:
-            audio = self.resampler(self.encode_audio(inputs))
+        audio_fused = speech_fused = None
+        if audio is not None:
             audio_fused = self.audio_fusion(visual, audio)
             fused = fused + weights["audio"] * audio_fused.tokens
-        if "speech" in sizes.branches:
-            speech = inputs["speech"].astype(jnp.float32) if "speech" in inputs else self.text(inputs["speech_ids"])
+        if speech is not None:
             speech_fused = self.speech_fusion(visual, speech)
             fused = fused + weights["speech"] * speech_fused.tokens
-        return VideoEmbedding(visual, fused, audio, audio_fused, speech_fused)
+        return VideoEmbedding(visual, fused, audio, speech, audio_fused, speech_fused)
 
     def __call__(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "b d"], VideoEmbedding, Float[Array, ""]]:
         """A training batch → (text embeddings, video embeddings, log of the scale)."""

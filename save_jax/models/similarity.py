@@ -37,7 +37,8 @@ def unit(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
 def masked_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
     """Mean over the positions where the mask is True; zero where it never is."""
     weight = mask.astype(x.dtype)
-    return jnp.einsum("btd,bt->bd", x, weight) / jnp.maximum(weight.sum(axis=1), 1)[:, None]
+    total = jnp.einsum("btd,bt->bd", x, weight, precision=EXACT)
+    return total / jnp.maximum(weight.sum(axis=1), 1)[:, None]
 
 
 def index(tokens: Float[Array, "v t d"], mask: Bool[Array, "v t"]) -> VideoIndex:

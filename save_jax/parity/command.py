@@ -20,7 +20,16 @@ from save_jax.parity import fixtures
 from save_jax.parity import metrics as parity_metrics
 from save_jax.parity.comparison import Row, compare, note, print_table, unknown
 from save_jax.parity.fixtures import Fixture, Twin
-from save_jax.parity.reruns import Arrays, Step, compile_step, hidden_states, optimizer_steps, outputs_and_gradients
+from save_jax.parity.input_path import twin_of_records
+from save_jax.parity.reruns import (
+    Arrays,
+    Step,
+    compile_step,
+    hidden_states,
+    optimizer_steps,
+    outputs,
+    outputs_and_gradients,
+)
 from save_jax.training import optim
 from save_jax.weights import convert
 
@@ -194,6 +203,12 @@ _KNOWN = re.compile(
 )
 
 
+def _temperatures(fixture: Fixture) -> list[float]:
+    """Other temperatures of the score that a file has logits of."""
+    wanted = [re.fullmatch(r"out/logits_no_margin_lambda([\d.]+)", name) for name in fixture.arrays]
+    return [float(match[1]) for match in wanted if match]
+
+
 class Checker:
     """Compares golden files; keeps what our model made of a file's inputs for the files that share them."""
 
@@ -205,9 +220,7 @@ class Checker:
         base = fixtures.inputs_of(fixture)
         if base.path not in self._bases:
             twin = fixtures.twin(base, self.precision)
-            wanted = [re.fullmatch(r"out/logits_no_margin_lambda([\d.]+)", name) for name in base.arrays]
-            temperatures = [float(match[1]) for match in wanted if match]
-            step = compile_step(twin, temperatures)
+            step = compile_step(twin, _temperatures(base))
             self._bases[base.path] = (base, twin, step, *outputs_and_gradients(twin, step))
         return self._bases[base.path]
 
@@ -224,11 +237,23 @@ class Checker:
             base, twin, step, ours, gradients = self._base(fixture)
             rows += forward_rows(fixture, ours, self.tolerances)
             rows += gradient_rows(fixture, gradients, self.tolerances)
+            if fixture.under("out/"):
+                rows += self._input_path_rows(fixture, twin)
             if any(re.match(r"p\d+(sub)?/|lr_table|loss_before_step", name) for name in fixture.arrays):
                 rows += optimizer_rows(fixture, twin, step, self.tolerances)
             if fixture.under("dbg/"):
                 rows += debug_rows(fixture, base, hidden_states(twin), self.tolerances)
         return rows
+
+    def _input_path_rows(self, fixture: Fixture, twin: Twin) -> list[Row]:
+        """The same outputs, with inputs that come as records hold them."""
+        try:
+            stored = twin_of_records(twin)
+        except ValueError as error:
+            return [note(f"not compared through the input path: {error}")]
+        arrays = {name: x for name, x in fixture.arrays.items() if not name.startswith("out/grad_")}
+        rows = forward_rows(Fixture(fixture.path, arrays), outputs(stored, _temperatures(fixture)), self.tolerances)
+        return [dataclasses.replace(row, quantity=f"from records: {row.quantity}") for row in rows]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

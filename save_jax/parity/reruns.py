@@ -102,12 +102,27 @@ def compile_step(twin: Twin, temperatures: Sequence[float] = ()) -> Step:
     return run
 
 
+def outputs(twin: Twin, temperatures: Sequence[float] = ()) -> Arrays:
+    """What the model gives for the twin's batch, and the training objective."""
+
+    @jax.jit
+    def run(params: dict) -> dict:
+        total, _ = step.loss_of_batch(objectives.RetrievalObjective(twin.model, twin.config), params, twin.batch)
+        return _outputs(twin, params, temperatures) | {"loss_total": total}
+
+    return of_valid(jax.device_get(run(twin.params)), twin)
+
+
+def of_valid(out: Arrays, twin: Twin) -> Arrays:
+    """Golden files hold the distances of clips with sound alone."""
+    valid = np.asarray(twin.batch["has_audio"])
+    return out | {name: out[name][valid] for name in ("pearson_dist_rows", "pearson_dist_cols") if name in out}
+
+
 def outputs_and_gradients(twin: Twin, step: Step) -> tuple[Arrays, Arrays]:
     """Both under the golden files' names."""
     out, grads = jax.device_get(step(*optim.split_frozen(twin.params, twin.config.optim.frozen)))
-    valid = np.asarray(twin.batch["has_audio"])
-    out |= {name: out[name][valid] for name in ("pearson_dist_rows", "pearson_dist_cols") if name in out}
-    return out, convert.to_official(unflatten(grads), twin.rules)
+    return of_valid(out, twin), convert.to_official(unflatten(grads), twin.rules)
 
 
 def optimizer_steps(twin: Twin, step: Step, settings: dict, count: int) -> tuple[list[Arrays], list, list]:

@@ -9,6 +9,7 @@
   checkpoints: {"picked on validation", "last", with config.evaluation.peak_on_test also "peak on test":
                 {step, t2v, v2t}}
   params_sha256: of the parameters after the last step
+  precision: of float32 products, as config.model.precision came to mean
   config, versions: all settings; packages, Python and devices
   data: corpus, settings and checksums of the shards
 
@@ -20,6 +21,7 @@ import os
 
 from ml_collections import ConfigDict
 
+from save_jax.config import sizes
 from save_jax.data import files
 from save_jax.data.pipeline import Data
 from save_jax.evaluation.contract import Evaluation
@@ -40,6 +42,7 @@ def results(
         "checkpoints": checkpoints,
         "params_sha256": params_sha256,
         "config": config.to_dict(),
+        "precision": sizes.precision(config),
         "versions": versions.versions(),
         "data": {name: data.manifest[name] for name in ("corpus", "settings", "shards")},
     }

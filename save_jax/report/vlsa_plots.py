@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD
 from save_jax.config.vlsa import DIRECTIONS, NAMES
 from save_jax.data.pipeline import Data
 from save_jax.data.records import ShardSource
 from save_jax.evaluation.contract import Evaluation
 from save_jax.evaluation.vlsa import Examples, cosines
-from save_jax.models.clip import PIXEL_MEAN, PIXEL_STD, normalize_pixels
+from save_jax.models.clip import normalize_pixels
 from save_jax.models.masking import Masking
 from save_jax.models.vlsa import patches, pictures
 from save_jax.report import plots

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from save_jax import sharding
 from save_jax.config import branches, differences, model_sizes
 from save_jax.config.retrieval import FROZEN_BY_CACHE
+from save_jax.config.sizes import precision
 from save_jax.data import files, pipeline, stored
 from save_jax.data.stored import Stored
 from save_jax.models import trees
@@ -28,8 +29,8 @@ from save_jax.models.retrieval import Retrieval
 from save_jax.training import optim, state
 
 FOLDER = "cache"  # within config.data_dir
-# Field → the live input that it is computed from, and the branch that reads it.
-INPUTS = {"ast": "fbank", "visual": "frames", "speech": "speech_ids", "text": "text_ids"}
+# Field → the live inputs that it is computed from, and the branch that reads it.
+INPUTS = {"ast": ("fbank",), "visual": ("frames", "frame_mask"), "speech": ("speech_ids",), "text": ("text_ids",)}
 BRANCHES = {"ast": "audio", "visual": "vision", "speech": "speech", "text": "vision"}
 KINDS = {"ast": ("ast",), "towers": ("ast", "visual", "speech", "text")}
 # What the values depend on besides parameters and shards.
@@ -96,7 +97,7 @@ def make(config: ConfigDict) -> str:
     params = state.create(model, optimizer, config, mesh, config.init_from).params
     expected = _describe(config, data, params, mesh)
     directory = _directory(config, expected)
-    if os.path.exists(os.path.join(directory, stored.META)) and not _misfits(expected, stored.read_meta(directory)):
+    if _is_whole(directory, expected):
         print(f"{directory} exists already")
         return directory
     os.makedirs(os.path.dirname(directory), exist_ok=True)
@@ -163,7 +164,7 @@ def _write(
     """Encodes batches and writes the first `bar.total` rows of each field; the rest pads the last batch."""
     files, done = {field: stored.Writer(directory, split, field) for field in wanted}, 0
     for batch in batches:
-        rows = encode({INPUTS[field]: batch[INPUTS[field]] for field in wanted})
+        rows = encode({name: batch[name] for field in wanted for name in INPUTS[field]})
         here = min(len(rows[wanted[0]]), bar.total - done)
         for number in range(here):
             for field, file in files.items():
@@ -188,7 +189,7 @@ def _texts(data: pipeline.Data, config: ConfigDict, split: str) -> Iterator[dict
 def _describe(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Mesh) -> dict:
     """What stored values depend on, for meta.json."""
     towers = optim.split_frozen(params, FROZEN_BY_CACHE[config.cache])[1]
-    settings = {name: config.model.to_dict()[name] for name in SETTINGS}
+    settings = {name: config.model.to_dict()[name] for name in SETTINGS} | {"precision": precision(config)}
     if config.cache == "towers":
         settings |= {"max_frames": config.data.max_frames, "max_words": config.data.max_words}
         settings |= {"tokenizer": data.tokenizer.digest}
@@ -212,6 +213,14 @@ def _describe(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Mesh)
 
 def _directory(config: ConfigDict, expected: dict) -> str:
     return os.path.join(config.data_dir, FOLDER, f"{config.cache}-{expected['towers_sha256'][:12]}")
+
+
+def _is_whole(directory: str, expected: dict) -> bool:
+    """Whether a folder holds what is expected, in today's format."""
+    try:
+        return not _misfits(expected, stored.read_meta(directory))
+    except ValueError:
+        return False
 
 
 def _misfits(expected: dict, meta: dict) -> list[str]:

@@ -19,15 +19,15 @@ import shutil
 from ml_collections import ConfigDict
 
 from save_jax.config import base, method, resolve
+from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD
 from save_jax.data import files
 from save_jax.data.records import FBANK_SHAPE
 from save_jax.data.tokenizer import Tokenizer, WordPieces, open_words
-from save_jax.models.clip import PIXEL_MEAN, PIXEL_STD
 
 FORMAT = 1
 NAME = "description.json"
 TOKENIZER = "tokenizer"  # folder beside it
-OF_THE_MACHINE = ("attention", "remat")  # settings of config.model that are no property of weights
+OF_THE_MACHINE = ("attention", "remat", "precision")  # settings of config.model that are no property of weights
 DATA = ("max_words", "max_frames")  # settings of config.data that the model's shapes depend on
 # How preparation makes what the model reads; whoever prepares otherwise gets other numbers.
 PREPROCESSING = {

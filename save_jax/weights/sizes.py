@@ -105,6 +105,7 @@ def model_shapes(model: Mapping, fbank: tuple[int, int]) -> dict:
     side = model["image_size"]
     batch = {
         "frames": jnp.zeros((1, 1, side, side, 3), jnp.uint8),
+        "frame_mask": jnp.ones((1, 1), bool),
         "fbank": jnp.zeros((1, *fbank)),
         "speech_ids": jnp.zeros((1, 4), jnp.int32),
         "text_ids": jnp.zeros((1, 4), jnp.int32),

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from save_jax.config import vlsa_base
-from save_jax.config.sizes import AstSizes, VlsaSizes
+from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD, AstSizes, VlsaSizes
 from save_jax.config.vlsa import MODALITIES
 from save_jax.models.ast import AudioTower
-from save_jax.models.clip import PIXEL_MEAN, PIXEL_STD
 from save_jax.models.trees import flatten
 from save_jax.models.vlsa import Vlsa
 from save_jax.weights.sizes import Flat, count_layers, vote

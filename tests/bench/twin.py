@@ -162,10 +162,11 @@ class Vision(nn.Module):
         for name, value in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, 255 * torch.tensor(value), persistent=False)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """uint8 [n, s, s, 3] → [n, d]."""
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """uint8 [n, s, s, 3], and which are real, bool [n] → [n, d]."""
         with torch.no_grad():  # frozen
-            pixels = ((frames - self.mean) / self.std).permute(0, 3, 1, 2)  # channels last in memory, as they came
+            pixels = ((frames - self.mean) / self.std).masked_fill(~mask[:, None, None, None], 0)
+            pixels = pixels.permute(0, 3, 1, 2)  # channels last in memory, as they came
             x = self.conv1(pixels).flatten(2).transpose(1, 2)
             x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
             x = stream(self.ln_pre(x + self.positional_embedding))
@@ -249,7 +250,9 @@ class Save(nn.Module):
             visual = batch["visual"]
         else:
             frames = batch["frames"]
-            visual = self.clip.visual(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+            visual = self.clip.visual(frames.flatten(0, 1), batch["frame_mask"].flatten()).unflatten(
+                0, frames.shape[:2]
+            )
         visual = visual.float() + self.frame_position_embeddings.weight[: visual.shape[1]]
         ast = self.clip.audio["v"]
         tokens = batch["ast"] if "ast" in batch else ast.trunk(batch["fbank"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from save_jax.config import METHODS, model_sizes, resolve
+from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD
 from save_jax.models.layers import Attention, FewQueriesAttention, LayerNorm, PatchEmbedding, attend
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import state
@@ -31,6 +32,7 @@ def video():
     rng = np.random.default_rng(0)
     return {
         "frames": jnp.array(rng.integers(0, 255, (2, 2, 32, 32, 3), np.uint8)),
+        "frame_mask": jnp.array([[True, True], [True, False]]),
         "fbank": jnp.array(rng.normal(size=(2, 1024, 128)), jnp.float16),
         "speech_ids": jnp.array(rng.integers(1, 500, (2, 12)), jnp.int32),
         "text_ids": jnp.array(rng.integers(1, 500, (2, 12)), jnp.int32),
@@ -64,6 +66,19 @@ def test_sound_and_speech_reach_the_fused_tokens_and_their_own_gates_only(config
         assert not np.allclose(getattr(after, own).attention_gates, getattr(before, own).attention_gates)
         np.testing.assert_array_equal(getattr(after, other).tokens, getattr(before, other).tokens)
         np.testing.assert_array_equal(after.visual, before.visual)
+
+
+def test_padded_frames_are_zero_after_normalisation(config, video):
+    """As the authors' loader pads. A black picture is another thing, and so is what lies where nothing should be read."""
+    net, params = build(config)
+    pixels = (np.asarray(video["frames"]) / 255 - np.array(PIXEL_MEAN)) / np.array(PIXEL_STD)
+    padded = np.where(np.asarray(video["frame_mask"])[..., None, None, None], pixels, 0).astype(np.float32)
+    expected = encode(net, params, video | {"frames": jnp.asarray(padded)})
+    ours = encode(net, params, video)
+    np.testing.assert_allclose(ours.fused, expected.fused, atol=1e-5)
+    np.testing.assert_allclose(ours.visual, expected.visual, atol=1e-5)
+    black = encode(net, params, video | {"frame_mask": jnp.ones((2, 2), bool)})
+    assert np.abs(black.fused - ours.fused)[1].max() > 1e-2
 
 
 REPLACED = {"ast": {"fbank": "ast"}}  # by config.cache: live input → what stands in its place

@@ -189,7 +189,8 @@ def made_fixture(folder: Path) -> Path:
     }
     config = weight_sizes.config_for(SIZES | {"branches": "vision,audio"}, max_words=5, max_frames=2)
     batch = {name: jnp.asarray(inputs[name]) for name in ("text_ids", "fbank")} | {
-        "frames": jnp.zeros((3, 2, 24, 24, 3))
+        "frames": jnp.zeros((3, 2, 24, 24, 3)),
+        "frame_mask": jnp.ones((3, 2), bool),
     }
     shapes = jax.eval_shape(Retrieval(model_sizes(config)).init, jax.random.key(0), batch)["params"]
     params = jax.tree.map(lambda x: rng.normal(0.02, 0.2, x.shape).astype(np.float32), shapes)
