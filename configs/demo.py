@@ -41,6 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
     # AVIGATE's 0.05 presumes frames that match texts already. From scratch it starves the audio branch, whose gates
     # then saturate (docs/results.md): here the branch weighs as much as each of SAVE's.
     config.model.weights.avigate = (0.5, 0.5)
+    config.init_from = "random"
     # There are no pretrained weights to keep: nothing is frozen, and the towers learn as fast as the rest.
     config.optim.frozen = ()
     config.optim.multipliers = (("query_tokens$", 10.0),)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from save_jax.config.retrieval import METHODS
+from save_jax.config.retrieval import METHODS, RANDOM
 
 MODELS = {name: branches for branches, name in METHODS.items() if name in ("save", "avigate", "vision")}
 
@@ -86,6 +86,7 @@ def _demo(config: ConfigDict) -> None:
 def smoke(config: ConfigDict) -> ConfigDict:
     """The same experiment, tiny: a minute on a CPU, to see that everything runs. Data and schedule shrink too."""
     config.name += "-smoke"
+    config.init_from = RANDOM  # no weights fit towers as small as these
     config.batch_size, config.steps, config.log_every, config.eval_every = 8, 6, 2, 3
     config.data.max_frames, config.data.max_words = 2, 12
     half = config.model.image_size // 2

@@ -12,6 +12,8 @@ ALBEF_KINDS = ("none", "pearson", "hard", "mse", "huber")  # of early alignment,
 # "vision,speech" is SAVE without its audio branch, one of the paper's ablations.
 METHODS = {"vision": "vision", "vision,audio": "avigate", "vision,speech": "speech", "vision,audio,speech": "save"}
 
+RANDOM = "random"  # of config.init_from
+
 _AST = "^ast/(?!norm/)"  # all of AST but its last layer norm
 TOWERS = "^(vision|text|ast/(?!norm/))"
 
@@ -36,7 +38,9 @@ def base() -> ConfigDict:
     c.task = "retrieval"  # or "vlsa-pretrain", "vlsa-finetune", whose settings are those of `vlsa`
     c.seed = 0
     c.data_dir = ""  # folder of shards
-    c.init_from = ""  # checkpoints to start from, separated by commas: runs, or outputs of save_jax.convert
+    # Checkpoints to start from, separated by commas: runs, or outputs of save_jax.convert. "random" says that towers
+    # which hardly train, or not at all, are meant to start random.
+    c.init_from = ""
     c.batch_size = 128  # over all devices
     c.epochs = 5
     c.steps = 0  # more than 0: this many steps, whatever the epochs come to
@@ -126,6 +130,11 @@ def base() -> ConfigDict:
     c.keep_last = 2  # checkpoints kept besides the best one; where the newest is damaged, the one before serves
     c.spike = 5.0  # a loss above this many times the median of the last 100 steps (and above it) stops the run; 0: none
     return c
+
+
+def start_paths(config: ConfigDict) -> tuple[str, ...]:
+    """The checkpoints of config.init_from."""
+    return tuple(path for path in config.init_from.split(",") if path not in ("", RANDOM))
 
 
 def branches(config: ConfigDict) -> tuple[str, ...]:

@@ -99,8 +99,8 @@ class Retrieval(nn.Module):
 
         Returns:
             `ast` from `fbank`: AST's tokens before its last norm, [b, m, w], in the dtype of the computation;
-            float32 `visual` [b, t, d] from `frames` and `frame_mask`, `speech` [b, w, d] from `speech_ids`, `text` [b, d] from
-            `text_ids`. Inputs that no branch of the model reads are left out.
+            float32 `visual` [b, t, d] from `frames` and `frame_mask`, `speech` [b, w, d] from `speech_ids`, `text`
+            [b, d] from `text_ids`. Inputs that no branch of the model reads are left out.
         """
         branches = self.sizes.branches
         outputs = {}
@@ -136,10 +136,8 @@ class Retrieval(nn.Module):
         Args and absent branches: as in `encode_video`.
         """
         branches = self.sizes.branches
-        if "visual" in inputs:
-            visual = inputs["visual"]
-        else:
-            visual = self.encode_frames(inputs["frames"], inputs["frame_mask"])
+        stored = "visual" in inputs
+        visual = inputs["visual"] if stored else self.encode_frames(inputs["frames"], inputs["frame_mask"])
         visual = visual + self.frame_position_embedding[: visual.shape[1]]  # float32, whatever was stored
         audio = self.resampler(self.encode_audio(inputs)) if "audio" in branches else None
         speech = None

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from save_jax import sharding
+from save_jax.config.retrieval import start_paths
 from save_jax.data import pipeline
 from save_jax.evaluation.contract import Evaluator
 from save_jax.models import trees
@@ -20,7 +21,7 @@ from save_jax.training.interrupt import StopSignals
 from save_jax.training.metrics_log import MetricsLog
 from save_jax.training.monitor import Progress, Watch
 from save_jax.training.step import make_train_step
-from save_jax.training.workdir import check_same_data, claim_workdir, keep_tokenizer
+from save_jax.training.workdir import check_same_data, claim_workdir, is_begun, keep_tokenizer
 from save_jax.weights.checkpoint import METRIC, Checkpoints
 
 
@@ -74,13 +75,15 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
         Stopped: after SIGTERM or SIGINT. The run is saved, and the same command continues it.
     """
     _check(config, mesh)
+    if not is_begun(workdir):
+        state.check_start(method.model, config)
     data = pipeline.Data(config, ("train", config.data.val_split, config.data.test_split))
     schedule = make_schedule(config, data)
     optimizer = method.optimizer(schedule.total)
     claim_workdir(config, workdir)
     checkpoints = Checkpoints(workdir, config.keep_last)
     start, train_state = _start(method, optimizer, config, workdir, mesh, data, checkpoints, schedule.total)
-    keep_tokenizer(data.tokenizer, workdir, config.init_from if not start else "")
+    keep_tokenizer(data.tokenizer, workdir, start_paths(config) if not start else ())
     data = method.prepare(data, train_state.params)
     evaluator = method.evaluator(data)
     train_step = make_train_step(method.objective, optimizer, config, mesh)
@@ -161,7 +164,8 @@ def _start(
 ) -> tuple[int, state.TrainState]:
     """(steps done, state): restored from the last whole checkpoint; else new, from config.init_from or random."""
     resumes = checkpoints.latest() is not None
-    train_state = state.create(method.model, optimizer, config, mesh, init_from="" if resumes else config.init_from)
+    paths = () if resumes else start_paths(config)
+    train_state = state.create(method.model, optimizer, config, mesh, init_from=paths)
     if not resumes:
         return 0, train_state
     start, params, optimizer_state, meta = checkpoints.restore_last(train_state.params, train_state.opt_state)

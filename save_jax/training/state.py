@@ -1,5 +1,7 @@
 """The train state: parameters, optimiser and step, created on the mesh."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -10,6 +12,8 @@ from ml_collections import ConfigDict
 
 from save_jax import sharding
 from save_jax.config import frozen_patterns
+from save_jax.config.retrieval import RANDOM, start_paths
+from save_jax.config.vlsa import FINETUNED_WITHOUT
 from save_jax.training import optim
 from save_jax.weights import loading
 
@@ -28,8 +32,39 @@ def init_params(model: nn.Module, config: ConfigDict, key: jax.Array) -> dict:
     return model.complete(model.init(key, model.example(config))["params"])
 
 
+def check_start(model: nn.Module, config: ConfigDict) -> None:
+    """Says which modules a run starts with random numbers that it hardly changes.
+
+    Raises ValueError where that is not said to be meant: such a run would train, and mean nothing. Reads no data, and
+    of checkpoints only the names.
+    """
+    unused = FINETUNED_WITHOUT if config.task == "vlsa-finetune" else ()
+    frozen = tuple(pattern for pattern in frozen_patterns(config) if pattern not in unused)
+    multipliers = config.optim.get("multipliers", ())
+    params = jax.eval_shape(lambda: init_params(model, config, jax.random.key(0)))
+    trained, held = optim.split_frozen(params, frozen)
+    held = [*held, *(name for name in trained if optim.multiplier(name, multipliers) < 1)]
+    loaded = loading.modules_of(start_paths(config))
+    if not (random := sorted({name.split("/")[0] for name in held} - loaded)):
+        return
+    if RANDOM in config.init_from.split(","):
+        sharding.say(f"random, of config.seed={config.seed}, and hardly trained or not at all: {', '.join(random)}")
+        return
+    given = f"config.init_from={config.init_from} has none of them" if loaded else "config.init_from is empty"
+    raise ValueError(
+        f"{', '.join(random)} would start as random numbers and stay so: they are frozen or learn slower than the rest "
+        f"(config.optim.frozen, config.optim.multipliers, config.cache), and {given}; give converted weights, such as "
+        "--config.init_from=weights/clip,weights/ast (docs/weights.md makes them), or --config.init_from=random if "
+        "that is meant"
+    )
+
+
 def create(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh, init_from: str = ""
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    config: ConfigDict,
+    mesh: Mesh,
+    init_from: Sequence[str] = (),
 ) -> TrainState:
     """A new state: parameters from the checkpoints that `init_from` names, else random from `config.seed`.
 

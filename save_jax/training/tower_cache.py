@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from save_jax import sharding
 from save_jax.config import branches, differences, model_sizes
-from save_jax.config.retrieval import FROZEN_BY_CACHE
+from save_jax.config.retrieval import FROZEN_BY_CACHE, start_paths
 from save_jax.config.sizes import precision
 from save_jax.data import files, pipeline, stored
 from save_jax.data.stored import Stored
@@ -74,8 +74,7 @@ def open_checked(config: ConfigDict, data: pipeline.Data, params: dict, mesh: Me
         split: {"clips": len(source), "captions": int(source.caption_counts.sum())}
         for split, source in data.sources.items()
     }
-    random = "" if config.init_from else f"; config.init_from is empty: they are RANDOM, of seed {config.seed}"
-    sharding.say(f"{', '.join(wanted)} from {directory}; these towers are frozen{random}")
+    sharding.say(f"{', '.join(wanted)} from {directory}; these towers are frozen")
     return Stored(directory, wanted, counts)
 
 
@@ -90,11 +89,10 @@ def make(config: ConfigDict) -> str:
         raise ValueError(f"--mode=cache runs in one process, here are {jax.process_count()}; start it on one host")
     wanted, mesh = fields(config), sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
-    data = pipeline.Data(config, tuple(dict.fromkeys(("train", config.data.val_split, config.data.test_split))))
     model, optimizer = Retrieval(model_sizes(config)), optim.make_optimizer(config.optim, 1)
-    if not config.init_from:
-        print(f"config.init_from is empty: the cached towers are RANDOM, of config.seed={config.seed}", flush=True)
-    params = state.create(model, optimizer, config, mesh, config.init_from).params
+    state.check_start(model, config)
+    data = pipeline.Data(config, tuple(dict.fromkeys(("train", config.data.val_split, config.data.test_split))))
+    params = state.create(model, optimizer, config, mesh, start_paths(config)).params
     expected = _describe(config, data, params, mesh)
     directory = _directory(config, expected)
     if _is_whole(directory, expected):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -35,9 +36,7 @@ FREE_SETTINGS = (
 def check_workdir(config: ConfigDict, workdir: str, free: tuple[str, ...] = FREE_SETTINGS) -> None:
     """Raises ValueError, with both sides, if the workdir holds checkpoints of another configuration."""
     path = os.path.join(workdir, "config.json")
-    folder = os.path.join(workdir, FOLDER)
-    saved = os.path.isdir(folder) and any(name.split(".")[0].isdigit() for name in os.listdir(folder))
-    if os.path.exists(path) and saved:
+    if os.path.exists(path) and is_begun(workdir):
         lines = changes_since(config, files.read_json(path), free)
         if lines:
             raise ValueError(
@@ -45,6 +44,12 @@ def check_workdir(config: ConfigDict, workdir: str, free: tuple[str, ...] = FREE
                 + "\n  ".join(lines)
                 + "\nchoose another --workdir, delete that one, or go back to its settings"
             )
+
+
+def is_begun(workdir: str) -> bool:
+    """Whether a workdir holds checkpoints."""
+    folder = os.path.join(workdir, FOLDER)
+    return os.path.isdir(folder) and any(name.split(".")[0].isdigit() for name in os.listdir(folder))
 
 
 def claim_workdir(config: ConfigDict, workdir: str) -> None:
@@ -72,7 +77,7 @@ def check_same_data(data: pipeline.Data, shards: dict, workdir: str) -> None:
         )
 
 
-def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: str = "") -> None:
+def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: Sequence[str] = ()) -> None:
     """Keeps the run's tokenizer in its workdir. Of several processes, which must have the same, the first one writes.
 
     Raises ValueError if the run, or weights that it starts from, have another vocabulary. Says of which weights nothing
@@ -80,7 +85,7 @@ def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: s
     """
     sharding.agree("the tokenizer (config.data.tokenizer)", tokenizer.digest)
     check_tokenizer_of(tokenizer, workdir)
-    for path in filter(None, init_from.split(",")):
+    for path in init_from:
         check_tokenizer_of(tokenizer, path)
         if description.stored_digest(path) is None:
             sharding.say(f"{path} does not say which vocabulary its words are of, if it has any")

@@ -1,7 +1,7 @@
 """Parameters out of checkpoints and folders: a whole model, or modules of one, for a run to start from."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -74,8 +74,15 @@ def load_params(path: str, like: dict) -> dict:
         return checkpointer.restore(path, abstract(like))
 
 
-def load_modules(paths: str, like: dict) -> dict[str, dict]:
-    """Modules (top-level names: vision, text, ast, …) out of one checkpoint or several separated by commas.
+def modules_of(paths: Sequence[str]) -> set[str]:
+    """Names of the modules that checkpoints hold."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        trees = [checkpointer.metadata(path).item_metadata.tree for path in map(_folder, paths)]
+    return {module for tree in trees for module in tree}
+
+
+def load_modules(paths: Sequence[str], like: dict) -> dict[str, dict]:
+    """Modules (top-level names: vision, text, ast, …) out of one checkpoint or several.
 
     A checkpoint fills a module wholly or leaves it alone, as converted CLIP weights leave everything but CLIP's towers.
     Prints where each module comes from and which ones are new.
@@ -85,7 +92,7 @@ def load_modules(paths: str, like: dict) -> dict[str, dict]:
     """
     loaded, origin, problems = {}, {}, []
     with ocp.StandardCheckpointer() as checkpointer:
-        for path in map(_folder, paths.split(",")):
+        for path in map(_folder, paths):
             stored = checkpointer.metadata(path).item_metadata.tree
             ours = {module: like[module] for module in stored if module in like}
             problems += [f"{path}: {line}" for line in _differences(_shapes(stored), _shapes(ours))]

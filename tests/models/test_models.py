@@ -69,7 +69,7 @@ def test_sound_and_speech_reach_the_fused_tokens_and_their_own_gates_only(config
 
 
 def test_padded_frames_are_zero_after_normalisation(config, video):
-    """As the authors' loader pads. A black picture is another thing, and so is what lies where nothing should be read."""
+    """As the authors' loader pads. A black picture is another thing."""
     net, params = build(config)
     pixels = (np.asarray(video["frames"]) / 255 - np.array(PIXEL_MEAN)) / np.array(PIXEL_STD)
     padded = np.where(np.asarray(video["frame_mask"])[..., None, None, None], pixels, 0).astype(np.float32)

@@ -75,5 +75,5 @@ def test_the_score_and_the_mean_of_its_frames_are_exact():
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="config.model.precision is 'best'; choose one of auto"):
+    with pytest.raises(ValueError, match=r"config\.model\.precision is 'best'; choose one of auto"):
         settings(RECIPES[0], precision="best")
