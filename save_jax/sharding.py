@@ -4,8 +4,8 @@ Data parallelism is `jax.jit` with these shardings. Losses and models are writte
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -173,7 +173,7 @@ def rows_of_process(count: int) -> slice:
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
-def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a batch → arrays of the global batch, sharded by sample."""
+def to_devices(batch: Any, mesh: Mesh) -> Any:
+    """This process's rows of a batch, a tree of NumPy arrays → arrays of the global batch, sharded by sample."""
     sharding = by_sample(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)

@@ -1,13 +1,15 @@
 """Measurements of this installation on this machine: `python -m save_jax.bench --help` lists them.
 
-`score` is of scoring at scale (`score.py`), `step`, `heads` and `memory` are of training (`step.py`), `input` of what
-feeds it (`input.py`), `vlsa` of VLSA's pre-training (`vlsa.py`), `efficiency` is the papers' table of cost.
+`score` is of scoring at scale (`score.py`), `evaluation` of a run's final evaluation (`evaluation.py`), `step`, `heads`
+and `memory` are of training (`step.py`), `input` of what feeds it (`input.py`), `vlsa` of VLSA's pre-training
+(`vlsa.py`), `efficiency` is the papers' table of cost.
 """
 
 import argparse
 import sys
 
 from save_jax.bench import efficiency
+from save_jax.bench import evaluation as bench_evaluation
 from save_jax.bench import score as bench_score
 from save_jax.bench import step as bench_step
 from save_jax.bench import vlsa as bench_vlsa
@@ -53,6 +55,12 @@ def main(argv: list[str] | None = None) -> None:
     command = commands.add_parser("efficiency", parents=[common], help="the papers' table of cost, as Markdown")
     command.add_argument("--videos", type=int, default=1000)
     command.set_defaults(run=efficiency.table)
+
+    command = commands.add_parser("evaluation", parents=[common], help="the final evaluation, beside one pass")
+    command.add_argument("workdir", help="of a finished run")
+    command.add_argument("--data-dir", help="where its shards are now, if they moved")
+    command.add_argument("--budget", type=float, default=120.0, help="seconds after which no further round begins")
+    command.set_defaults(run=bench_evaluation.evaluation)
 
     training = argparse.ArgumentParser(add_help=False, parents=[common])
     training.add_argument(

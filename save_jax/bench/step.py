@@ -24,6 +24,7 @@ from save_jax import config as config_lib
 from save_jax import sharding
 from save_jax.bench import operations, timing
 from save_jax.config import recipe
+from save_jax.config.sizes import precision
 from save_jax.data.files import write_json
 from save_jax.data.records import FBANK_SHAPE, TEACHER_DIM
 from save_jax.models.retrieval import Retrieval
@@ -178,7 +179,7 @@ def step_row(config: ConfigDict, mesh: Mesh, args: argparse.Namespace) -> dict:
     parts = operations.of_step(config)
     total = sum(parts.values())
     size, count = timing.saturating(args.steps * total, jax.default_backend())
-    product, product_operations = timing.matrix_product(size, config.model.dtype, count)
+    product, product_operations = timing.matrix_product(size, config.model.dtype, count, precision(config))
     ways = {"step": lambda: training.run(batch, args.steps), "product": product}
     times = timing.alternate(ways, args.rounds, args.budget)
     seconds = {name: x / args.steps if name != "rounds" else x for name, x in times["step"].items()}

@@ -49,7 +49,7 @@ def matrix_product(
 
     Args:
         count: of products in one call.
-        precision: None for that of the models, on a GPU TF32 for float32; "highest" for whole float32.
+        precision: as config.model.precision; None is the device's own, on a GPU TF32 for float32.
     """
     # Powers of a random matrix stay as large as they are at this scale.
     a = (size**-0.5 * jax.random.normal(jax.random.key(0), (size, size))).astype(dtype)

@@ -17,6 +17,7 @@ from save_jax import sharding
 from save_jax.bench import operations, timing
 from save_jax.bench import step as bench_step
 from save_jax.bench.step import compiled_bytes, memory_of, milliseconds, peak_bytes, settings_of
+from save_jax.config.sizes import precision
 from save_jax.models.vlsa import make_model
 from save_jax.training import optim, state
 from save_jax.training.step import make_train_step
@@ -129,7 +130,7 @@ def pretraining(args: argparse.Namespace) -> dict:
     counts = {way: operations.of_pretraining(config) for way, config in configs.items()}
     totals = {way: sum(parts.values()) for way, parts in counts.items()}
     sides = timing.saturating(args.steps * totals["visible"], jax.default_backend())
-    product, product_operations = timing.matrix_product(sides[0], config.model.dtype, sides[1])
+    product, product_operations = timing.matrix_product(sides[0], config.model.dtype, sides[1], precision(config))
     ways = {way: lambda training=training: training.run(batch, args.steps) for way, training in trainings.items()}
     times = timing.alternate(ways | {"product": product}, args.rounds, args.budget)
     rate = product_operations / times["product"]["median"]

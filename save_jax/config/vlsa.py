@@ -25,6 +25,13 @@ DIRECTIONS = tuple(NAMES)
 FINETUNED_WITHOUT = ("^decoder", "^heads_", "^hidden_token$", "^matching_")  # what fine-tuning has no use for
 
 
+def modalities(config: ConfigDict) -> tuple[str, ...]:
+    """What a config reads: all of MODALITIES in pre-training, those of config.loss.pairs in fine-tuning."""
+    if config.task == "vlsa-pretrain":
+        return MODALITIES
+    return tuple(name for name in MODALITIES if any(name in pair.split("-") for pair in config.loss.pairs))
+
+
 def vlsa_base(task: str) -> ConfigDict:
     """VLSA, `task` "vlsa-pretrain" or "vlsa-finetune", with ViT-Base and the paper's values (MSR-VTT's fine-tuning)."""
     c = base()
@@ -123,3 +130,8 @@ def problems(config: ConfigDict) -> Iterator[str]:
         yield f"config.model.spectrogram={m.spectrogram}: shards hold {SPECTROGRAM}"
     if config.evaluation.pick not in DIRECTIONS:
         yield f"config.evaluation.pick is {config.evaluation.pick!r}; choose one of {', '.join(DIRECTIONS)}"
+    elif not set(NAMES[config.evaluation.pick].split(" → ")) <= set(modalities(config)):
+        yield (
+            f"config.evaluation.pick={config.evaluation.pick}, and config.loss.pairs={tuple(config.loss.pairs)} leave "
+            f"{NAMES[config.evaluation.pick]} as it was; set config.evaluation.pick to a direction between them"
+        )

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from save_jax.config import branches
+from save_jax.config.vlsa import modalities
 from save_jax.data import files, records, split_info, workers
 from save_jax.data.reader import PER_PAIR, Batch, Reader, clips_of
 from save_jax.data.records import Clip, ShardError, ShardSource
@@ -59,6 +60,7 @@ def _vlsa_arrays(config: ConfigDict, raw: bool) -> ClipToVlsa:
         data.max_frames,
         config.model.image_size,
         raw,
+        modalities(config),
     )
 
 
@@ -95,17 +97,19 @@ class Data:
         self.tokenizer = self.clip_to_arrays.tokenizer
         for split, source in self.sources.items():
             stored = source.settings
-            if stored["image_size"] != config.model.image_size:
+            reads = self.clip_to_arrays
+            if reads.reads_frames and stored["image_size"] != config.model.image_size:
                 raise ValueError(
                     f"{directory}: split {split} holds {stored['image_size']}-pixel frames, the model reads "
                     f"{config.model.image_size} (config.model.image_size); rebuild with --image-size or change it"
                 )
-            if stored["max_frames"] < config.data.max_frames:
+            if reads.reads_frames and stored["max_frames"] < config.data.max_frames:
                 raise ValueError(
                     f"{directory}: split {split} holds up to {stored['max_frames']} frames a clip, the config wants "
                     f"{config.data.max_frames} (config.data.max_frames); rebuild with --max-frames or lower it"
                 )
-            if isinstance(self.clip_to_arrays, ClipToVlsa) and not stored.get("spectrogram"):
+            hears = isinstance(reads, ClipToVlsa) and "audio" in reads.modalities
+            if hears and not stored.get("spectrogram"):
                 raise ValueError(
                     f"{directory}: split {split} holds no spectrograms, which VLSA hears; rebuild with --spectrogram "
                     "into another --out"

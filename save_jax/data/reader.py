@@ -70,7 +70,7 @@ class Reader:
         batch = self.stored.read(self.split, "clips", numbers) if self.stored else {}
         side = self.to_arrays.image_size
         frames: Sequence[np.ndarray | None] | np.ndarray = [None] * len(numbers)
-        if "visual" not in self._fields:
+        if self.to_arrays.reads_frames and "visual" not in self._fields:
             frames = np.zeros((len(numbers), self.to_arrays.max_frames, side, side, 3), np.uint8)
             batch["frames"] = frames
         examples = []

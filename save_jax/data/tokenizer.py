@@ -19,6 +19,7 @@ import numpy as np
 _PATTERN = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 START, END = "<|startoftext|>", "<|endoftext|>"
 MIN_TRANSCRIPT_CHARACTERS = 5
+_CHARACTERS_A_TOKEN = 8  # more than words have
 
 
 def clean(text: str) -> str:
@@ -119,6 +120,7 @@ class Tokenizer:
         # From here on the Rust tokenizer inside is enough. It pickles, so loader processes do not import transformers.
         self._tokenizer = whole.backend_tokenizer
         self.digest = _digest(vocab, merges)
+        self._transcripts: dict[tuple[bytes, int], np.ndarray] = {}
         if self.end != self.vocab_size - 1:
             # The text tower finds the end of a text as its largest id.
             raise ValueError(
@@ -127,14 +129,28 @@ class Tokenizer:
 
     def pieces(self, text: str) -> list[int]:
         """Ids of a text, without start and end."""
-        return self._tokenizer.encode(clean(text), add_special_tokens=False).ids
+        return self._ids(clean(text))
+
+    def _ids(self, cleaned: str) -> list[int]:
+        return self._tokenizer.encode(cleaned, add_special_tokens=False).ids
+
+    def _first(self, text: str, count: int) -> list[int]:
+        """The first `count` of `pieces`, or all; of hours of speech no more is encoded than is needed."""
+        cleaned, length = clean(text), _CHARACTERS_A_TOKEN * max(count, 1)
+        while length < len(cleaned):
+            # Words are encoded apart, so that a cut between them changes nothing before it.
+            end = cleaned.rfind(" ", 0, length + 1)
+            if end > 0 and len(ids := self._ids(cleaned[:end])) >= count:
+                return ids[:count]
+            length *= 4
+        return self._ids(cleaned)[:count]
 
     def __call__(self, text: str, length: int) -> np.ndarray:
         """`[start] … [end]`, cut to `length` with the end kept, padded with 0. int32 [length].
 
         Texts under five characters are encoded like others; the reference leaves them empty.
         """
-        ids = [self.start, *self.pieces(text)][: length - 1]
+        ids = [self.start, *self._first(text, length - 2)]
         out = np.zeros(length, np.int32)
         out[: len(ids) + 1] = [*ids, self.end]
         return out
@@ -144,8 +160,16 @@ class Tokenizer:
         _copy(self._files, folder)
 
     def transcript(self, text: str, length: int) -> np.ndarray:
-        """As `__call__`, but a missing transcript, or one under five characters, is all zeros. int32 [length]."""
-        return self(text, length) if says_something(text) else np.zeros(length, np.int32)
+        """As `__call__`, but a missing transcript, or one under five characters, is all zeros. int32 [length].
+
+        A transcript is read again with every caption of its video and in every epoch, so its ids are kept.
+        """
+        if not says_something(text):
+            return np.zeros(length, np.int32)
+        key = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest(), length
+        if key not in self._transcripts:
+            self._transcripts[key] = self(text, length)
+        return self._transcripts[key].copy()
 
 
 def learn(texts: list[str], directory: str, vocab_size: int) -> None:

@@ -46,6 +46,7 @@ class ClipToArrays:
 
     items = "captions"  # what an epoch goes through
     draws = False  # nothing is random
+    reads_frames = True
 
     def __call__(self, clip: Clip, frames: np.ndarray | None = None, stored: Collection[str] = ()) -> Example:
         """`frames`: zeros to decode into and to return, such as a row of a batch; None makes new ones."""
@@ -80,7 +81,7 @@ class ClipToArrays:
 
 @dataclasses.dataclass(frozen=True)
 class ClipToVlsa:
-    """What VLSA reads: some frames, the words of the transcript, the spectrogram.
+    """What VLSA reads: some frames, the words of the transcript, the spectrogram; of `modalities` alone.
 
     Gives `frames` uint8 [T, S, S, 3] and `frame_mask` bool [T]; `words` int32 [W], zeros without a transcript;
     `spectrogram` float16 [256, 256] (zeros without sound) and `has_audio` bool. In training there is `draw` int32 as
@@ -93,29 +94,34 @@ class ClipToVlsa:
     max_frames: int
     image_size: int
     raw: bool = False
+    modalities: tuple[str, ...] = ("video", "text", "audio")
     draws = True
+
+    @property
+    def reads_frames(self) -> bool:
+        return "video" in self.modalities
 
     def __call__(
         self, clip: Clip, frames: np.ndarray | None = None, stored: Collection[str] = (), draw: int | None = None
     ) -> Example:
         """`frames`: as in `ClipToArrays`. `stored` must be empty."""
-        positions = evenly(len(clip.frames), self.max_frames)
-        if frames is None:
-            frames = np.zeros((self.max_frames, self.image_size, self.image_size, 3), np.uint8)
-        example: Example = {}
-        if draw is not None:
-            example["draw"] = np.int32(draw)
-            if len(clip.frames) > self.max_frames:
+        example: Example = {} if draw is None else {"draw": np.int32(draw)}
+        if self.reads_frames:
+            positions = evenly(len(clip.frames), self.max_frames)
+            if draw is not None and len(clip.frames) > self.max_frames:
                 chosen = np.random.default_rng(draw).choice(len(clip.frames), self.max_frames, replace=False)
                 positions = np.sort(chosen)
-        decode_frames(clip, positions, frames, self.raw)
-        return example | {
-            "frames": frames,
-            "frame_mask": np.arange(self.max_frames) < len(positions),
-            "words": self.text(clip.transcript if says_something(clip.transcript) else ""),
-            "spectrogram": np.zeros(SPECTROGRAM_SHAPE, np.float16) if clip.spectrogram is None else clip.spectrogram,
-            "has_audio": np.bool_(clip.spectrogram is not None),
-        }
+            if frames is None:
+                frames = np.zeros((self.max_frames, self.image_size, self.image_size, 3), np.uint8)
+            decode_frames(clip, positions, frames, self.raw)
+            example |= {"frames": frames, "frame_mask": np.arange(self.max_frames) < len(positions)}
+        if "audio" in self.modalities:
+            silence = np.zeros(SPECTROGRAM_SHAPE, np.float16)
+            example["spectrogram"] = silence if clip.spectrogram is None else clip.spectrogram
+            example["has_audio"] = np.bool_(clip.spectrogram is not None)
+        if self.items == "clips":  # in fine-tuning the text is the caption
+            example["words"] = self.text(clip.transcript if says_something(clip.transcript) else "")
+        return example
 
     def text(self, caption: str) -> np.ndarray:
         """Ids of a text without start and end tokens, cut and padded with 0. int32 [W].

@@ -24,7 +24,7 @@ def assess_common(evaluator: Evaluator, params: dict, split: str) -> Evaluation:
     results, info = evaluation.results, evaluation.info
     corpus, failed = evaluator.data.manifest["corpus"], list(info.gallery["failed"])
     results["protocol"] = protocols.describe(corpus, split, info.ids, info.caption_to_video, failed)
-    results["audit"] = audit.audit(evaluator, params, split)
+    results["audit"] = audit.audit(evaluator, params, split, evaluation.videos)
     results["intervals"] = {
         direction: metrics.intervals(metrics.ranks(scores, info.caption_to_video), info.caption_to_video)
         for direction, scores in evaluation.scores.items()
@@ -65,7 +65,7 @@ def assess(evaluator: RetrievalEvaluator, params: dict, split: str, bank_split: 
         group["intervals"] = {"t2v": metrics.intervals(ranks[members], info.caption_to_video[members])}
     results["by_video"] = breakdown.by_video(ranks, info)
     results["without_modalities"] = (
-        breakdown.without_modalities(evaluator, params, split, evaluation.texts, groups)
+        breakdown.without_modalities(evaluator, params, evaluation, groups)
         if evaluator.config.evaluation.without_modalities
         else {}
     )

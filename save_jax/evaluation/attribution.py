@@ -13,6 +13,7 @@ exactly 0 for a clip that has none.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +24,11 @@ from ml_collections import ConfigDict
 
 from save_jax import sharding
 from save_jax.config import branches, model_sizes
-from save_jax.data.pipeline import eval_batches
-from save_jax.data.records import Clip
 from save_jax.evaluation import breakdown
-from save_jax.evaluation.retrieval import VIDEO_INPUTS, RetrievalEvaluator
+from save_jax.evaluation.retrieval import RetrievalEvaluator, VideoTokens
 from save_jax.models import similarity
 from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval, VideoEmbedding
-
-# Branch → the change that removes its input.
-_REMOVALS = {"audio": "no sound", "speech": "no speech"}
 
 
 @dataclasses.dataclass
@@ -64,22 +60,21 @@ def without_each(
     return {name: similarity.index(jnp.asarray(x), mask) for name, x in sums.items()}
 
 
-def make_encoder(config: ConfigDict, mesh: Mesh) -> Callable[[dict, dict], tuple[dict, dict]]:
-    """The jitted (params, batch) → (`without_each`, mean absolute attention gates [b] by branch)."""
+def make_explainer(config: ConfigDict, mesh: Mesh) -> Callable[[dict, VideoTokens], tuple[dict, dict]]:
+    """The jitted (params, tokens) → (`without_each`, mean absolute attention gates [b] by branch)."""
     sizes = model_sizes(config)
     model, weights = Retrieval(sizes), dict(zip(sizes.branches, sizes.weights, strict=True))
 
-    def encode(params: dict, batch: dict) -> tuple[dict, dict]:
-        video = apply(Retrieval.encode_video, model, params, batch)
+    def explain(params: dict, tokens: Any) -> tuple[dict, dict]:  # VideoTokens of JAX arrays
+        video = apply(Retrieval.fuse, model, params, tokens.visual, tokens.audio, tokens.speech)
         gates = {
             name: abs(fused.attention_gates).mean(axis=1)
             for name, fused in (("audio", video.audio_fused), ("speech", video.speech_fused))
             if fused is not None
         }
-        return without_each(video, weights, batch["frame_mask"]), gates
+        return without_each(video, weights, tokens.mask), gates
 
-    whole, rows = sharding.replicated(mesh), sharding.by_sample(mesh)
-    return jax.jit(encode, in_shardings=(whole, rows), out_shardings=rows)
+    return jax.jit(explain, out_shardings=sharding.replicated(mesh))
 
 
 def explain(
@@ -91,26 +86,21 @@ def explain(
         texts: embedded queries, float [queries, d].
         numbers: of the videos in the split.
     """
-    config, mesh = evaluator.config, evaluator.mesh
-    encode = make_encoder(config, mesh)
-    parts = [
-        jax.device_get(encode(params, sharding.to_devices({k: batch[k] for k in VIDEO_INPUTS if k in batch}, mesh)))
-        for batch in eval_batches(evaluator.data, config, split, numbers)
-    ]
-    indexes, gates = jax.tree.map(lambda *xs: np.concatenate(xs)[: len(numbers)], *parts)
+    config = evaluator.config
+    tokens = evaluator.tokens(params, split, numbers)
+    indexes, gates = jax.device_get(make_explainer(config, evaluator.mesh)(params, tokens))
     scores = {name: evaluator.score(params, texts, index) for name, index in indexes.items()}
     complete = scores.pop("all")
-    changes = breakdown.changes(evaluator.data.sources[split], evaluator.data.info(split), branches(config))
 
-    def scored(change: Callable[[Clip, int], Clip] | None = None) -> np.ndarray:
-        # The same compiled encoder with and without a change, so that equal inputs give a difference of exactly 0.
-        return evaluator.score(params, texts, evaluator.embed_videos(params, split, numbers, change))
+    def scored(tokens: VideoTokens) -> np.ndarray:
+        # The same compiled fusion with and without an input, so that equal inputs give a difference of exactly 0.
+        return evaluator.score(params, texts, evaluator.fuse(params, tokens)[0])
 
-    removals = {name: changes[change] for name, change in _REMOVALS.items() if change in changes}
-    as_it_is = scored() if removals else complete
-    return Explanation(
-        complete,
-        {name: complete - less for name, less in scores.items()},
-        {name: as_it_is - scored(change) for name, change in removals.items()},
-        gates,
-    )
+    inputs, exchanged = {}, breakdown.exchanges(evaluator.data.info(split), branches(config))
+    if exchanged:
+        as_it_is, nothing = scored(tokens), evaluator.nothing(params)
+        for name in ("no sound", "no speech"):
+            for branch, rows in exchanged.get(name, {}).items():
+                taken = np.where(rows[np.asarray(numbers)] < 0, breakdown.NOTHING, np.arange(len(numbers)))
+                inputs[branch] = as_it_is - scored(breakdown.exchange(tokens, nothing, {branch: taken}))
+    return Explanation(complete, {name: complete - less for name, less in scores.items()}, inputs, gates)

@@ -5,10 +5,13 @@ other videos of its batch either.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 
+from save_jax import sharding
+from save_jax.data.pipeline import eval_batches
 from save_jax.data.records import Clip
 from save_jax.evaluation.contract import Evaluator
 
@@ -20,36 +23,44 @@ class LeakError(ValueError):
     """An embedding depends on what it must not depend on: no metric of this model means anything."""
 
 
-def audit(evaluator: Evaluator, params: dict, split: str) -> dict:
-    """Embeds up to one batch of clips as they are, with other captions, in another order, and in another batch.
+def audit(evaluator: Evaluator, params: dict, split: str, embedded: Any) -> dict:
+    """Looks at up to one batch of clips with other captions, in another order, and among other clips.
 
+    What the encoder reads of a clip is compared bit for bit with what it reads where the captions are others: on the
+    host, so that no device's rounding blurs it. Then the clips are embedded once more, and compared with what the
+    evaluation ranked.
+
+    Args:
+        embedded: what `evaluator.embed_videos(params, split)` gave.
     Returns:
-        {"clips", "captions_changed": largest difference (0), "order_and_batch": largest difference}, of unit vectors.
+        {"clips", "captions_changed": largest difference of inputs (0), "order_and_batch": largest difference of unit
+        vectors}.
     Raises:
-        LeakError if changed captions change a video at all, or if order or batch change one beyond rounding.
+        LeakError if changed captions change an input at all, or if order or batch change a vector beyond rounding.
     """
-    source = evaluator.data.sources[split]
-    count = min(evaluator.config.batch_size, len(source))
-    sample = np.unique(np.linspace(0, len(source) - 1, count).astype(int))
+    config, data = evaluator.config, evaluator.data
+    source = data.sources[split]
+    count = min(config.batch_size, len(source))
+    # Backwards; and the last quarter of the batch is filled with copies of one clip.
+    sample = np.unique(np.linspace(0, len(source) - 1, count).astype(int))[::-1][: max(1, 3 * count // 4)]
 
     def with_other_captions(clip: Clip, number: int) -> Clip:
         other = source[(number + 1) % len(source)]
         return dataclasses.replace(clip, captions=[*other.captions, clip.id], groups=[*other.groups, ""])
 
-    plain = evaluator.embed_videos(params, split, sample)
-    changed = evaluator.embed_videos(params, split, sample, with_other_captions)
-    # Reversed; and a part of the clips in a batch that is padded with copies of one clip.
-    part = sample[: max(1, len(sample) // 4)]
-    moved = evaluator.embed_videos(params, split, sample[::-1])
-    apart = evaluator.embed_videos(params, split, part)
-    leak = _difference(plain, changed)
-    order = max(
-        _difference(plain, jax.tree.map(lambda x: x[::-1], moved)),
-        _difference(jax.tree.map(lambda x: x[: len(part)], plain), apart),
+    process = {"process": jax.process_index(), "processes": jax.process_count()}
+    [plain], [changed] = (
+        list(eval_batches(data, config, split, sample, change, **process)) for change in (None, with_other_captions)
     )
-    if leak:
-        raise LeakError(f"video embeddings change by {leak:.2g} when captions are exchanged: captions leak into videos")
-    allowed = TOLERANCE[evaluator.config.model.dtype]
+    leak = max(_difference(plain[name], changed[name]) for name in evaluator.video_inputs if name in plain)
+    if sharding.any_process(leak > 0):
+        raise LeakError(f"what the encoder reads changes by {leak:.2g} with the captions: captions leak into videos")
+    if data.stored:  # whole splits were read rounded, and chosen clips are read live
+        before = jax.tree.map(lambda x: x[::-1], evaluator.embed_videos(params, split, sample[::-1]))
+    else:
+        before = jax.tree.map(lambda x: x[sample], embedded)
+    order = _difference(before, evaluator.embed_videos(params, split, sample))
+    allowed = TOLERANCE[config.model.dtype]
     if order > allowed:
         raise LeakError(f"video embeddings change by {order:.2g} with order and batch, more than {allowed:.0e}")
     return {"clips": len(sample), "captions_changed": leak, "order_and_batch": order}

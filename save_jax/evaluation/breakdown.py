@@ -2,15 +2,16 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from save_jax.config import branches
-from save_jax.data.records import Clip, ShardSource
 from save_jax.data.split_info import SplitInfo
+from save_jax.data.tokenizer import says_something
 from save_jax.evaluation import metrics
-from save_jax.evaluation.retrieval import RetrievalEvaluator
+from save_jax.evaluation.contract import Evaluation
+from save_jax.evaluation.retrieval import RetrievalEvaluator, VideoTokens
 
 # Words of captions about what is heard or said. Matched as whole words, with simple endings.
 _SOUND = (
@@ -22,6 +23,7 @@ _SPEECH = (
     "talk speak spoke spoken say said tell told explain discuss describe interview narrate comment report lecture "
     "announce ask answer conversation dialogue speech interviewer reporter anchor narrator voice voiceover debate news"
 )
+NOTHING = -1  # in place of a clip's number
 LENGTHS = ((0, 0), (1, 5), (6, 20), (21, None))  # words of a transcript
 
 
@@ -71,43 +73,61 @@ def _donors(has: Sequence[bool] | np.ndarray) -> dict[int, int]:
     return dict(zip(having.tolist(), np.roll(having, len(having) // 2).tolist(), strict=True))
 
 
-def changes(source: ShardSource, info: SplitInfo, reads: Sequence[str]) -> dict[str, Callable[[Clip, int], Clip]]:
-    """Changes that remove or exchange an input, by name; of the branches in `reads` alone."""
-    sounds, speeches = _donors(info.sound), _donors([bool(text) for text in info.transcripts])
+def exchanges(info: SplitInfo, reads: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """What takes sound or speech away, or exchanges it between clips; of the branches in `reads` alone.
 
-    def wrong_sound(clip: Clip, number: int) -> Clip:
-        return dataclasses.replace(clip, fbank=source[sounds[number]].fbank) if number in sounds else clip
-
-    def wrong_speech(clip: Clip, number: int) -> Clip:
-        other = speeches.get(number)
-        return clip if other is None else dataclasses.replace(clip, transcript=info.transcripts[other])
-
-    changes = {}
-    if "audio" in reads:
-        changes["no sound"] = lambda clip, _: dataclasses.replace(clip, fbank=None)
-        changes["wrong sound"] = wrong_sound
-    if "speech" in reads:
-        changes["no speech"] = lambda clip, _: dataclasses.replace(clip, transcript="")
-        changes["wrong speech"] = wrong_speech
+    Returns:
+        {name: {branch: int [clips]}}: the clip whose sound or speech each clip gets; `NOTHING` for none. A clip that
+        has none keeps what it has.
+    """
+    speaks = np.array([says_something(text) for text in info.transcripts], bool)
+    own, exchanged = np.arange(len(info.ids)), {}
+    for branch, kind, has in (("audio", "sound", info.sound), ("speech", "speech", speaks)):
+        if branch in reads:
+            wrong = own.copy()
+            for clip, donor in _donors(has).items():
+                wrong[clip] = donor
+            exchanged[f"no {kind}"] = {branch: np.where(has, NOTHING, own)}
+            exchanged[f"wrong {kind}"] = {branch: wrong}
     if "audio" in reads and "speech" in reads:
-        changes["vision only"] = lambda clip, _: dataclasses.replace(clip, fbank=None, transcript="")
-    return changes
+        exchanged["vision only"] = exchanged["no sound"] | exchanged["no speech"]
+    return exchanged
+
+
+def exchange(tokens: VideoTokens, nothing: VideoTokens, rows: Mapping[str, np.ndarray]) -> VideoTokens:
+    """Tokens with sound or speech taken away or exchanged.
+
+    Args:
+        tokens, nothing: from `RetrievalEvaluator.tokens` and `.nothing`.
+        rows: of `exchanges`, numbers being rows of `tokens`.
+    """
+    fields = {}
+    for branch, taken in rows.items():
+        mine, none = getattr(tokens, branch), getattr(nothing, branch)
+        fields[branch] = np.where((taken == NOTHING)[:, None, None], none, mine[taken])
+    return dataclasses.replace(tokens, **fields)
 
 
 def without_modalities(
-    evaluator: RetrievalEvaluator, params: dict, split: str, texts: np.ndarray, groups: Sequence[str]
+    evaluator: RetrievalEvaluator, params: dict, evaluation: Evaluation, groups: Sequence[str]
 ) -> dict[str, dict]:
     """Results of the same model and queries with the videos' sound or speech removed, or exchanged between clips.
 
+    Pictures, sounds and transcripts are not read again: what each came to is fused anew.
+
     Args:
-        texts: embedded queries, float32 [captions, d].
+        evaluation: of `RetrievalEvaluator.run`.
         groups: of the queries.
     Returns:
-        {name of the change: metrics.retrieval}; empty for a model that reads frames alone.
+        {name of the exchange: metrics.retrieval}; empty for a model that reads frames alone.
     """
-    source, info = evaluator.data.sources[split], evaluator.data.info(split)
-    results = {}
-    for name, change in changes(source, info, branches(evaluator.config)).items():
-        videos = evaluator.embed_videos(params, split, change=change)
-        results[name] = metrics.retrieval(evaluator.score(params, texts, videos), info.caption_to_video, groups)
+    info, results = evaluation.info, {}
+    exchanged = exchanges(info, branches(evaluator.config))
+    if not exchanged:
+        return {}
+    nothing = evaluator.nothing(params)
+    for name, rows in exchanged.items():
+        videos, _ = evaluator.fuse(params, exchange(evaluation.tokens, nothing, rows))
+        scores = evaluator.score(params, evaluation.texts, videos)
+        results[name] = metrics.retrieval(scores, info.caption_to_video, groups)
     return results

@@ -27,6 +27,7 @@ class Evaluation:
     scores: dict[str, np.ndarray]  # direction, such as "t2v" → float32 [captions, clips of the complete gallery]
     info: SplitInfo
     gates: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)  # of methods that have gates
+    tokens: Any = None  # of methods that fuse modalities: each modality's, before they meet
     examples: Any = None  # of methods that reconstruct: reconstructions of a few clips
 
 
@@ -36,6 +37,7 @@ class Evaluator(Protocol):
     data: Data
     config: ConfigDict
     mesh: Mesh
+    video_inputs: tuple[str, ...]  # all that `embed_videos` reads of a batch
 
     def embed_videos(
         self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None

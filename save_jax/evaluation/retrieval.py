@@ -2,91 +2,140 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
 from save_jax import sharding
 from save_jax.data.pipeline import Data, eval_batches
+from save_jax.data.records import FBANK_SHAPE
 from save_jax.evaluation import metrics, scoring
 from save_jax.evaluation.contract import Change, Evaluation, in_batches
 from save_jax.models import similarity
 from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval
+from save_jax.models.similarity import AnyArray, VideoIndex
 
 # A batch has some of them. The last three are stored outputs of frozen towers.
 VIDEO_INPUTS = ("frames", "frame_mask", "fbank", "speech_ids", "visual", "ast", "speech")
 
 
-def encoders(model: Retrieval, mesh: Mesh) -> tuple[Callable, Callable]:
-    """The two jitted encoders: (params, batch) → (index of the videos, gates) and (params, ids) → query embeddings."""
+@flax.struct.dataclass
+class VideoTokens:
+    """What each modality of videos came to, before they meet. `audio`, `speech`: None without the branch."""
+
+    visual: Float[AnyArray, "v t d"]  # frames with their positions
+    audio: Float[AnyArray, "v q d"] | None
+    speech: Float[AnyArray, "v w d"] | None
+    mask: Bool[AnyArray, "v t"]
+
+
+class Encoders(NamedTuple):
+    """The jitted encoders of videos and texts. Their results are replicated: every process can read all of them."""
+
+    modalities: Callable[[dict, dict], VideoTokens]  # (params, batch with VIDEO_INPUTS); reads pictures, sound, speech
+    fuse: Callable[[dict, VideoTokens], tuple[VideoIndex, dict]]  # index and gates; a small part of the work
+    text: Callable[[dict, jax.Array], jax.Array]  # (params, ids) → query embeddings
+    one: Callable[[dict, dict], VideoTokens]  # `modalities` of a single video, on every device
+
+    def video(self, params: dict, batch: dict) -> tuple[VideoIndex, dict]:
+        """A batch → index and gates."""
+        return self.fuse(params, self.modalities(params, batch))
+
+
+def encoders(model: Retrieval, mesh: Mesh) -> Encoders:
+    """Compiles the encoders of a model for a mesh, at their first use."""
     whole, rows = sharding.replicated(mesh), sharding.by_sample(mesh)
 
-    def encode_video(params: dict, batch: dict) -> tuple[similarity.VideoIndex, dict]:
-        video = apply(Retrieval.encode_video, model, sharding.gathered(params, mesh), batch)
+    def modalities(params: dict, batch: dict) -> VideoTokens:
+        tokens = apply(Retrieval.encode_modalities, model, sharding.gathered(params, mesh), batch)
+        return VideoTokens(*tokens, batch["frame_mask"])
+
+    def fuse(params: dict, tokens: Any) -> tuple[VideoIndex, dict]:  # VideoTokens of JAX arrays
+        params = sharding.gathered(params, mesh)
+        video = apply(Retrieval.fuse, model, params, tokens.visual, tokens.audio, tokens.speech)
         gates = {
             branch: {"attention": fused.attention_gates, "mlp": fused.mlp_gates}
             for branch, fused in (("audio", video.audio_fused), ("speech", video.speech_fused))
             if fused is not None
         }
-        return similarity.index(video.fused, batch["frame_mask"]), gates
+        return similarity.index(video.fused, tokens.mask), gates
 
-    def encode_text(params: dict, ids: jax.Array) -> jax.Array:
+    def text(params: dict, ids: jax.Array) -> jax.Array:
         return apply(Retrieval.encode_text, model, sharding.gathered(params, mesh), ids)
 
-    # Embeddings are small. They are replicated, so that every process can read all of them.
-    return (
-        jax.jit(encode_video, in_shardings=(None, rows), out_shardings=whole),
-        jax.jit(encode_text, in_shardings=(None, rows), out_shardings=whole),
+    by_rows = {"in_shardings": (None, rows), "out_shardings": whole}
+    return Encoders(
+        jax.jit(modalities, **by_rows),
+        jax.jit(fuse, **by_rows),
+        jax.jit(text, **by_rows),
+        jax.jit(modalities, out_shardings=whole),
     )
 
 
 class RetrievalEvaluator:
     """The `contract.Evaluator` of SAVE, AVIGATE and vision."""
 
+    video_inputs: tuple[str, ...] = VIDEO_INPUTS
+
     def __init__(self, model: Retrieval, data: Data, config: ConfigDict, mesh: Mesh):
         self.data, self.config, self.mesh = data, config, mesh
-        self._encode_video, self._encode_text = encoders(model, mesh)
+        self._encoders = encoders(model, mesh)
 
-    def embed_with_gates(
+    def tokens(
         self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
-    ) -> tuple[similarity.VideoIndex, dict]:
-        """Index and gates of the clips of a split, NumPy, in the split's order; `numbers`, `change` as eval_batches."""
-        batches = [
-            jax.device_get(
-                self._encode_video(
-                    params, sharding.to_devices({k: batch[k] for k in VIDEO_INPUTS if k in batch}, self.mesh)
-                )
-            )
-            for batch in eval_batches(
-                self.data,
-                self.config,
-                split,
-                numbers,
-                change,
-                process=jax.process_index(),
-                processes=jax.process_count(),
-            )
-        ]
+    ) -> VideoTokens:
+        """Tokens of the clips of a split, NumPy, in the split's order; `numbers`, `change` as in `eval_batches`.
+
+        This reads and encodes pictures, sound and speech. `fuse` makes embeddings of them, and of exchanged ones.
+        """
+        process = {"process": jax.process_index(), "processes": jax.process_count()}
+        parts = []
+        for batch in eval_batches(self.data, self.config, split, numbers, change, **process):
+            inputs = {name: batch[name] for name in VIDEO_INPUTS if name in batch}
+            parts.append(jax.device_get(self._encoders.modalities(params, sharding.to_devices(inputs, self.mesh))))
         count = len(self.data.sources[split] if numbers is None else numbers)
-        return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *batches)
+        return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
+
+    def nothing(self, params: dict) -> VideoTokens:
+        """Tokens of one video that has neither sound nor speech, NumPy; its frames mean nothing."""
+        inputs = {
+            "visual": np.zeros((1, 1, self.config.model.embed_dim), np.float32),
+            "frame_mask": np.zeros((1, 1), bool),
+            "fbank": np.zeros((1, *FBANK_SHAPE), np.float16),
+            "speech_ids": np.zeros((1, self.config.data.max_words), np.int32),
+        }
+        return jax.device_get(self._encoders.one(params, inputs))
+
+    def fuse(self, params: dict, tokens: VideoTokens) -> tuple[VideoIndex, dict]:
+        """Index and gates of videos, NumPy, a batch at a time. The last batch is padded."""
+        size, count = self.config.batch_size, len(tokens.mask)
+        mine, parts = sharding.rows_of_process(size), []
+        for at in range(0, count, size):
+            rows = np.minimum(np.arange(at, at + size), count - 1)[mine]
+            part = jax.tree.map(lambda x, rows=rows: x[rows], tokens)
+            parts.append(jax.device_get(self._encoders.fuse(params, sharding.to_devices(part, self.mesh))))
+        return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
 
     def embed_videos(
         self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
-    ) -> similarity.VideoIndex:
-        """The index alone, NumPy."""
-        return self.embed_with_gates(params, split, numbers, change)[0]
+    ) -> VideoIndex:
+        """The index of the clips, NumPy."""
+        return self.fuse(params, self.tokens(params, split, numbers, change))[0]
 
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:
         """Query embeddings, float32 [texts, d]."""
         few = len(texts) <= self.mesh.size  # such as one typed sentence
         size = self.mesh.size if few else self.config.batch_size
         ids = np.stack([self.data.clip_to_arrays.text(text) for text in texts])
-        return in_batches(functools.partial(self._encode_text, params), ids, size, self.mesh).astype(np.float32)
+        return in_batches(functools.partial(self._encoders.text, params), ids, size, self.mesh).astype(np.float32)
 
-    def score(self, params: dict, texts: np.ndarray, videos: similarity.VideoIndex) -> np.ndarray:
+    def score(self, params: dict, texts: np.ndarray, videos: VideoIndex) -> np.ndarray:
         """float32 [texts, videos], tile by tile. Every process computes all of it."""
         model, scale, mesh = self.config.model, jax.device_get(params["logit_scale"]), sharding.local(self.mesh)
         return scoring.all_pairs(texts, videos, scale, mesh, model.temperature, model.score)
@@ -103,12 +152,13 @@ class RetrievalEvaluator:
                 f"split {split!r} of {self.config.data_dir} has no captions, so there is nothing to evaluate; "
                 "save_jax.open_run(WORKDIR, DATA_DIR).search(SENTENCE) searches its videos"
             )
-        videos, gates = self.embed_with_gates(params, split)
+        tokens = self.tokens(params, split)
+        videos, gates = self.fuse(params, tokens)
         texts = self.embed_texts(params, info.captions)
         scores = self.score(params, texts, videos)
         results = metrics.retrieval(scores, info.caption_to_video, info.groups)
         results |= {"gallery": info.gallery, "gates": gate_table(gates, info.tags)}
-        return Evaluation(results, texts, videos, {"t2v": scores}, info, gates)
+        return Evaluation(results, texts, videos, {"t2v": scores}, info, gates, tokens=tokens)
 
 
 def gate_table(gates: dict[str, dict[str, np.ndarray]], tags: list[list[str]]) -> dict:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from save_jax import sharding
 from save_jax.config.sizes import VlsaSizes
+from save_jax.config.vlsa import modalities
 from save_jax.data.pipeline import Data, eval_batches
 from save_jax.evaluation import metrics
 from save_jax.evaluation.contract import Change, Evaluation, in_batches
@@ -48,13 +49,15 @@ class VlsaEvaluator:
             config = config.copy_and_resolve_references().unlock()
             config.batch_size = config.micro_batch
         self.model, self.data, self.config, self.mesh = model, data, config, mesh
+        self._ranked = tuple(name for name in INPUTS if name in modalities(config))
+        self.video_inputs = tuple(name for ranked in self._ranked for name in INPUTS[ranked])
         whole, rows = sharding.replicated(mesh), sharding.by_sample(mesh)
 
         def embed(params: dict, batch: dict, names: tuple[str, ...]) -> dict:
             return jax.tree.map(unit, apply(Vlsa.embed, model, sharding.gathered(params, mesh), batch, names))
 
         def embed_clips(params: dict, batch: dict) -> dict:
-            return embed(params, batch, ("video", "audio"))
+            return embed(params, batch, self._ranked)
 
         def embed_words(params: dict, ids: jax.Array) -> jax.Array:
             return embed(params, {"words": ids}, ("text",))["text"]
@@ -119,14 +122,14 @@ class VlsaEvaluator:
         numbers: Sequence[int] | np.ndarray | None = None,
         change: Change | None = None,
     ) -> dict[str, np.ndarray]:
-        """Unit embeddings "video" and "audio" of clips, float32 [clips, d]; zero if a clip has none."""
-        wanted = [name for names in INPUTS.values() for name in names]
-        parts = [
-            jax.device_get(
-                self._embed_clips(params, sharding.to_devices({name: batch[name] for name in wanted}, self.mesh))
-            )
-            for batch in self._batches(split, numbers, change)
-        ]
+        """Unit embeddings "video" and "audio" of clips, float32 [clips, d]; zero if a clip has none.
+
+        After fine-tuning: of the modalities that it brought together.
+        """
+        parts = []
+        for batch in self._batches(split, numbers, change):
+            inputs = {name: batch[name] for name in self.video_inputs}
+            parts.append(jax.device_get(self._embed_clips(params, sharding.to_devices(inputs, self.mesh))))
         count = len(self.data.sources[split] if numbers is None else numbers)
         return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
 
@@ -138,9 +141,10 @@ class VlsaEvaluator:
     def run(self, params: dict, split: str) -> Evaluation:
         """Evaluates parameters on a split. The galleries are complete: what a clip lacks ranks last.
 
-        results: "t2v", "v2t", "t2a", "a2t", "v2a", "a2v" (metrics.summary; absent if a side has no sample at all),
-        "groups" {name: {"t2v", "t2a"}}, "gallery". Every caption, video and sound is a query. If its right answer is
-        missing, such as the sound of a silent clip, the answer ranks last.
+        results: "t2v", "v2t", "t2a", "a2t", "v2a", "a2v" (metrics.summary; absent if a side has no sample at all, and
+        after fine-tuning between what it did not bring together), "groups" {name: {"t2v", "t2a"}}, "gallery". Every
+        caption, video and sound is a query. If its right answer is missing, such as the sound of a silent clip, the
+        answer ranks last.
         """
         info = self.data.info(split)
         clips = self.embed_videos(params, split)
@@ -161,7 +165,7 @@ class VlsaEvaluator:
             for group in np.unique(groups[groups != ""]):
                 of_group = results.setdefault("groups", {}).setdefault(str(group), {})
                 of_group[f"t2{letter}"] = metrics.summary(ranks[groups == group])
-        for query, answer in (("video", "audio"), ("audio", "video")):
+        for query, answer in (("video", "audio"), ("audio", "video")) if len(clips) == 2 else ():
             queries = np.flatnonzero(has[query])
             if len(queries) and has[answer].any():
                 ranks = metrics.ranks(cosines(clips[query][queries], clips[answer]), queries)

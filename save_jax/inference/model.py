@@ -104,7 +104,7 @@ class Model:
         """
         self.config, self.params, self.tokenizer, self.mesh = config, params, tokenizer, mesh
         self._module = Retrieval(model_sizes(config))
-        self._encode_video, self._encode_text = encoders(self._module, mesh)
+        self._encoders = encoders(self._module, mesh)
         data = config.data
         self._to_arrays = ClipToArrays(
             tokenizer, branches(config), data.max_words, data.max_frames, config.model.image_size
@@ -117,7 +117,7 @@ class Model:
             raise ValueError("no text to embed; give at least one")
         size = self.mesh.size if len(texts) <= self.mesh.size else -(-32 // self.mesh.size) * self.mesh.size
         ids = np.stack([self._to_arrays.text(text) for text in texts])
-        return in_batches(functools.partial(self._encode_text, self.params), ids, size, self.mesh).astype(np.float32)
+        return in_batches(functools.partial(self._encoders.text, self.params), ids, size, self.mesh).astype(np.float32)
 
     def embed_videos(
         self,
@@ -195,8 +195,8 @@ class Model:
         if clip.failed:
             raise ValueError(clip.failed)
         silent, mute = dataclasses.replace(clip, fbank=None), dataclasses.replace(clip, transcript="")
-        indexes, gates = self._explain(self.params, self._batch_of([clip, silent, mute]))
-        indexes, gates = jax.device_get((indexes, gates))
+        tokens = self._encoders.modalities(self.params, self._batch_of([clip, silent, mute]))
+        indexes, gates = jax.device_get(self._explain(self.params, tokens))
         texts = self.embed_texts([text])
         scores = {name: self._score(texts, index)[0] for name, index in indexes.items()}
         whole = scores.pop("all")
@@ -214,7 +214,7 @@ class Model:
 
     @functools.cached_property
     def _explain(self):
-        return attribution.make_encoder(self.config, self.mesh)
+        return attribution.make_explainer(self.config, self.mesh)
 
     def _score(self, texts: np.ndarray, index: VideoIndex) -> np.ndarray:
         scale, model = jax.device_get(self.params["logit_scale"]), self.config.model
@@ -228,5 +228,5 @@ class Model:
         return sharding.to_devices({name: arrays[name] for name in VIDEO_INPUTS if name in arrays}, self.mesh)
 
     def _embed(self, clips: Sequence[Clip]) -> VideoIndex:
-        index, _ = jax.device_get(self._encode_video(self.params, self._batch_of(clips)))
+        index, _ = jax.device_get(self._encoders.video(self.params, self._batch_of(clips)))
         return jax.tree.map(lambda x: x[: len(clips)], index)

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from save_jax.models import similarity, trees
+from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval
 from save_jax.models.trees import unflatten
 from save_jax.parity import fixtures
@@ -36,7 +37,7 @@ def _towers(model: Retrieval, batch: dict) -> dict[str, jax.Array]:
 
 def _apply(twin: Twin, params: dict, inputs: Any, method: Callable | None = None) -> Any:
     """What the model gives: of what type, Flax cannot say."""
-    return twin.model.apply({"params": params}, inputs, method=method)
+    return apply(method or Retrieval.__call__, twin.model, params, inputs)
 
 
 def _outputs(twin: Twin, params: dict, temperatures: Sequence[float]) -> dict[str, jax.Array]:

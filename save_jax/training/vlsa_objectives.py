@@ -5,19 +5,17 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from save_jax.config.vlsa import MODALITIES
+from save_jax.config.vlsa import MODALITIES, modalities
 from save_jax.models.apply import apply
 from save_jax.models.vlsa import Vlsa, errors
 from save_jax.training import losses
 
 
 def present(batch: dict) -> dict[str, jax.Array]:
-    """Which samples have video, text and audio, bool [b] each."""
-    return {
-        "video": batch["frame_mask"].any(axis=1),
-        "text": (batch["words"] > 0).any(axis=1),
-        "audio": batch["has_audio"],
-    }
+    """Which samples have video, text and audio, bool [b] each; of those that the batch has inputs of."""
+    has = {"text": (batch["words"] > 0).any(axis=1)}
+    has |= {"video": batch["frame_mask"].any(axis=1)} if "frame_mask" in batch else {}
+    return has | ({"audio": batch["has_audio"]} if "has_audio" in batch else {})
 
 
 class Pretraining:
@@ -81,13 +79,13 @@ class Finetuning:
     shown = ("loss", "text-video", "text-audio", "video-audio")
 
     def __init__(self, model: Vlsa, config: ConfigDict):
-        self.model, self.pairs = model, [tuple(pair.split("-")) for pair in config.loss.pairs]
+        self.model, self.names = model, modalities(config)
+        self.pairs = [tuple(pair.split("-")) for pair in config.loss.pairs]
 
     def embed(self, params: dict, batch: dict) -> dict[str, jax.Array]:
         """Embeddings [b, d], from all tokens, of every modality that a pair needs."""
-        names = tuple(name for name in MODALITIES if any(name in pair for pair in self.pairs))
         batch = batch | {"words": batch["text_ids"]}
-        return apply(Vlsa.embed, self.model, params, batch, names)
+        return apply(Vlsa.embed, self.model, params, batch, self.names)
 
     def loss(self, params: dict, embedded: dict, batch: dict) -> tuple[jax.Array, dict]:
         has, parts = present(batch | {"words": batch["text_ids"]}), {}

@@ -59,10 +59,13 @@ def test_evaluation_asks_for_float32():
     method = run.make_method(config, mesh)
     params = jax.eval_shape(lambda: state.init_params(method.model, config, jax.random.key(0)))
     batch = {name: jnp.zeros((8, *x.shape[1:]), x.dtype) for name, x in method.model.example(config).items()}
-    video, text = encoders(method.model, mesh)
+    made = encoders(method.model, mesh)
     with jax.default_matmul_precision("default"):
-        assert precisions(video.trace(params, batch).jaxpr.jaxpr) == ONLY_HIGHEST
-        assert precisions(text.trace(params, batch["text_ids"]).jaxpr.jaxpr) == ONLY_HIGHEST
+        modalities = made.modalities.trace(params, batch)
+        fused = made.fuse.trace(params, modalities.out_info)
+        text = made.text.trace(params, batch["text_ids"])
+    for traced in (modalities, fused, text):
+        assert precisions(traced.jaxpr.jaxpr) == ONLY_HIGHEST
 
 
 def test_the_score_and_the_mean_of_its_frames_are_exact():

@@ -227,11 +227,33 @@ def test_shards_without_spectrograms_are_refused(shards, heard):
         pipeline.Data(resolve(made("pretrain", heard, data_dir=str(shards))), ("train",))
 
 
+def test_finetuning_reads_what_its_pairs_need_alone(shards, heard, tmp_path):
+    """Text and video: shards without spectrograms do. Text and audio: no picture is decoded."""
+    config = made("finetune", heard, data_dir=str(shards), init_from="")
+    results = method_run.train(resolve(config), str(tmp_path / "seen"))
+    assert {"t2v", "v2t"} <= results["test"].keys() and not {"t2a", "v2a"} & results["test"].keys()
+    config = made("finetune", heard, **{"loss.pairs": ("text-audio",), "evaluation.pick": "t2a"})
+    config.model.image_size = 2 * IMAGE_SIZE  # other than the shards hold: it does not matter
+    data = pipeline.Data(resolve(config), ("train",))
+    batches = pipeline.train_iterator(data, resolve(config))
+    assert next(batches).keys() == {"spectrogram", "has_audio", "text_ids", "clip", "draw"}
+    batches.close()
+
+
+def test_a_checkpoint_is_picked_by_what_is_trained(heard):
+    config = made("finetune", heard, **{"loss.pairs": ("text-audio",)})
+    with pytest.raises(ValueError, match=r"pick=t2v, and config\.loss\.pairs=.* leave text → video as it was"):
+        resolve(config)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss.pairs": ("text-video",), "evaluation.pick": "t2a"}, "holds audio, text alone; set config.loss.pairs"),
-        ({"loss.pairs": ("text-audio",)}, "config.evaluation.pick=t2v: split 'val' holds audio, text alone"),
+        ({"loss.pairs": ("text-video",)}, "holds audio, text alone; set config.loss.pairs"),
+        (
+            {"loss.pairs": ("text-video", "text-audio")},
+            "config.evaluation.pick=t2v: split 'val' holds audio, text alone",
+        ),
     ],
 )
 def test_what_sounds_alone_cannot_train_is_said_at_the_start(changes, message, heard, tmp_path, monkeypatch):
