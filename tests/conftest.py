@@ -10,9 +10,11 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ["XLA_FLAGS"] += COMPILE_FAST
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-# The same tiny models are compiled again and again, also by the processes that tests start.
-_cache = tempfile.TemporaryDirectory(prefix="save_jax-xla-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+# The same tiny models are compiled again and again: by both workers of pytest, by the processes that tests start, and by
+# a second run of the tests where the variable is set outside.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="save_jax-xla-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from jaxtyping import install_import_hook

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from helpers.jaxprs import products
+from helpers.made_run import make_run, plain_clips
 
 from save_jax.bench import command as bench
 from save_jax.bench import efficiency, operations, score, timing
@@ -187,3 +188,13 @@ def test_input_prints_and_writes_its_figures(tmp_path):
     for row in rows:
         assert 0 < row["min"] <= row["median"] <= row["max"]
         assert 0 <= row["waited"] < 1
+
+
+def test_a_final_evaluation_is_timed_beside_one_pass(tmp_path, capsys):
+    workdir = make_run(tmp_path, "vision,audio,speech", plain_clips(8))
+    found = bench.main(f"evaluation {workdir} --rounds 1 --json {tmp_path / 'evaluation.json'}".split())
+    [row] = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    assert row["clips"] == 8 and row["pass"]["rounds"] == row["evaluation"]["rounds"] == 1
+    assert row["ratio"] == row["evaluation"]["median"] / row["pass"]["median"]
+    assert 2 <= row["decoded_per_clip"] <= 4  # once for the ranks, and a few for the audit, padding included
+    assert "8 clips: one pass and scoring" in capsys.readouterr().out and found is None
