@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from save_jax.config.sizes import ClipSizes
-from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, project, quick_gelu, remat
+from save_jax.models.layers import ACTIVATIONS, Block, LayerNorm, PatchEmbedding, project, remat
 
 EPSILON = 1e-5
 PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # values 0 … 1
@@ -34,7 +34,14 @@ class VisionTower(nn.Module):
         x = LayerNorm(EPSILON, self.dtype, name="ln_pre")(x)
         width, heads, depth = s.vision_width, s.vision_width // s.head_dim, s.vision_layers
         block = functools.partial(
-            remat(Block, self.remat), width, heads, depth, quick_gelu, EPSILON, self.dtype, self.attention_kind
+            remat(Block, self.remat),
+            width,
+            heads,
+            depth,
+            ACTIVATIONS[s.activation],
+            EPSILON,
+            self.dtype,
+            self.attention_kind,
         )
         for layer in range(depth):
             x = block(name=f"block_{layer}")(x)
@@ -63,7 +70,7 @@ class TextTower(nn.Module):
             width,
             heads,
             depth,
-            quick_gelu,
+            ACTIVATIONS[s.activation],
             EPSILON,
             self.dtype,
             self.attention_kind,

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from save_jax import sharding
-from save_jax.config import branches, differences, model_sizes
+from save_jax.config import base, branches, differences, model_sizes
 from save_jax.config.retrieval import FROZEN_BY_CACHE
 from save_jax.data import files, pipeline, stored
 from save_jax.data.stored import Stored
@@ -34,6 +34,7 @@ BRANCHES = {"ast": "audio", "visual": "vision", "speech": "speech", "text": "vis
 KINDS = {"ast": ("ast",), "towers": ("ast", "visual", "speech", "text")}
 # What the values depend on besides parameters and shards.
 SETTINGS = ("dtype", "image_size", "patch_size", "head_dim", "ast_heads", "ast_patch", "ast_stride")
+SETTINGS += ("activation", "ast_epsilon")
 
 
 def fields(config: ConfigDict) -> tuple[str, ...]:
@@ -217,4 +218,6 @@ def _directory(config: ConfigDict, expected: dict) -> str:
 def _misfits(expected: dict, meta: dict) -> list[str]:
     """Lines for what differs. A cache of more shards than are wanted fits."""
     shards = {name: meta["shards"][name] for name in meta["shards"] if name in expected["shards"]}
+    unsaid = {name: base().model[name] for name in ("activation", "ast_epsilon")}  # as older caches have them
+    meta = meta | {"settings": unsaid | meta["settings"]}
     return differences(expected, {name: meta[name] for name in expected} | {"shards": shards})
