@@ -127,7 +127,7 @@ class _Unpickler(pickle.Unpickler):
                 return _Value
             if module.startswith("torch.nn.modules"):
                 raise pickle.UnpicklingError(
-                    f"it asks for {module}.{name}, which no weights need: it is a whole model; save its state_dict() instead"
+                    f"it asks for {module}.{name}, which no weights need (a whole model; save its state_dict())"
                 )
         elif top in _PLAIN_MODULES or (top not in sys.stdlib_module_names and top not in ("nt", "posix")):
             return _Value
