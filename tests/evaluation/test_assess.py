@@ -35,6 +35,32 @@ def test_a_leak_of_captions_into_videos_is_found(config, monkeypatch):
         audit.audit(evaluator, params, "test")
 
 
+def test_what_rounding_explains_by_hand():
+    """2.5 of the numbers that are 2^-bits apart, and of 23 bits the sums' own error."""
+    assert audit.tolerance("float32", "cpu") == audit.tolerance("float32", "gpu", "highest") == 1e-4
+    assert audit.tolerance("float32", "gpu") == audit.tolerance("float32", "tpu", "tensorfloat32") == 2.5 / 1024
+    assert audit.tolerance("bfloat16", "gpu", "highest") == audit.tolerance("float32", "tpu") == 2.5 / 128
+
+
+def test_a_device_that_adds_in_another_order_each_time_is_no_leak(config, monkeypatch):
+    """To the bit on a CPU; elsewhere within rounding, and no further."""
+    evaluator, params = evaluator_and_params(config)
+    encode, rng, size = evaluator._encode_video, np.random.default_rng(0), [1e-6]
+
+    def restless(params: dict, batch: dict) -> tuple:
+        index, gates = encode(params, batch)
+        return index.replace(mean=index.mean + size[0] * rng.choice([-1, 1], index.mean.shape)), gates
+
+    monkeypatch.setattr(evaluator, "_encode_video", restless)
+    with pytest.raises(audit.LeakError, match="captions leak into videos"):
+        audit.audit(evaluator, params, "test")
+    monkeypatch.setattr(audit, "_platform", lambda evaluator: "gpu")
+    assert 0 < audit.audit(evaluator, params, "test")["captions_changed"] < 1e-5
+    size[0] = 0.01
+    with pytest.raises(audit.LeakError, match="captions leak into videos"):
+        audit.audit(evaluator, params, "test")
+
+
 def test_an_embedding_that_depends_on_its_neighbours_is_found(config, monkeypatch):
     evaluator, params = evaluator_and_params(config)
     encode = evaluator._encode_video
