@@ -146,6 +146,14 @@ def _convert(options: argparse.Namespace) -> dict:
     of_folder = os.path.isdir(options.source) and options.kind != "vlsa-ast"
     if of_folder:
         params, about = loading.read_params(options.source), _about_folder(options, given)
+        if options.kind and not options.to.endswith(".safetensors"):
+            # What goes from folder to folder keeps its names, and has to be of that kind.
+            if any(rule.layout.backward is None for rule in RULES[options.kind]):
+                raise ValueError(
+                    f"{options.source} holds parameters of ours, and kind {options.kind} is made of a weight file of "
+                    "other code; give --from FILE, or leave --kind out to copy the folder"
+                )
+            to_official(params, RULES[options.kind])
     else:
         source, vlsa = _source(options.source, options.kind)
         fbank = (options.frames, MEL_BINS) if options.frames else None
