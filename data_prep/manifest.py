@@ -1,7 +1,8 @@
 """What a folder of shards says about itself: a report beside each shard, the manifest, TensorFlow Datasets metadata.
 
 A shard's report holds what its index does not: counts, and the clips left out, each with the reason. It is written
-before the index, so every finished shard has one. A resumed build therefore counts right without reading shards.
+after the shard, and a shard is finished when its report names its checksum. A resumed build therefore counts right
+without reading shards.
 """
 
 import collections
@@ -19,30 +20,34 @@ from data_prep.files import write_json
 from save_jax.data import records
 
 REPORT_SUFFIX = ".report.json"
-_SMALL = 2**16  # bytes of a file that is compared by content
+_SMALL = 2**16  # bytes of a file that was compared by content by older versions
+_PIECES, _PIECE = 16, 2**16  # of a large file: how many are read, and how long they are
 _PACKAGES = ("save_jax", "av", "numpy", "pillow", "simplejpeg", "kaldi-native-fbank", "scipy")
 COUNTS = (
     "clips", "captions", "with_sound", "with_transcript", "with_teacher", "with_notes", "failed", "empty_captions",
 )  # fmt: skip
 
 
-def digest(samples: Sequence[Sample], root: str) -> str:
+def digest(samples: Sequence[Sample], root: str, by_size: bool = False) -> str:
     """SHA-256 of what a shard of some samples is made from: all their texts, and their files.
 
-    A file counts by its path in `root`, so that the corpus may lie elsewhere the next time, by its content where it is
-    small (subtitles, vectors) and by its size where it is not.
+    A file counts by its path in `root`, so that the corpus may lie elsewhere the next time, and by its content: by all
+    of it up to 1 MiB, by its size and 16 pieces of it beyond. Times of writing prove nothing.
+
+    `by_size`: as older versions had it, which knew no more than the size of files above 64 KiB.
     """
+    describe = _by_size if by_size else _by_content
     known = [
         [
             *(s.id, s.captions, s.groups, s.transcript, s.speech, s.tags),
-            *(_file(path, root) for path in (s.video, s.audio, s.subtitles, s.teacher_video, s.teacher_audio)),
+            *(describe(path, root) for path in (s.video, s.audio, s.subtitles, s.teacher_video, s.teacher_audio)),
         ]
         for s in samples
     ]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
-def _file(path: str | None, root: str) -> list | None:
+def _by_size(path: str | None, root: str) -> list | None:
     if path is None:
         return None
     name = os.path.relpath(path, root)
@@ -55,6 +60,29 @@ def _file(path: str | None, root: str) -> list | None:
         return [name, size]
     with open(path, "rb") as file:
         return [name, hashlib.sha256(file.read()).hexdigest()]
+
+
+def _by_content(path: str | None, root: str) -> list | None:
+    if path is None:
+        return None
+    name = os.path.relpath(path, root)
+    if os.path.isdir(path):  # of pictures
+        inside = sorted(entry.name for entry in os.scandir(path) if entry.is_file())
+        return [name, [[picture, _content(os.path.join(path, picture))] for picture in inside]]
+    return [name, _content(path) if os.path.isfile(path) else None]
+
+
+def _content(path: str) -> str:
+    size, content = os.path.getsize(path), hashlib.sha256()
+    content.update(str(size).encode())
+    with open(path, "rb") as file:
+        if size <= _PIECES * _PIECE:
+            content.update(file.read())
+        else:
+            for number in range(_PIECES):  # the first and the last among them
+                file.seek(number * (size - _PIECE) // (_PIECES - 1))
+                content.update(file.read(_PIECE))
+    return content.hexdigest()
 
 
 class ShardReport:
@@ -83,19 +111,25 @@ class ShardReport:
         if clip.transcript:
             self.transcripts[clip.speech.get("source", "not stated")] += 1
 
-    def write(self, shard: str) -> None:
+    def write(self, shard: str, crc32c: str) -> None:
+        """Writes it beside the shard, whose checksum it keeps: it is of that shard and no other."""
         versions = {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in _PACKAGES}
         report = {"samples": self.made_from, "versions": versions, "counts": self.counts}
-        report["transcripts"] = self.transcripts
+        report |= {"transcripts": self.transcripts, "crc32c": crc32c}
         write_json(shard + REPORT_SUFFIX, report | {"left_out": self.left_out, "notes": self.notes})
 
 
 def read_report(shard: str) -> dict:
-    """{"samples": digest, "versions", "counts", "transcripts": {source: clips}, "left_out": {id: reason},
-    "notes": {id: […]}}.
+    """{"samples": digest, "versions", "counts", "transcripts": {source: clips}, "crc32c" of the shard (not of those
+    that older versions wrote), "left_out": {id: reason}, "notes": {id: […]}}.
     """
     with open(shard + REPORT_SUFFIX, encoding="utf-8") as file:
         return json.load(file)
+
+
+def complete_report(shard: str, **more: str) -> None:
+    """Adds to the report of a finished shard what older versions did not write."""
+    write_json(shard + REPORT_SUFFIX, read_report(shard) | more)
 
 
 def make_manifest(directory: str, settings: Mapping, shards: Mapping[str, Sequence[str]], known: Mapping) -> dict:

@@ -1,7 +1,7 @@
 """The command line: `python -m save_jax.main --config configs/demo.py --workdir runs/demo [--mode=eval]`."""
 
-import os
 import sys
+import traceback
 
 import jax
 from absl import app, flags
@@ -13,8 +13,8 @@ from save_jax.inference import runs
 from save_jax.methods import run as method_run
 from save_jax.models import trees
 from save_jax.report import results_file
+from save_jax.training import companions, place, process, tower_cache, workdir
 from save_jax.training import flags as run_flags
-from save_jax.training import process, tower_cache, workdir
 from save_jax.training.monitor import TrainingError
 
 flags.adopt_module_key_flags(run_flags)  # --help shows those, too
@@ -38,7 +38,10 @@ def evaluate(config: ConfigDict, folder: str) -> dict:
     config = workdir.with_own_tokenizer(config, folder)
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
+    if config.micro_batch and config.task != "retrieval":  # VLSA evaluates that many at a time
+        sharding.check_batch_size(config.micro_batch, mesh, "micro_batch")
     data = runs.open_data(config)
+    workdir.agree_on_shards(data)
     workdir.check_tokenizer_of(data.tokenizer, folder)
     method = method_run.make_method(config, mesh)
     picked = runs.restore(method.model, config, folder, mesh)
@@ -48,7 +51,12 @@ def evaluate(config: ConfigDict, folder: str) -> dict:
 
 
 def run(config: ConfigDict, folder: str, mode: str) -> None:
-    """Dispatches; what a user can cause ends as one message instead of a traceback."""
+    """Dispatches; what a user can cause ends as one message instead of a traceback, in every process of the run."""
+    try:
+        place.check_address(folder)
+    except ValueError as error:  # the same in every process
+        sys.exit(f"error: {error}")
+    others = companions.Companions(folder)
     try:
         config = resolve(config)
         if mode == "cache":
@@ -58,17 +66,19 @@ def run(config: ConfigDict, folder: str, mode: str) -> None:
         else:
             method_run.train(config, folder)
     except (ValueError, TrainingError) as error:
-        sys.exit(f"error: {error}")
+        others.fail(str(error))
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+        if jax.process_count() == 1:
             raise
-        print(
-            f"error: another process has ended or cannot be reached ({str(error).splitlines()[0][:200]}); start all "
-            "again with the same command: they go on from the last checkpoint",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)  # an orderly exit would wait for the one that is gone
+        if "RESOURCE_EXHAUSTED" in str(error):
+            traceback.print_exc()
+            others.fail(str(error).splitlines()[0])
+        others.lost(f"another process has ended or cannot be reached ({str(error).splitlines()[0][:200]})")
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        traceback.print_exc()
+        others.fail(f"{type(error).__name__}: {error}")
 
 
 def main(argv: list[str]) -> None:

@@ -10,8 +10,8 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ["XLA_FLAGS"] += COMPILE_FAST
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-# The same tiny models are compiled again and again: by both workers of pytest, by the processes that tests start, and by
-# a second run of the tests where the variable is set outside.
+# The same tiny models are compiled again and again: by both workers of pytest, by the processes that tests start, and
+# by a second run of the tests where the variable is set outside.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="save_jax-xla-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name

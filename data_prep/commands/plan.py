@@ -10,43 +10,68 @@ from save_jax.data import records
 
 
 def plan_shards(
-    splits: Mapping[str, Sequence[Sample]], out: str, clips_per_shard: int, update: bool
-) -> dict[str, Sequence[Sample]]:
-    """Path of each shard → its samples. Shards of another division are removed with `update`, else a ShardError."""
+    splits: Mapping[str, Sequence[Sample]], out: str, clips_per_shard: int
+) -> tuple[dict[str, Sequence[Sample]], list[str]]:
+    """(path of each shard → its samples, shards of another division that are there)."""
     planned = {}
     for split, samples in splits.items():
         count = -(-len(samples) // clips_per_shard)
         for number in range(count):
             part = samples[number * clips_per_shard : (number + 1) * clips_per_shard]
             planned[os.path.join(out, records.shard_name(split, number, count))] = part
+    return planned, sorted(set(_shards_in(out)) - set(planned))
+
+
+def _shards_in(out: str) -> list[str]:
     indexes = glob.glob(os.path.join(glob.escape(out), "clips-*.tfrecord-*" + records.INDEX_SUFFIX))
-    strange = sorted({path.removesuffix(records.INDEX_SUFFIX) for path in indexes} - set(planned))
+    return sorted(path.removesuffix(records.INDEX_SUFFIX) for path in indexes)
+
+
+def check_same_corpus(
+    shards: Mapping[str, Sequence[Sample]], strange: Sequence[str], out: str, settings: Mapping, update: bool
+) -> None:
+    """Raises ShardError where `out` holds shards that this build must not touch: of other settings, of another corpus,
+    or (without `update`) of another division.
+    """
     if strange and not update:
         raise records.ShardError(
             f"{out} holds {strange[0]} ({len(strange)} such shards), which this run would not write (its first is "
-            f"{next(iter(planned), 'none')}); give the --corpus and --clips-per-shard of the first run, or another "
+            f"{next(iter(shards), 'none')}); give the --corpus and --clips-per-shard of the first run, or another "
             "--out; where the corpus has grown or shrunk, --update makes its shards again"
         )
-    for path in strange:
-        for name in (path + records.INDEX_SUFFIX, path + manifest.REPORT_SUFFIX, path):
-            if os.path.exists(name):
-                os.remove(name)
-    return planned
+    there = {}
+    for path in _shards_in(out):
+        index = records.read_index(path)
+        if index["settings"] != dict(settings):
+            raise records.ShardError(
+                f"{path} was built with {index['settings']}, this run has {dict(settings)}; use the same settings, or "
+                "another --out, or delete the shards"
+            )
+        there |= dict.fromkeys(index["ids"])
+    here = [sample.id for part in shards.values() for sample in part]
+    if update and there and here and not there.keys() & set(here):
+        raise records.ShardError(
+            f"{out} holds shards of other clips, such as {next(iter(there))}, and none of this corpus's, such as "
+            f"{here[0]}: --update would replace one corpus by another; give another --out, or delete the shards"
+        )
 
 
 def missing_shards(
     shards: Mapping[str, Sequence[Sample]],
     digests: Mapping[str, str],
-    settings: Mapping,
+    root: str,
     retry_failed: bool,
     update: bool,
 ) -> dict[str, Sequence[Sample]]:
-    """The shards to write. Raises ShardError for those of other settings, and for stale ones unless `update`."""
-    missing, stale = {}, []
+    """The shards to write. Raises ShardError for stale ones unless `update`."""
+    missing, stale, by_size = {}, [], []
     for path, part in shards.items():
-        if not _finished(path, settings) or (retry_failed and _holds_failed(path)):
+        if not _finished(path) or (retry_failed and _holds_failed(path)):
             missing[path] = part
-        elif manifest.read_report(path)["samples"] != digests[path]:
+        elif (made_from := manifest.read_report(path)["samples"]) != digests[path]:
+            if made_from == manifest.digest(part, root, by_size=True):
+                by_size.append(path)
+                continue
             missing[path] = part
             stale.append(path)
     if stale and not update:
@@ -54,20 +79,22 @@ def missing_shards(
             f"{len(stale)} of {len(shards)} shards, {stale[0]} the first, were built from other clips, captions, "
             "transcripts, tags or files than the corpus has now; --update makes them again, or give another --out"
         )
+    for path in by_size:
+        manifest.complete_report(path, samples=digests[path])
+    if by_size:
+        print(
+            f"{len(by_size)} of {len(shards)} shards are of a version that knew large files by their size alone: "
+            "taken as made from the files that are there, whose content is noted now"
+        )
     return missing
 
 
-def _finished(path: str, settings: Mapping) -> bool:
-    """Whether the shard is there. Raises ShardError if it was made with other settings."""
+def _finished(path: str) -> bool:
+    """Whether the shard is there, with the report that was written for it."""
     if not all(os.path.exists(path + suffix) for suffix in ("", records.INDEX_SUFFIX, manifest.REPORT_SUFFIX)):
         return False
-    index = records.read_index(path)
-    if index["settings"] != dict(settings):
-        raise records.ShardError(
-            f"{path} was built with {index['settings']}, this run has {dict(settings)}; use the same settings, or "
-            "another --out, or delete the shards"
-        )
-    return True
+    written = records.read_index(path)["crc32c"]
+    return manifest.read_report(path).get("crc32c", written) == written
 
 
 def _holds_failed(path: str) -> bool:

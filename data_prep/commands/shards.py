@@ -14,7 +14,7 @@ import filelock
 from tqdm import tqdm
 
 from data_prep import clip, corpora, manifest, runners
-from data_prep.commands.plan import missing_shards, plan_shards
+from data_prep.commands.plan import check_same_corpus, missing_shards, plan_shards
 from data_prep.corpora import Corpus, Sample
 from data_prep.files import write_json
 from data_prep.teachers import vectors
@@ -60,19 +60,21 @@ def build(
     vectors.require_reader([p for s in samples for p in (s.teacher_video, s.teacher_audio) if p])
     os.makedirs(out, exist_ok=True)
     with alone_in(out):
-        shards = plan_shards(splits, out, clips_per_shard, update)
+        shards, strange = plan_shards(splits, out, clips_per_shard)
+        check_same_corpus(shards, strange, out, settings, update)
         digests = {path: manifest.digest(part, root) for path, part in shards.items()}
-        missing = missing_shards(shards, digests, settings, retry_failed, update)
+        missing = missing_shards(shards, digests, root, retry_failed, update)
         for leftover in glob.glob(os.path.join(glob.escape(out), "*.tmp-*")):  # of a build that was killed
             os.remove(leftover)
         manifest_path = os.path.join(out, records.MANIFEST)
-        if missing and os.path.exists(manifest_path):
-            os.remove(manifest_path)
         if corpus.learn_tokenizer and "train" in splits:
             _learn_tokenizer(splits["train"], os.path.join(out, "tokenizer"))
         if missing:
             task = clip.Task(function, dict(settings), corpus.needs_captions)
             _write(missing, digests, root, settings, task, runner or runners.Here())
+        for path in strange:  # the shards in whose place they were are all there
+            for name in (path + records.INDEX_SUFFIX, path + manifest.REPORT_SUFFIX, path):
+                _remove(name)
 
         by_split = {split: [path for path, part in shards.items() if part[0].split == split] for split in splits}
         manifest.write_tfds_metadata(out, settings, by_split)
@@ -105,23 +107,31 @@ def _write(
     with runner, tqdm(total=total, unit="clip", smoothing=0.05) as bar:
         results = runner.run(task, itertools.chain(*missing.values()))
         for path, part in missing.items():
-            if os.path.exists(path + records.INDEX_SUFFIX):  # one to do again; without an index it is unfinished
-                os.remove(path + records.INDEX_SUFFIX)
-            records.write_shard(path, _kept(path, part, digests[path], root, results, bar), settings)
+            if os.path.exists(path + records.INDEX_SUFFIX) and os.path.exists(path + manifest.REPORT_SUFFIX):
+                # One to do again. Its report must not pass for that of the new shard, if the build is killed between.
+                manifest.complete_report(path, crc32c=records.read_index(path)["crc32c"])
+            report = manifest.ShardReport(digests[path])
+            index = records.write_shard(path, _kept(report, part, root, results, bar), settings)
+            _remove(os.path.join(os.path.dirname(path), records.MANIFEST))  # it is of the shard before
+            report.write(path, index["crc32c"])
     seconds = time.perf_counter() - start
     print(f"prepared {total} clips in {seconds:.1f} s: {total / seconds:.1f} clips/s")
 
 
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+
+
 def _kept(
-    path: str,
+    report: manifest.ShardReport,
     samples: Sequence[Sample],
-    digest: str,
     root: str,
     results: Iterator[records.Clip | runners.Failure],
     bar: tqdm,
 ) -> Iterator[records.Clip]:
-    """The clips that go into this shard. Its report is written after the last clip, and before the index."""
-    report, prefix = manifest.ShardReport(digest), os.path.join(root, "")
+    """The clips that go into this shard; the report counts them."""
+    prefix = os.path.join(root, "")
     for sample in samples:
         result = next(results)
         one = clip.failed(sample, result.reason) if isinstance(result, runners.Failure) else result
@@ -132,7 +142,6 @@ def _kept(
         bar.update()
         if not left_out:
             yield one
-    report.write(path)
 
 
 def _learn_tokenizer(samples: Sequence[Sample], directory: str) -> None:

@@ -18,7 +18,7 @@ _AST = "^ast/(?!norm/)"  # all of AST but its last layer norm
 TOWERS = "^(vision|text|ast/(?!norm/))"
 
 
-CHOICES = {"model.score": ("both", "global")}
+CHOICES = {"model.score": ("both", "global"), "model.activation": ("quick_gelu", "gelu")}
 MULTIPLES = {
     "model.embed_dim": "model.head_dim",
     "model.vision_width": "model.head_dim",
@@ -82,11 +82,13 @@ def base() -> ConfigDict:
     m.text_layers = 12
     m.vocab_size = 49408
     m.context_length = 77
+    m.activation = "quick_gelu"  # of CLIP's towers, as OpenAI's; "gelu" for weights of others
     m.ast_width = 768
     m.ast_layers = 12
     m.ast_heads = 12
     m.ast_patch = (16, 16)  # mel bins, time steps
     m.ast_stride = (10, 10)
+    m.ast_epsilon = 1e-6  # of AST's norms
     m.queries = 12
     m.resampler_layers = 4
     m.fusion_layers = 4

@@ -25,6 +25,7 @@ class ClipSizes:
     text_layers: int
     vocab_size: int
     context_length: int
+    activation: str = "quick_gelu"  # OpenAI's; "gelu" for weights of others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class AstSizes:
     heads: int
     patch_size: tuple[int, int]
     stride: tuple[int, int]
+    epsilon: float = 1e-6  # of its norms; the authors' value. Hugging Face's files say 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,7 @@ def model_sizes(config: ConfigDict) -> ModelSizes:
     )
     return ModelSizes(
         clip=clip,
-        ast=AstSizes(m.ast_width, m.ast_layers, m.ast_heads, tuple(m.ast_patch), tuple(m.ast_stride)),
+        ast=AstSizes(m.ast_width, m.ast_layers, m.ast_heads, tuple(m.ast_patch), tuple(m.ast_stride), m.ast_epsilon),
         fusion=FusionSizes(m.embed_dim, m.head_dim, m.queries, m.resampler_layers, m.fusion_layers, m.fusion_init_std),
         branches=branches(config),
         weights=tuple(m.weights[method(config)]),

@@ -16,6 +16,11 @@ def write_json(path: str | Path, value: object) -> None:
     os.replace(temporary, path)
 
 
+def plain(value: object) -> object:
+    """A value as JSON gives it back: tuples become lists."""
+    return json.loads(json.dumps(value))
+
+
 def read_json(path: str | Path) -> dict:
     """The content of a JSON file."""
     with open(path) as file:

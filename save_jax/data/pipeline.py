@@ -82,7 +82,7 @@ class Data:
 
     def __init__(self, config: ConfigDict, splits: tuple[str, ...]):
         """Raises ShardError or ValueError that says what does not fit and what to do."""
-        directory = config.data_dir
+        self.directory = directory = config.data_dir
         paths = {split: records.split_shards(directory, split) for split in splits}
         for path in tqdm(
             [p for shards in paths.values() for p in shards], "verify shards", unit="shard", leave=False, disable=None

@@ -11,12 +11,29 @@ import jax
 import numpy as np
 
 from save_jax import sharding
+from save_jax.config.sizes import precision
 from save_jax.data.pipeline import eval_batches
 from save_jax.data.records import Clip
 from save_jax.evaluation.contract import Evaluator
 
-# For unit vectors of the same clip at another place of a batch. In bfloat16 one rounding is 2^-8 of a value.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
+# Bits of a number that products keep. Without a precision GPUs multiply float32 as TF32, TPUs as bfloat16.
+KEPT_BITS = {"cpu": 23, "gpu": 10, "cuda": 10, "rocm": 10, "tpu": 7}
+BITS_OF_PRECISION = {"highest": 23, "high": 10}
+
+
+def tolerance(dtype: str, platform: str, precision: str) -> float:
+    """Largest change of a unit vector that rounding explains, where the same sums are made in another order.
+
+    A sum that differs in its last bit may be rounded to the next number that a product keeps. Of those 2.5 units are
+    allowed, which is 2e-2 of 7 bits (bfloat16); of 23 bits that would be less than the sums' own error, 1e-4.
+
+    Args:
+        dtype: config.model.dtype.
+        platform: "cpu", "gpu" or "tpu".
+        precision: what config.model.precision came to.
+    """
+    known = 23 if platform == "cpu" else BITS_OF_PRECISION.get(precision, KEPT_BITS.get(platform, 7))
+    return max(1e-4, 2.5 * 2.0 ** -(7 if dtype == "bfloat16" else known))
 
 
 class LeakError(ValueError):
@@ -60,7 +77,8 @@ def audit(evaluator: Evaluator, params: dict, split: str, embedded: Any) -> dict
     else:
         before = jax.tree.map(lambda x: x[sample], embedded)
     order = _difference(before, evaluator.embed_videos(params, split, sample))
-    allowed = TOLERANCE[config.model.dtype]
+    platform = next(iter(evaluator.mesh.devices.flat)).platform
+    allowed = tolerance(config.model.dtype, platform, precision(config))
     if order > allowed:
         raise LeakError(f"video embeddings change by {order:.2g} with order and batch, more than {allowed:.0e}")
     return {"clips": len(sample), "captions_changed": leak, "order_and_batch": order}

@@ -30,8 +30,14 @@ class RetrievalMethod:
         return optim.make_optimizer(self.config.optim, total_steps)
 
     def prepare(self, data: Data, params: dict) -> Data:
-        """Opens stored towers. Refuses corpora of sounds, whose first clips tell."""
+        """Opens stored towers. Refuses corpora of sounds, whose first clips tell, and splits that cannot be ranked."""
         config, source = self.config, data.sources["train"]
+        for split in (config.data.val_split, config.data.test_split):
+            if not data.sources[split].caption_counts.sum():
+                raise ValueError(
+                    f"split {split!r} of {config.data_dir} has no captions, so nothing can be ranked in it; set "
+                    "config.data.val_split and config.data.test_split to splits that have, or build it with captions"
+                )
         if blind := [source.ids[number] for number in range(min(8, len(source))) if not source[number].frames]:
             raise ValueError(
                 f"{config.data_dir}: training clip {blind[0]} has no pictures, which {method(config)} needs; "

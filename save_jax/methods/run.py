@@ -12,7 +12,7 @@ from save_jax.evaluation.contract import Evaluator
 from save_jax.methods.retrieval import RetrievalMethod
 from save_jax.methods.vlsa import VlsaMethod
 from save_jax.report import results_file
-from save_jax.training import loop, metrics_log
+from save_jax.training import loop, metrics_log, place
 from save_jax.training.contract import Checkpoint, Method
 
 METHODS = {"retrieval": RetrievalMethod, "vlsa-pretrain": VlsaMethod, "vlsa-finetune": VlsaMethod}
@@ -32,15 +32,16 @@ def train(config: ConfigDict, workdir: str) -> dict:
     Returns:
         What results.json holds.
     Raises:
-        As `loop.train`.
+        As `loop.train`; ValueError for a workdir in which another training runs, or that cannot hold checkpoints.
     """
     mesh = sharding.make_mesh()
     if jax.process_count() > 1:
         sharding.say(f"{jax.process_count()} processes with {jax.device_count()} devices in all")
     method = make_method(config, mesh)
-    done = loop.train(method, config, workdir, mesh)
-    name = results_file.RESULTS
-    return evaluate(method, done.evaluator, workdir, name, done.picked, done.last, done.params_sha256)
+    with place.alone_in(workdir):
+        done = loop.train(method, config, workdir, mesh)
+        name = results_file.RESULTS
+        return evaluate(method, done.evaluator, workdir, name, done.picked, done.last, done.params_sha256)
 
 
 def evaluate(

@@ -9,8 +9,6 @@ from jaxtyping import Array, Float
 from save_jax.config.sizes import AstSizes
 from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, exact_gelu, remat
 
-EPSILON = 1e-6
-
 
 class AudioTower(nn.Module):
     """Log-mel pictures → tokens: the mean of class and distillation token, then the patches, one mel row after another.
@@ -24,7 +22,7 @@ class AudioTower(nn.Module):
     attention_kind: str = "xla"
 
     def setup(self):
-        self.norm = LayerNorm(EPSILON, self.dtype)
+        self.norm = LayerNorm(self.sizes.epsilon, self.dtype)
 
     def __call__(self, fbank: Float[Array, "b time mel"]) -> Float[Array, "b m w"]:
         return self.norm(self.trunk(fbank))
@@ -39,7 +37,7 @@ class AudioTower(nn.Module):
         position = self.param("position_embedding", init, (2 + patches.shape[1], s.width))
         x = jnp.concatenate([*extra, patches], axis=1) + position.astype(self.dtype)
         block = functools.partial(
-            remat(Block, self.remat), s.width, s.heads, s.layers, exact_gelu, EPSILON, self.dtype, self.attention_kind
+            remat(Block, self.remat), s.width, s.heads, s.layers, exact_gelu, s.epsilon, self.dtype, self.attention_kind
         )
         for layer in range(s.layers):
             x = block(name=f"block_{layer}")(x)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD, ClipSizes
-from save_jax.models.layers import Block, LayerNorm, PatchEmbedding, project, quick_gelu, remat
+from save_jax.models.layers import ACTIVATIONS, Block, LayerNorm, PatchEmbedding, project, remat
 
 EPSILON = 1e-5
 
@@ -33,7 +33,14 @@ class VisionTower(nn.Module):
         x = LayerNorm(EPSILON, self.dtype, name="ln_pre")(x)
         width, heads, depth = s.vision_width, s.vision_width // s.head_dim, s.vision_layers
         block = functools.partial(
-            remat(Block, self.remat), width, heads, depth, quick_gelu, EPSILON, self.dtype, self.attention_kind
+            remat(Block, self.remat),
+            width,
+            heads,
+            depth,
+            ACTIVATIONS[s.activation],
+            EPSILON,
+            self.dtype,
+            self.attention_kind,
         )
         for layer in range(depth):
             x = block(name=f"block_{layer}")(x)
@@ -62,7 +69,7 @@ class TextTower(nn.Module):
             width,
             heads,
             depth,
-            quick_gelu,
+            ACTIVATIONS[s.activation],
             EPSILON,
             self.dtype,
             self.attention_kind,

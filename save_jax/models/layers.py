@@ -21,6 +21,7 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 
 
 exact_gelu = functools.partial(jax.nn.gelu, approximate=False)  # AST's activation
+ACTIVATIONS = {"gelu": exact_gelu, "quick_gelu": quick_gelu}  # by the name that settings have for them
 
 
 def LayerNorm(epsilon: float, dtype: jnp.dtype, name: str | None = None, scale_and_shift: bool = True) -> nn.LayerNorm:

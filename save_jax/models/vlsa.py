@@ -17,11 +17,10 @@ from ml_collections import ConfigDict
 from save_jax.config.sizes import VlsaSizes, vlsa_sizes
 from save_jax.config.vlsa import MODALITIES
 from save_jax.models.clip import normalize_pixels
-from save_jax.models.layers import Block, LayerNorm, check_attention, exact_gelu, normal_02, quick_gelu, remat
+from save_jax.models.layers import ACTIVATIONS, Block, LayerNorm, check_attention, normal_02, remat
 from save_jax.models.masking import Masking, draw_masking
 from save_jax.models.similarity import masked_mean, unit
 
-ACTIVATIONS = {"gelu": exact_gelu, "quick_gelu": quick_gelu}  # of MAE's weights, and of CLIP's
 EPSILON = 1e-6
 Tokens = dict[str, tuple[Array, Array]]  # modality → (patches or word ids, mask [b, n]: True for real tokens)
 

@@ -17,7 +17,10 @@ VLSA's `test` has the directions that its modalities allow (evaluation.vlsa), af
 `checkpoints` have steps alone.
 """
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
@@ -26,6 +29,7 @@ from save_jax.data import files
 from save_jax.data.pipeline import Data
 from save_jax.evaluation.contract import Evaluation
 from save_jax.report import versions
+from save_jax.weights.checkpoint import FOLDER, Checkpoints
 
 RESULTS = "results.json"
 PEAK = "peak on test"
@@ -61,12 +65,34 @@ def peak_on_test(rows: list[dict], config: ConfigDict) -> dict[str, dict]:
 
 
 def name_of(data: Data, split: str, workdir: str) -> str:
-    """results.json is of the run's own shards and test split; others have a name of their own and replace nothing."""
-    path = os.path.join(workdir, RESULTS)
-    if os.path.exists(path) and files.read_json(path)["data"]["shards"] != data.manifest["shards"]:
-        return f"results-{data.manifest['corpus']}-{split}.json"
+    """results.json is of the run's own shards and test split; others have a name of their own and replace nothing.
+
+    Which shards are the run's own its checkpoint says, or else its results.json. Names of others hold a digest of them.
+    """
+    own, now = _own_shards(workdir), _checksums(data.manifest["shards"])
+    if own and own != now:
+        digest = hashlib.sha256(json.dumps(now, sort_keys=True).encode()).hexdigest()
+        return f"results-{data.manifest['corpus']}-{split}-{digest[:8]}.json"
     own = files.read_json(os.path.join(workdir, "config.json"))["data"]["test_split"]
     return RESULTS if split == own else f"results-{split}.json"
+
+
+def _checksums(shards: Mapping[str, Mapping]) -> dict[str, str]:
+    return {name: shard["crc32c"] for name, shard in shards.items()}
+
+
+def _own_shards(workdir: str) -> dict[str, str]:
+    """Checksums of the shards that a run was trained on; {} where nothing says it."""
+    if os.path.isdir(os.path.join(workdir, FOLDER)):
+        checkpoints = Checkpoints(workdir, read_only=True)
+        try:
+            meta = checkpoints.meta(checkpoints.whole("last", ("meta",)))
+        finally:
+            checkpoints.close()
+        if "shards" in meta:
+            return _checksums(meta["shards"])
+    path = os.path.join(workdir, RESULTS)
+    return _checksums(files.read_json(path)["data"]["shards"]) if os.path.exists(path) else {}
 
 
 def folder_of(name: str, workdir: str) -> str:

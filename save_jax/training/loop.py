@@ -21,7 +21,7 @@ from save_jax.training.interrupt import StopSignals
 from save_jax.training.metrics_log import MetricsLog
 from save_jax.training.monitor import Progress, Watch
 from save_jax.training.step import make_train_step
-from save_jax.training.workdir import check_same_data, claim_workdir, is_begun, keep_tokenizer
+from save_jax.training.workdir import agree_on_shards, check_same_data, claim_workdir, is_begun, keep_tokenizer
 from save_jax.weights.checkpoint import METRIC, Checkpoints
 
 
@@ -78,6 +78,7 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
     if not is_begun(workdir):
         state.check_start(method.model, config)
     data = pipeline.Data(config, ("train", config.data.val_split, config.data.test_split))
+    agree_on_shards(data)
     schedule = make_schedule(config, data)
     optimizer = method.optimizer(schedule.total)
     claim_workdir(config, workdir)

@@ -15,7 +15,7 @@ from save_jax.config import frozen_patterns
 from save_jax.config.retrieval import RANDOM, start_paths
 from save_jax.config.vlsa import FINETUNED_WITHOUT
 from save_jax.training import optim
-from save_jax.weights import loading
+from save_jax.weights import description, loading
 
 
 @flax.struct.dataclass
@@ -85,6 +85,7 @@ def create(
     layout = sharding.of_state(jax.eval_shape(init, key), mesh, config.sharding)
     state = jax.jit(init, out_shardings=layout)(key)
     if init_from:
+        description.check_function(config, init_from)
         loaded = loading.load_modules(init_from, like=state.params)
         params = model.complete(state.params | loaded, keep=tuple(loaded))
         # What was copied (the text tower) now occurs in several places. A donated state must not hold a buffer twice.

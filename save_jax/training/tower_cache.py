@@ -35,6 +35,7 @@ BRANCHES = {"ast": "audio", "visual": "vision", "speech": "speech", "text": "vis
 KINDS = {"ast": ("ast",), "towers": ("ast", "visual", "speech", "text")}
 # What the values depend on besides parameters and shards.
 SETTINGS = ("dtype", "image_size", "patch_size", "head_dim", "ast_heads", "ast_patch", "ast_stride")
+SETTINGS += ("activation", "ast_epsilon")
 
 
 def fields(config: ConfigDict) -> tuple[str, ...]:

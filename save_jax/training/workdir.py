@@ -62,6 +62,13 @@ def claim_workdir(config: ConfigDict, workdir: str) -> None:
         files.write_json(os.path.join(workdir, "config.json"), config.to_dict())
 
 
+def agree_on_shards(data: pipeline.Data) -> None:
+    """Raises ValueError in every process if one of them reads other shards than the others."""
+    used = sorted(os.path.basename(path) for source in data.sources.values() for path in source.paths)
+    text = json.dumps([[name, data.manifest["shards"][name]["crc32c"]] for name in used])
+    sharding.agree(f"the content of the shards (config.data_dir; {data.directory} in this process)", text)
+
+
 def changed_shards(now: dict, then: dict) -> list[str]:
     """Names of the shards in which two manifests differ."""
     return [name for name in sorted(now.keys() | then.keys()) if now.get(name) != then.get(name)]

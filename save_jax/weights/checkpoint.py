@@ -194,6 +194,10 @@ class Checkpoints:
         restored = self._manager.restore(step, args=items)
         return restored["params"], restored["optimizer"], restored["meta"]
 
+    def meta(self, step: int) -> dict:
+        """What was saved as `meta` with a step."""
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
     def restore_last(self, params: dict, optimizer: object) -> tuple[int, dict, object, dict]:
         """(step, params, optimizer, meta) of the last whole checkpoint, to go on from; later ones are moved aside.
 

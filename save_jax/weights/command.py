@@ -29,11 +29,11 @@ from save_jax.config.finding import read_config
 from save_jax.data import files
 from save_jax.data.tokenizer import Tokenizer
 from save_jax.models.trees import digest, flatten
-from save_jax.weights import description, loading
+from save_jax.weights import description, function, loading
 from save_jax.weights import files as weight_files
 from save_jax.weights import vlsa as weights_vlsa
 from save_jax.weights.checkpoint import FOLDER
-from save_jax.weights.convert import Converted, convert, to_official
+from save_jax.weights.convert import Converted, convert, own_names, to_official
 from save_jax.weights.rules import RULES
 from save_jax.weights.sizes import AST_STRIDE, MEL_BINS
 
@@ -49,6 +49,13 @@ UNKNOWN_LICENCE = "not stated; ask whoever made these weights"
 def _pair(text: str) -> tuple[int, int]:
     mel, time = map(int, text.split(","))
     return mel, time
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(map(int, text.split(",")))
+    if min(numbers) < 1:
+        raise ValueError(text)
+    return numbers
 
 
 def _source(path: str, kind: str) -> tuple[Mapping[str, np.ndarray], Mapping]:
@@ -139,11 +146,24 @@ def _convert(options: argparse.Namespace) -> dict:
     of_folder = os.path.isdir(options.source) and options.kind != "vlsa-ast"
     if of_folder:
         params, about = loading.read_params(options.source), _about_folder(options, given)
+        if options.kind and not options.to.endswith(".safetensors"):
+            # What goes from folder to folder keeps its names, and has to be of that kind.
+            if any(rule.layout.backward is None for rule in RULES[options.kind]):
+                raise ValueError(
+                    f"{options.source} holds parameters of ours, and kind {options.kind} is made of a weight file of "
+                    "other code; give --from FILE, or leave --kind out to copy the folder"
+                )
+            to_official(params, RULES[options.kind])
     else:
         source, vlsa = _source(options.source, options.kind)
         fbank = (options.frames, MEL_BINS) if options.frames else None
-        more = {"ast_stride": options.ast_stride, "ast_patch": options.ast_patch, "vlsa": vlsa}
+        source, renamed = own_names(source, RULES[options.kind])
+        told, notes = _function(options, source, vlsa)
+        stride = told.get("stride", options.ast_stride) or AST_STRIDE
+        more = {"ast_stride": stride, "ast_patch": options.ast_patch, "vlsa": vlsa, "told": told}
         done = convert(source, options.kind, fbank, **more)
+        for note in filter(None, (renamed, *notes)):
+            print(note)
         params, about = done.params, _about_file(options, done, given)
         _tell(done, options.kind)
     if options.to.endswith(".safetensors"):
@@ -162,6 +182,21 @@ def _convert(options: argparse.Namespace) -> dict:
     if about is not None:
         about.write(params, options.to)
     return params
+
+
+def _function(options: argparse.Namespace, source: Mapping, vlsa: Mapping) -> tuple[dict, list[str]]:
+    """(what the weights compute, lines that say how that is known); see function.py."""
+    if options.kind == "vlsa-ast":
+        if not (heads := vlsa.get("heads") or (options.heads or (0,))[0]):
+            raise ValueError(
+                f"{options.source} has no config.json, which says how many heads its VLSA has; give --heads"
+            )
+        return {"heads": (heads,)}, []
+    shapes = {name: np.shape(array) for name, array in source.items()}
+    given = {name: getattr(options, name) for name in ("activation", "heads", "epsilon")} | {
+        "stride": options.ast_stride
+    }
+    return function.settle(options.source, options.kind, shapes, given)
 
 
 def _about_file(options: argparse.Namespace, done: Converted, tokenizer: Tokenizer | None) -> About | None:
@@ -207,7 +242,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--ast-patch", default=(16, 16), help="of kind vlsa-ast: the tower's patch; default: 16,16", **pair
     )
-    parser.add_argument("--ast-stride", default=AST_STRIDE, help="distance of its patches; default: 10,10", **pair)
+    parser.add_argument("--ast-stride", help="distance of AST's patches, where nothing else says it", **pair)
+    parser.add_argument("--activation", choices=("quick_gelu", "gelu"), help="of CLIP's towers, in the same case")
+    parser.add_argument("--heads", type=_numbers, metavar="N[,N]", help="of each tower (CLIP: pictures, text)")
+    parser.add_argument("--epsilon", type=float, help="of the norms")
     parser.add_argument("--describe", metavar="FOLDER", help="write description.json for a folder that has none")
     parser.add_argument(
         "--config", help="with --describe: the config that the weights are for, such as msrvtt:model=save"

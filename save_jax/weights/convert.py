@@ -7,6 +7,7 @@ file never holds. All problems come in one message.
 import dataclasses
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from flax.traverse_util import unflatten_dict
@@ -15,6 +16,8 @@ from save_jax.models.trees import flatten
 from save_jax.weights import vlsa as weights_vlsa
 from save_jax.weights.rules import OPTIONAL, RULES, Rule
 from save_jax.weights.sizes import AST_STRIDE, MEL_BINS, Flat, fit_positions, grid, model_shapes, sizes
+
+WRAPPERS = ("module.", "model.", "_orig_mod.")  # what training puts before names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,27 @@ def apply_rules(source: Mapping[str, np.ndarray], rules: list[Rule]) -> tuple[Fl
                 problems.append(f"{name}: {path} is filled already")
             filled[path] = np.array(part, order="C")
     return filled, ignored, problems
+
+
+def own_names(source: Mapping[str, np.ndarray], rules: list[Rule]) -> tuple[dict[str, np.ndarray], str]:
+    """(the source with its names as the rules have them, a line that says what was taken off them; "" for nothing).
+
+    Training wraps a model (in DataParallel, in a compiled or a Lightning module), which puts a word before every name.
+    It is taken off where no name is known with it.
+    """
+    patterns = re.compile("|".join(_pattern(rule.source) for rule in rules))
+    tried = [""]
+    for prefix in tried:
+        names = {name[len(prefix) :] if name.startswith(prefix) else name: name for name in source}
+        if len(names) == len(source) and any(map(patterns.fullmatch, names)):
+            renamed = {name: source[there] for name, there in names.items()}
+            return renamed, f"{prefix} was taken off the names" if prefix else ""
+        if prefix.count(".") < 3:  # never more than three around each other
+            tried += [prefix + word for word in WRAPPERS if any(name.startswith(prefix + word) for name in source)]
+    bare = {f"module.{name}": x for name, x in source.items()}
+    if any(map(patterns.fullmatch, bare)):  # AST's own files have one, which others take off
+        return bare, "module. was put before the names"
+    return dict(source), ""
 
 
 def to_official(params: Mapping, rules: list[Rule]) -> dict[str, np.ndarray]:
@@ -118,6 +142,7 @@ def convert(
     mel_bins: int = MEL_BINS,
     ast_patch: tuple[int, int] = (16, 16),
     vlsa: Mapping | None = None,
+    told: Mapping = MappingProxyType({}),
 ) -> Converted:
     """A state dict → our parameters, checked against the model that its sizes make.
 
@@ -130,21 +155,23 @@ def convert(
         mel_bins: how many mel bins the source's positions are made for.
         ast_patch: AST's patch, for `vlsa-ast` alone; elsewhere weights tell it.
         vlsa: `config.model` of the VLSA that `vlsa-ast` is given, where it is known: it says heads and audio patch.
+        told: "heads", "activation" and "epsilon", see function.py; by default those of the official code.
     Raises:
         ValueError: names without a rule or with several, missing parameters, other shapes, NaNs; all at once.
     """
+    source, _ = own_names(source, RULES[kind])
     flat, ignored, problems = apply_rules(source, RULES[kind])
     positions = None
     if kind in weights_vlsa.INTO:
         weights_vlsa.read_clip_pixels(flat, kind)
-        model, unknown = weights_vlsa.sizes(flat, kind)
+        model, unknown = weights_vlsa.sizes(flat, kind, told)
     elif kind == "vlsa-ast":
         fbank, vlsa = fbank or (1024, mel_bins), vlsa or {}
         positions = weights_vlsa.hear(flat, ast_patch, grid(fbank, ast_patch, ast_stride), vlsa)
-        model, unknown = sizes(flat, kind, ast_stride)
+        model, unknown = sizes(flat, kind, ast_stride, told)
         model |= {"ast_patch": ast_patch, "ast_heads": vlsa.get("heads", model["ast_heads"])}
     else:
-        model, unknown = sizes(flat, kind, ast_stride)
+        model, unknown = sizes(flat, kind, ast_stride, told)
         fbank, misfits = _fit_sounds(flat, model, fbank, mel_bins)
         problems += misfits
     problems += unknown

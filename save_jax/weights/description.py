@@ -15,10 +15,11 @@ description.json: {
 import dataclasses
 import os
 import shutil
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from save_jax.config import base, method, resolve
+from save_jax.config import base, defaults, method, resolve
 from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD
 from save_jax.data import files
 from save_jax.data.records import FBANK_SHAPE
@@ -29,6 +30,13 @@ NAME = "description.json"
 TOKENIZER = "tokenizer"  # folder beside it
 OF_THE_MACHINE = ("attention", "remat", "precision")  # settings of config.model that are no property of weights
 DATA = ("max_words", "max_frames")  # settings of config.data that the model's shapes depend on
+# What a module computes and its shapes do not show, by module; "" is the whole of a VLSA.
+FUNCTION = {
+    "vision": ("activation", "head_dim"),
+    "text": ("activation", "head_dim"),
+    "ast": ("ast_heads", "ast_stride", "ast_epsilon"),
+    "": ("activation", "heads", "decoder_heads"),
+}
 # How preparation makes what the model reads; whoever prepares otherwise gets other numbers.
 PREPROCESSING = {
     "frames": "one a second, shorter side resized, centre cut out",
@@ -158,6 +166,41 @@ def stored_digest(path: str) -> str | None:
         if os.path.isdir(copy) and os.path.exists(os.path.join(folder, "config.json")):
             return open_words(copy).digest
     return None
+
+
+def check_function(config: ConfigDict, paths: Sequence[str]) -> None:
+    """Raises WeightsError where weights to start from were made for another function than the config's model has.
+
+    Args:
+        paths: workdirs and folders of weights. What says nothing is taken as it is.
+    """
+    for path in paths:
+        modules, theirs, where = _stored_model(path)
+        ours = config.model.to_dict()
+        names = [name for module in FUNCTION if module in modules for name in FUNCTION[module]]
+        for name in dict.fromkeys(names):
+            if name in theirs and name in ours and files.plain(theirs[name]) != files.plain(ours[name]):
+                raise WeightsError(
+                    f"the weights in {path} are for {name}={theirs[name]} ({where}), and config.model.{name} is "
+                    f"{ours[name]}: they would compute something else; set --config.model.{name}={theirs[name]}"
+                )
+
+
+def _stored_model(path: str) -> tuple[list[str], dict, str]:
+    """(modules, the settings of `config.model`, the file that says so) of weights; ([], {}, "") where nothing does."""
+    path = os.path.abspath(path)
+    for folder in (path, *(os.path.normpath(os.path.join(path, *[os.pardir] * up)) for up in (1, 2, 3))):
+        about, run = os.path.join(folder, NAME), os.path.join(folder, "config.json")
+        if os.path.exists(about):
+            stored = files.read_json(about)
+            return stored["modules"], stored["config"]["model"], about
+        if os.path.exists(run) and os.path.isdir(os.path.join(folder, "checkpoints")):
+            stored = files.read_json(run)
+            config = defaults(stored.get("task", "retrieval"))  # settings that are newer than the run
+            model = config.model.to_dict() | stored["model"]
+            read = {"vision", "text"} | ({"ast"} if "audio" in model.get("branches", "") else set())
+            return sorted(read) if "branches" in model else [""], model, run
+    return [], {}, ""
 
 
 def check_tokenizer(tokenizer: Tokenizer | WordPieces, digest: str | None, where: str) -> None:

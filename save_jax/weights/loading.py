@@ -34,10 +34,29 @@ def _folder(path: str) -> str:
             checkpoints.close()
     if not os.path.isdir(path):
         raise ValueError(f"no checkpoint at {path}; give a run's workdir or a folder of converted parameters")
+    if not os.path.exists(os.path.join(path, "_METADATA")):  # Orbax writes it with every folder of parameters
+        raise ValueError(f"{path} is no checkpoint: {_what_it_is(path)}")
     step, item = Path(path).parent, Path(path).name
     if (step / seals.NAME).exists() and (problem := seals.problem(step, (item,))):
         raise ValueError(f"checkpoint {step} is damaged ({problem}); choose another one")
     return path
+
+
+def _what_it_is(path: str) -> str:
+    """In words, with what to do, for a folder that Orbax did not write."""
+    names = sorted(os.listdir(path))
+    if not names:
+        return "the folder is empty; give a run's workdir or a folder that save_jax.convert wrote"
+    if weights := [name for name in names if name.endswith((".safetensors", ".bin", ".pt", ".pth"))]:
+        return (
+            f"it holds a weight file of other code ({weights[0]}); convert that first: python -m save_jax.convert "
+            f"--from {os.path.join(path, weights[0])} --kind KIND --to FOLDER"
+        )
+    if os.path.exists(os.path.join(path, "params", "_METADATA")):
+        return f"it is one step of a run; give {os.path.join(path, 'params')}, or the run's workdir"
+    if "metrics.jsonl" in names:
+        return "it is the workdir of a run that saved none; train on, or give another one"
+    return f"it holds {', '.join(names[:3])}; give a run's workdir or a folder that save_jax.convert wrote"
 
 
 def _shapes(tree: Mapping) -> dict[str, list[int]]:

@@ -7,6 +7,7 @@ import collections
 import math
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -22,6 +23,8 @@ from save_jax.models.retrieval import Retrieval
 Flat = dict[str, np.ndarray]  # our names, such as "vision/block_0/ln_1/scale" → array
 MEL_BINS = 128
 AST_STRIDE = (10, 10)  # of AST-base and of the official code; the weights cannot tell
+AST_EPSILON = 1e-6  # as above
+MOST_LAYERS = 256
 _BRANCHES = {"clip": "vision", "hf-clip": "vision", "avigate": "vision,audio", "save": "vision,audio,speech"}
 
 # For each size of config.model, where it can be read: (parameter, axis). The most frequent answer wins, so that one
@@ -50,13 +53,22 @@ def vote(flat: Flat, places: Sequence[tuple[str, int]]) -> int | None:
 
 
 def count_layers(flat: Flat, *modules: str) -> int:
-    """One more than the highest number of a block."""
+    """One more than the highest number of a block, without numbers far beyond the blocks that are there."""
     blocks = [re.match(rf"({'|'.join(modules)})/block_(\d+)/", path) for path in flat]
-    return max((int(match[2]) + 1 for match in blocks if match), default=0)
+    numbers = sorted({int(match[2]) for match in blocks if match})
+    # A name costs nothing, and a model of as many layers as it says would not fit into any memory.
+    return next((number + 1 for number in reversed(numbers) if number < min(2 * len(numbers) + 16, MOST_LAYERS)), 0)
 
 
-def sizes(flat: Flat, kind: str, ast_stride: tuple[int, int] = AST_STRIDE) -> tuple[dict, list[str]]:
-    """(the fields of `config.model` that shapes tell, problems). Heads are as many as 64 goes into the width."""
+def sizes(
+    flat: Flat, kind: str, ast_stride: tuple[int, int] = AST_STRIDE, told: Mapping = MappingProxyType({})
+) -> tuple[dict, list[str]]:
+    """(the fields of `config.model` that shapes tell, problems).
+
+    `told`: what they do not, "heads" of each tower (vision, text, audio), "activation" and "epsilon" as function.py has
+    them. Without it all is as in the official code: heads are as many as 64 goes into the width.
+    """
+    heads = list(told.get("heads", ()))
     with_ast, with_clip = "clip" not in kind, "ast" not in kind
     places = (_CLIP_SIZES if with_clip else {}) | (_AST_SIZES if with_ast else {})
     places |= _FUSION_SIZES if with_ast and with_clip else {}
@@ -64,7 +76,17 @@ def sizes(flat: Flat, kind: str, ast_stride: tuple[int, int] = AST_STRIDE) -> tu
     problems = [f"{name} cannot be told, since nothing that shows it is there" for name in fields if not fields[name]]
     fields |= {name: base().model[name] for name, size in fields.items() if not size}
     if with_clip:
-        fields |= {"branches": _BRANCHES[kind], "head_dim": 64}
+        fields |= {"branches": _BRANCHES[kind], "head_dim": 64, "activation": told.get("activation", "quick_gelu")}
+        if heads:
+            widths = [fields["vision_width"], fields["text_width"]]
+            if len(heads) < 2:
+                heads = heads * 2
+            found = {width / count for width, count in zip(widths, heads, strict=False)}
+            if len(found) > 1 or not min(found).is_integer():
+                problems.append(
+                    f"{heads[0]} and {heads[1]} heads of widths {widths}: here all have the same whole size"
+                )
+            fields["head_dim"] = max(1, round(min(found)))
         fields |= {"vision_layers": count_layers(flat, "vision"), "text_layers": count_layers(flat, "text")}
         rows = (
             flat["vision/position_embedding"].size // fields["vision_width"]
@@ -77,7 +99,11 @@ def sizes(flat: Flat, kind: str, ast_stride: tuple[int, int] = AST_STRIDE) -> tu
         fields["image_size"] = max(side, 1) * fields["patch_size"]
     if with_ast:
         fields["ast_layers"] = count_layers(flat, "ast")
-        fields["ast_heads"] = max(1, fields["ast_width"] // 64)
+        own = heads[2:] if with_clip else heads
+        fields["ast_heads"] = own[0] if own else max(1, fields["ast_width"] // 64)
+        if fields["ast_width"] % fields["ast_heads"]:
+            problems.append(f"{fields['ast_heads']} heads do not divide AST's width {fields['ast_width']}")
+        fields["ast_epsilon"] = told.get("epsilon", AST_EPSILON) if not with_clip else AST_EPSILON
         kernel = flat.get("ast/patch_embedding/kernel")
         fields["ast_patch"] = tuple(kernel.shape[:2]) if kernel is not None else (16, 16)
         fields["ast_stride"] = ast_stride
@@ -95,20 +121,25 @@ def config_for(model: Mapping, max_words: int, max_frames: int) -> ConfigDict:
     return resolve(config)
 
 
+def ast_sizes(model: Mapping) -> AstSizes:
+    """The audio tower's sizes out of fields of `config.model`."""
+    return AstSizes(*(model[f"ast_{field}"] for field in ("width", "layers", "heads", "patch", "stride", "epsilon")))
+
+
 def model_shapes(model: Mapping, fbank: tuple[int, int]) -> dict:
     """The tree of our parameters' shapes. `fbank`: time steps and mel bins that the audio tower reads."""
     if "branches" not in model:
-        ast = AstSizes(*(model[f"ast_{field}"] for field in ("width", "layers", "heads", "patch", "stride")))
-        picture = jnp.zeros((1, *fbank))
+        ast = ast_sizes(model)
+        picture = jax.ShapeDtypeStruct((1, *fbank), jnp.float32)
         return {"ast": jax.eval_shape(AudioTower(ast, jnp.dtype("float32")).init, jax.random.key(0), picture)["params"]}
     config = config_for(model, max_words=min(4, model["context_length"]), max_frames=1)
     side = model["image_size"]
     batch = {
-        "frames": jnp.zeros((1, 1, side, side, 3), jnp.uint8),
-        "frame_mask": jnp.ones((1, 1), bool),
-        "fbank": jnp.zeros((1, *fbank)),
-        "speech_ids": jnp.zeros((1, 4), jnp.int32),
-        "text_ids": jnp.zeros((1, 4), jnp.int32),
+        "frames": jax.ShapeDtypeStruct((1, 1, side, side, 3), jnp.uint8),  # no arrays: sizes may be of any size
+        "frame_mask": jax.ShapeDtypeStruct((1, 1), bool),
+        "fbank": jax.ShapeDtypeStruct((1, *fbank), jnp.float32),
+        "speech_ids": jax.ShapeDtypeStruct((1, 4), jnp.int32),
+        "text_ids": jax.ShapeDtypeStruct((1, 4), jnp.int32),
     }
     return jax.eval_shape(Retrieval(model_sizes(config)).init, jax.random.key(0), batch)["params"]
 

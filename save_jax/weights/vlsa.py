@@ -5,6 +5,7 @@ Works on our names, as `apply_rules` of convert.py leaves them, and changes `fla
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from save_jax.config import vlsa_base
-from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD, AstSizes, VlsaSizes
+from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD, VlsaSizes
 from save_jax.config.vlsa import MODALITIES
 from save_jax.models.ast import AudioTower
 from save_jax.models.trees import flatten
 from save_jax.models.vlsa import Vlsa
-from save_jax.weights.sizes import Flat, count_layers, vote
+from save_jax.weights.sizes import Flat, ast_sizes, count_layers, vote
 
 F32 = jnp.dtype("float32")
 INTO = ("mae-vlsa", "clip-vlsa")
@@ -67,8 +68,12 @@ def _heads(width: int, size: int) -> int:
     return next(count for count in range(max(1, width // size), 0, -1) if width % count == 0)
 
 
-def sizes(flat: Flat, kind: str) -> tuple[dict, list[str]]:
-    """(the fields of VLSA's `config.model` that shapes tell, problems). Of heads shapes say nothing: as ViT and MAE."""
+def sizes(flat: Flat, kind: str, told: Mapping = MappingProxyType({})) -> tuple[dict, list[str]]:
+    """(the fields of VLSA's `config.model` that shapes tell, problems).
+
+    `told`: what they do not, "heads" (of encoder and decoder) and "activation"; without it they are as ViT's and MAE's.
+    """
+    heads = tuple(told.get("heads", ()))
     ours = vlsa_base("vlsa-pretrain").model
     decoder = any(name.startswith("decoder") for name in flat)
     places = _SIZES | (_DECODER_SIZES if decoder else {})
@@ -77,10 +82,15 @@ def sizes(flat: Flat, kind: str) -> tuple[dict, list[str]]:
     fields |= {name: ours[name] for name, size in fields.items() if not size}
     fields["layers"] = count_layers(flat, "encoder")
     # 64 numbers a head, but ViT-Huge has 80. MAE's decoder has 16 heads of 32.
-    fields["heads"] = 16 if fields["width"] == 1280 else _heads(fields["width"], 64)
+    fields["heads"] = heads[0] if heads else 16 if fields["width"] == 1280 else _heads(fields["width"], 64)
     if decoder:
         fields["decoder_layers"] = count_layers(flat, "decoder")
-        fields["decoder_heads"] = _heads(fields["decoder_width"], 32)
+        own = heads[1:] if kind == "mae-vlsa" else ()
+        fields["decoder_heads"] = own[0] if own else _heads(fields["decoder_width"], 32)
+    for name in ("heads", "decoder_heads"):
+        width = fields[name.replace("heads", "width")] if name in fields else 0
+        if width and width % fields[name]:
+            problems.append(f"{fields[name]} {name} do not divide the width {width}")
     fields["patch_size"] = ours.patch_size
     for name, size, channels in (("video_projection/kernel", "patch_size", 3), ("place_position", "image_size", 1)):
         rows = len(flat[name]) if name in flat else 0
@@ -90,7 +100,7 @@ def sizes(flat: Flat, kind: str) -> tuple[dict, list[str]]:
         fields[size] = max(side, 1) if name in flat else ours[size]
     if "place_position" in flat:
         fields["image_size"] *= fields["patch_size"]
-    return fields | {"activation": ACTIVATION[kind]}, problems
+    return fields | {"activation": told.get("activation", ACTIVATION[kind])}, problems
 
 
 def model_shapes(model: Mapping) -> dict:
@@ -141,8 +151,7 @@ def complete(flat: Flat, model: Mapping, fbank: tuple[int, int], positions: np.n
 
     `positions`: of the patches, out of `hear`; the two tokens before them, which VLSA has not, stay new.
     """
-    ast = AstSizes(*(model[f"ast_{field}"] for field in ("width", "layers", "heads", "patch", "stride")))
-    tower = AudioTower(ast, F32)
+    tower = AudioTower(ast_sizes(model), F32)
     fresh = flatten({"ast": jax.jit(tower.init)(jax.random.key(0), jnp.zeros((1, *fbank)))["params"]})
     new = [name for name in fresh if name not in flat]
     flat |= {name: np.array(fresh[name]) for name in new}

@@ -36,6 +36,30 @@ def test_a_leak_of_captions_into_videos_is_found(config, monkeypatch):
         audit.audit(evaluator, params, "test", evaluator.embed_videos(params, "test"))
 
 
+def test_what_rounding_explains_by_hand():
+    """2.5 of the numbers that are 2^-bits apart, and of 23 bits the sums' own error."""
+    assert audit.tolerance("float32", "cpu", "default") == audit.tolerance("float32", "gpu", "highest") == 1e-4
+    assert audit.tolerance("float32", "gpu", "default") == audit.tolerance("float32", "tpu", "high") == 2.5 / 1024
+    assert audit.tolerance("bfloat16", "gpu", "default") == audit.tolerance("float32", "tpu", "default") == 2.5 / 128
+
+
+def test_a_device_that_adds_in_another_order_each_time_is_no_leak(config, monkeypatch):
+    """Captions are compared where nothing is rounded; order and batch within rounding, and no further."""
+    evaluator, params = evaluator_and_params(config)
+    encoders, rng, size = evaluator._encoders, np.random.default_rng(0), [1e-6]
+
+    def restless(params: dict, tokens) -> tuple:
+        index, gates = encoders.fuse(params, tokens)
+        return index.replace(mean=index.mean + size[0] * rng.choice([-1, 1], index.mean.shape)), gates
+
+    monkeypatch.setattr(evaluator, "_encoders", encoders._replace(fuse=restless))
+    found = audit.audit(evaluator, params, "test", evaluator.embed_videos(params, "test"))
+    assert found["captions_changed"] == 0 < found["order_and_batch"] < 1e-5
+    size[0] = 0.01
+    with pytest.raises(audit.LeakError, match="with order and batch"):
+        audit.audit(evaluator, params, "test", evaluator.embed_videos(params, "test"))
+
+
 def test_an_embedding_that_depends_on_its_neighbours_is_found(config, monkeypatch):
     evaluator, params = evaluator_and_params(config)
     encoders = evaluator._encoders

@@ -11,7 +11,7 @@ from helpers.corpus import SETTINGS, make_clip, write_corpus
 from helpers.evaluators import evaluator_and_params
 
 from save_jax import main
-from save_jax.config import resolve
+from save_jax.config import resolve, smoke, vlsa_base
 from save_jax.data import records
 from save_jax.evaluation.retrieval import gate_table
 from save_jax.methods import run as method_run
@@ -112,3 +112,11 @@ def test_a_corpus_without_tags_and_groups_and_with_dollar_signs(config, tmp_path
 def test_eval_of_an_empty_folder_says_what_to_do(config, tmp_path: Path):
     with pytest.raises(ValueError, match=r"no checkpoint in .*; train first"):
         main.evaluate(config, str(tmp_path))
+
+
+def test_micro_batches_that_devices_do_not_divide_are_refused_before_anything_is_read(shards, tmp_path):
+    """VLSA evaluates that many samples at a time."""
+    config = smoke(vlsa_base("vlsa-pretrain"))
+    config.data_dir, config.micro_batch = str(shards), 4
+    with pytest.raises(ValueError, match=r"micro_batch 4 is not divisible by 8 devices; try 8 \(config\.micro_batch\)"):
+        main.evaluate(resolve(config), str(tmp_path))

@@ -44,18 +44,18 @@ def _spectrogram(number: int) -> dict[str, np.ndarray | None]:
     return {"spectrogram": values if number % 3 else None}
 
 
-def write_corpus(directory: Path, sizes: dict[str, int], settings: dict | None = None) -> Path:
-    """Shards, tokenizer and manifest of a made corpus."""
+def write_corpus(directory: Path, sizes: dict[str, int], settings: dict | None = None, clips: int = 0) -> Path:
+    """Shards, tokenizer and manifest of a made corpus, whose clips are numbered from `clips` on."""
     settings = settings or SETTINGS
     directory.mkdir(parents=True, exist_ok=True)
     shards = {}
     for split, size in sizes.items():
-        halves = np.array_split(np.arange(size), 2)
+        halves = np.array_split(np.arange(clips, clips + size), 2)
         for k, numbers in enumerate(halves):
             name = records.shard_name(split, k, len(halves))
             more = _spectrogram if settings.get("spectrogram") else lambda number: {}
-            clips = (make_clip(int(n), split, 1 if split == "test" else 2, **more(n)) for n in numbers)
-            index = records.write_shard(str(directory / name), clips, settings)
+            made = (make_clip(int(n), split, 1 if split == "test" else 2, **more(n)) for n in numbers)
+            index = records.write_shard(str(directory / name), made, settings)
             shards[name] = {"bytes": index["bytes"], "crc32c": index["crc32c"]}
     counts = {split: {"with_teacher": 1} for split in sizes}
     manifest = {"schema": records.SCHEMA_VERSION, "corpus": "made", "settings": settings}

@@ -137,14 +137,23 @@ def test_folders_that_are_no_run(trained, tmp_path):
 
 
 def test_results_on_other_data_replace_nothing(trained, tmp_path):
-    """A folder with a test split alone: evaluated beside the run's own results, under its corpus's name."""
+    """Folders with a test split alone: evaluated beside the run's own results, also where these are not there yet."""
     workdir, results = trained
+    os.rename(os.path.join(workdir, "results.json"), tmp_path / "results.json")
     other = write_corpus(tmp_path / "other", {"test": 6})
     found = main.evaluate(runs.read_config(workdir, data_dir=str(other)), workdir)
     assert found["test"]["t2v"]["queries"] == 6 and "querybank" not in found["test"]["post_processed"]
+    assert not os.path.exists(os.path.join(workdir, "results.json"))
+    os.rename(tmp_path / "results.json", os.path.join(workdir, "results.json"))
+    third = write_corpus(tmp_path / "third", {"test": 7})  # of the same corpus
+    main.evaluate(runs.read_config(workdir, data_dir=str(third)), workdir)
     assert files.read_json(os.path.join(workdir, "results.json")) == results
-    assert files.read_json(os.path.join(workdir, "results-made-test.json"))["test"]["t2v"]["queries"] == 6
-    assert os.path.exists(os.path.join(workdir, "figures-made-test", "examples.png"))
+    names = sorted(name for name in os.listdir(workdir) if name.startswith("results-made-test-"))
+    queries = [files.read_json(os.path.join(workdir, name))["test"]["t2v"]["queries"] for name in names]
+    assert sorted(queries) == [6, 7]
+    for name in names:
+        figures = name.removesuffix(".json").replace("results", "figures")
+        assert os.path.exists(os.path.join(workdir, figures, "examples.png"))
 
 
 def test_a_gallery_without_captions_is_searched_not_evaluated(trained, tmp_path):

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+import wave
 
 import numpy as np
 import pytest
 from helpers import media
 from helpers.work import kill_some
 
-from data_prep import corpora, runners
+from data_prep import corpora, manifest, runners
 from data_prep.clip import prepare
 from data_prep.commands import build
 from data_prep.commands.shards import alone_in
@@ -246,6 +247,89 @@ def test_another_vector_under_the_same_name_is_noticed(root, built, tmp_path):
         run(other, tmp_path / "out")
 
 
+def test_sounds_of_equal_length_that_changed_places_are_noticed(root, tmp_path):
+    """Also where their files are large, and where they were written at the same time."""
+    other, out = tmp_path / "c", tmp_path / "out"
+    shutil.copytree(root, other, ignore=shutil.ignore_patterns("shards"))
+    sounds = [other / "AudioData" / f"{name}.wav" for name in ("video0", "video2")]
+    sounds[0].parent.mkdir(exist_ok=True)
+    for number, path in enumerate(sounds):
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(np.random.default_rng(number).integers(-(2**13), 2**13, 16000 * 40, np.int16).tobytes())
+        os.utime(path, (1e9, 1e9))
+
+    def heard() -> list[np.ndarray]:
+        train = records.ShardSource(records.split_shards(str(out), "train"))
+        return [train[train.ids.index(name)].fbank for name in ("video0", "video2")]
+
+    run(other, out)
+    before = heard()
+    sounds[0].rename(other / "x")
+    sounds[1].rename(sounds[0])
+    (other / "x").rename(sounds[1])
+    with pytest.raises(records.ShardError, match="2 of 6 shards"):
+        run(other, out)
+    run(other, out, update=True)
+    np.testing.assert_array_equal(heard(), before[::-1])
+    assert not np.array_equal(*before)
+
+
+def test_shards_of_an_older_version_are_taken_and_then_known_by_content(root, built, tmp_path, capsys):
+    out, other = copy(built, tmp_path / "out"), tmp_path / "c"
+    shutil.copytree(root, other, ignore=shutil.ignore_patterns("shards"))
+    samples = corpora.CORPORA["msrvtt-9k"].read(str(other), transcripts=None, teacher=corpora.TEACHER)
+    for split, count in (("train", 3), ("val", 1), ("test", 2)):
+        for number in range(count):
+            path = out / (records.shard_name(split, number, count) + ".report.json")
+            report = json.loads(path.read_text())
+            del report["crc32c"]
+            report["samples"] = manifest.digest(samples[split][2 * number : 2 * number + 2], str(other), by_size=True)
+            path.write_text(json.dumps(report))
+    before = state(out)
+    assert run(other, out, runner=MustNotRun()) == json.loads((built / "manifest.json").read_text())
+    assert "6 of 6 shards are of a version that knew large files by their size alone" in capsys.readouterr().out
+    assert {name for name, there in state(out).items() if there != before[name] and name.startswith("clips")} == {
+        name for name in before if name.endswith(".report.json")
+    }
+    assert run(other, out, runner=MustNotRun()) and "of a version" not in capsys.readouterr().out
+
+
+def test_update_replaces_no_other_corpus_and_no_other_settings(root, built, tmp_path):
+    out = copy(built, tmp_path / "out")
+    before = state(out)
+    renamed = {split: [f"other-{name}" for name in ids] for split, ids in SPLITS.items()}
+    other = media.write_corpus(tmp_path / "c", renamed, missing=[i for ids in renamed.values() for i in ids])
+    for per_shard in (2, 3):  # shards of the same names, and of others
+        with pytest.raises(records.ShardError, match=r"holds shards of other clips, such as video8, .*other-video0"):
+            run(other, out, per_shard=per_shard, update=True, runner=MustNotRun())
+        with pytest.raises(records.ShardError, match=r"was built with .*'image_size': 32"):
+            run(root, out, per_shard=per_shard, update=True, runner=MustNotRun(), settings={"image_size": 64})
+    assert state(out) == before
+
+
+def test_an_update_that_ends_early_leaves_what_it_would_replace(root, built, tmp_path):
+    """Another division, and shards that changed: until the new ones are whole, the old ones are there."""
+    out = copy(built, tmp_path / "out")
+    before = state(out)
+
+    def killed(sample, settings):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(root, out, killed, per_shard=3, update=True)
+    assert state(out) == before
+    other = tmp_path / "c"
+    shutil.copytree(root, other, ignore=shutil.ignore_patterns("shards"))
+    shutil.copy(other / "VideoData" / "video0.mp4", other / "VideoData" / "video2.mp4")
+    with pytest.raises(KeyboardInterrupt):
+        run(other, out, killed, update=True)
+    after = {name: there for name, there in state(out).items() if not name.endswith(".report.json")}
+    assert after == {name: there for name, there in before.items() if name in after}
+    assert run(root, out, per_shard=3, update=True)["written"]["train"]
+    assert not list(out.glob("clips-train*-of-00003*"))
+
+
 def test_two_builds_do_not_write_to_one_folder(root, tmp_path):
     with alone_in(str(tmp_path)), pytest.raises(ValueError, match="another build is writing to"):
         run(root, tmp_path)
@@ -331,10 +415,11 @@ def test_interrupted_retry_loses_no_clip(root, built, tmp_path):
 
 
 def test_retry_killed_at_the_last_moment_is_done_again(root, built, tmp_path, monkeypatch):
-    """Its new report is there, its shard is still the old one."""
+    """All its clips are prepared, its shard is still the old one, and whole."""
     out, mended = copy(built, tmp_path / "out"), tmp_path / "mended"
     shutil.copytree(root, mended, ignore=shutil.ignore_patterns("shards"))
     shutil.copy(mended / "VideoData" / "video0.mp4", mended / "VideoData" / "video1.mp4")
+    before = state(out)
 
     def killed(path, clips, settings):
         list(clips)
@@ -343,7 +428,10 @@ def test_retry_killed_at_the_last_moment_is_done_again(root, built, tmp_path, mo
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(records, "write_shard", killed)
         run(mended, out, retry_failed=True)
-    result = run(mended, out)
+    assert {name: there for name, there in state(out).items() if name in before and there != before[name]}.keys() <= {
+        records.shard_name("train", 0, 3) + ".report.json"
+    }
+    result = run(mended, out, retry_failed=True)
     assert list(result["failed"]) == ["video7", "video9"] and result["written"]["train"] == SPLITS["train"]
 
 

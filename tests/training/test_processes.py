@@ -12,22 +12,26 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from helpers.corpus import write_corpus
 from helpers.places import COMPILE_FAST, REPOSITORY
+
+from save_jax.training import place
 
 STEPS = 20
 
 
-def start(workdir: Path, shards: Path, processes: int, devices: int, *more: str) -> list[subprocess.Popen]:
-    """`processes` × `devices` fake devices that train together."""
+def start(workdir: Path, shards: Path | list[Path], processes: int, devices: int, *more: str) -> list[subprocess.Popen]:
+    """`processes` × `devices` fake devices that train together; `shards`: of all, or of each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     found = []
     for process in range(processes):
+        data = shards[process] if isinstance(shards, list) else shards
         together = [f"--coordinator=localhost:{port}", f"--processes={processes}", f"--process={process}"]
         command = [
             sys.executable, "-m", "save_jax.main", "--config=configs/demo.py:smoke", f"--workdir={workdir}",
-            f"--config.data_dir={shards}", f"--config.steps={STEPS}", "--config.eval_every=10", "--config.log_every=1",
+            f"--config.data_dir={data}", f"--config.steps={STEPS}", "--config.eval_every=10", "--config.log_every=1",
             "--config.optim.learning_rate=1e-4",
             "--config.model.image_size=32", "--config.model.patch_size=16", "--config.model.vocab_size=600",
             "--config.evaluation.without_modalities=False", *more, *(together if processes > 1 else []),
@@ -46,6 +50,14 @@ def finish(processes: list[subprocess.Popen]) -> list[str]:
     printed = [process.communicate(timeout=240) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), printed
     return [out for out, _ in printed]
+
+
+def failed(processes: list[subprocess.Popen]) -> list[str]:
+    """What each said before it ended with an error of its own words."""
+    printed = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [1] * len(processes), printed
+    assert not [error for _, error in printed if "Traceback" in error], printed
+    return [error for _, error in printed]
 
 
 def trained(workdir: Path) -> tuple[list[dict], dict[str, np.ndarray]]:
@@ -115,3 +127,24 @@ def test_a_signal_to_one_process_stops_all_and_one_goes_on_alone(alone, shards, 
     assert "stopped by a signal to another process at step" in printed[0][0]
     assert "continuing" in finish(start(tmp_path, shards, 1, 1))[0]
     assert_same(trained(alone), trained(tmp_path))
+
+
+def test_processes_with_other_shards_are_refused(alone, shards, tmp_path):
+    """Other clips under the same names, in training and in evaluation."""
+    write_corpus(tmp_path / "other", {"train": 24, "val": 9, "test": 13}, clips=100)
+    for workdir, more in ((tmp_path / "run", ()), (alone, ("--mode=eval",))):
+        for said in failed(start(workdir, [shards, tmp_path / "other"], 2, 1, *more)):
+            assert "the content of the shards" in said and "differs between process 0 and process 1" in said
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_an_error_of_one_process_ends_all_and_all_say_it(shards, tmp_path):
+    first, second = failed(start(tmp_path / "run", [shards, tmp_path / "none"], 2, 1))
+    assert "error: no shards of split 'train'" in second
+    assert "error: process 1 has ended: no shards of split 'train'" in first and "start all again" in first
+
+
+def test_a_second_training_in_the_workdir_is_refused_in_every_process(shards, tmp_path):
+    with place.alone_in(str(tmp_path)):
+        for said in failed(start(tmp_path, shards, 2, 1)):
+            assert "another training is running in" in said or "process 0 cannot train in" in said

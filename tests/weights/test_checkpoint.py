@@ -260,6 +260,29 @@ def test_parameters_of_another_model_are_refused_with_a_list(tmp_path):
         loading.load_params(str(tmp_path / "params"), like)
 
 
+def test_a_folder_of_another_tool_is_said_to_be_one(tmp_path):
+    for name, files, match in (
+        (
+            "hf",
+            ["config.json", "model.safetensors"],
+            r"holds a weight file of other code \(model\.safetensors\); convert",
+        ),
+        ("empty", [], "the folder is empty"),
+        ("run", ["config.json", "metrics.jsonl"], "the workdir of a run that saved none"),
+        ("pictures", ["a.png"], r"it holds a\.png; give a run's workdir"),
+    ):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+        for load in (
+            lambda: loading.load_modules(str(tmp_path / name), like={"vision": {}}),  # noqa: B023
+            lambda: loading.read_params(str(tmp_path / name)),  # noqa: B023
+            lambda: loading.load_params(str(tmp_path / name), PARAMS),  # noqa: B023
+        ):
+            with pytest.raises(ValueError, match=rf"{name} is no checkpoint: .*{match}"):
+                load()
+
+
 def test_nothing_is_overwritten_and_nothing_missing_is_loaded(tmp_path):
     loading.save_params(str(tmp_path / "params"), PARAMS)
     with pytest.raises(ValueError, match="exists already"):

@@ -210,6 +210,11 @@ def test_the_command_goes_there_and_back(official, tmp_path, capsys):
     found = load_file(str(back))
     assert found.keys() == official.keys() - HEADS - {"asr_query_tokens"}
     assert all(np.array_equal(found[name], official[name]) for name in found)
+    for number, (kind, code) in enumerate((("save", 0), ("avigate", 1), ("clip", 1), ("clip-vlsa", 1))):
+        arguments = ["--from", str(folder), "--kind", kind, "--to", str(tmp_path / f"again{number}")]
+        assert command.main(arguments) == code and (tmp_path / f"again{number}").exists() == (code == 0)
+        said = capsys.readouterr().err
+        assert code == 0 or "have no name there" in said or "holds parameters of ours" in said
     assert command.main(["--from", str(source), "--kind", "save", "--to", str(folder)]) == 1
     assert "exists already" in capsys.readouterr().err
     assert command.main(["--from", str(source), "--kind", "clip", "--to", str(tmp_path / "no")]) == 1

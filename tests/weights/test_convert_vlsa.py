@@ -151,7 +151,9 @@ def test_all_problems_of_mae_come_in_one_message(mae):
 def test_a_model_starts_from_what_the_command_wrote(mae, vlsa_params, tmp_path, capsys):
     source, folder = str(tmp_path / "mae.safetensors"), str(tmp_path / "mae")
     weight_files.write(source, mae)
-    assert command.main(["--from", source, "--kind", "mae-vlsa", "--to", folder]) == 0
+    arguments = ["--from", source, "--kind", "mae-vlsa", "--to", folder]
+    assert command.main(arguments) == 1 and "do not say heads" in capsys.readouterr().err
+    assert command.main([*arguments, "--heads", "1,1"]) == 0
     out = capsys.readouterr().out
     assert "--config.model.decoder_width=32" in out and "--config.model.activation=gelu" in out
     assert "new, not in this kind of file: audio_projection, decoder_position, frame_position" in out
