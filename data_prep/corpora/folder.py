@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from data_prep.corpora import layout
 from data_prep.corpora.annotations import Problems, clean, read_json, read_rows, with_near
 from data_prep.corpora.sample import TEACHER, Sample
-from data_prep.speech import subtitles
+from data_prep.speech import subtitles, timed_data
 from data_prep.speech import transcripts as transcript_files
 
 VIDEO_SUFFIXES = (
@@ -147,7 +147,8 @@ def subtitles_of(videos: Collection[str], beside: Mapping[str, Sequence[str]]) -
 
     def preference(file: tuple[list[str], str]) -> tuple:
         parts, path = file
-        return ".forced" in parts, bool(parts), not any(part.startswith(".en") for part in parts), path
+        no_speech = any(part.removeprefix(".") in timed_data.NAMES for part in parts)
+        return no_speech, ".forced" in parts, bool(parts), not any(part.startswith(".en") for part in parts), path
 
     return {path: min(own[stem], key=preference)[1] for path in videos if (stem := os.path.splitext(path)[0]) in own}
 
