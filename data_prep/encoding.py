@@ -61,7 +61,7 @@ def decode(data: bytes, path: str) -> Decoded:
         broken, first = data.decode("utf-8-sig", "replace"), error.start
     odd = b"\n".join(line for line in data.splitlines() if not line.isascii())[:_SAMPLE]
     whole, bad = len(re.findall(r"[^\x00-\x7f\ufffd]", broken)), broken.count("\ufffd")
-    if whole > 5 * bad:  # UTF-8 by far; the rest is damage, and no other encoding
+    if whole > 2 * bad:  # UTF-8 by far; the rest is damage, and no other encoding
         return Decoded(broken, f"UTF-8 with {bad} damaged characters")
     scores = sorted(_scores(data, odd), key=lambda pair: -pair[1])
     line = data.count(b"\n", 0, first) + 1

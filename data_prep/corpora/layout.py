@@ -10,8 +10,9 @@ the published transcript file, or transcripts.json by data_prep.transcribe
 import os
 from collections.abc import Mapping, Sequence
 
-from data_prep.corpora.annotations import Problems, check_ids, check_overlap, read_rows
+from data_prep.corpora.annotations import Problems, check_ids, check_overlap
 from data_prep.corpora.sample import Sample
+from data_prep.corpora.tables import read_rows
 from data_prep.speech import transcripts
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv")  # the first that is there is taken
