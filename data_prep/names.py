@@ -1,14 +1,14 @@
 """Names of clips and files: which mean the same, and how long one may be.
 
-macOS writes é into file names as two characters, most other programs as one. Both are one name here. Capitals are not
-taken for small letters: where only they differ, a message shows both names.
+macOS writes é into file names as two characters, most other programs as one. Both are one name here. Capitals matter,
+but for subtitles beside a video; where only they differ, a message shows both names.
 """
 
 import collections
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 _LONGEST = 255  # bytes of a file name
 
@@ -26,15 +26,28 @@ def alike(names: Iterable[str]) -> list[list[str]]:
     return [[*group] for group in by_form.values() if len(group) > 1]
 
 
-def matcher(known: Collection[str]) -> Callable[[str], str]:
-    """Turns a name into the known one that it means: itself, or the only one of its form; else it stays as it is."""
-    by_form = collections.defaultdict(list)
-    for name in known:
-        by_form[form(name)].append(name)
+def told_apart(names: Sequence[str]) -> list[str]:
+    """The names as a message shows them: with escapes where some of them look the same."""
+    return [ascii(name) for name in names] if alike(names) else [*names]
+
+
+def matcher(known: Collection[str], any_case: bool = False) -> Callable[[str], str]:
+    """Turns a name into the known one that it means: itself, or the only one of its form; else it stays as it is.
+
+    `any_case`: or the only one that differs in capitals alone, as in names of files that belong to another.
+    """
+    exact = frozenset(known)
+    keys: list[Callable[[str], str]] = [form, lambda name: form(name).casefold()][: 1 + any_case]
+    tables = [collections.defaultdict(set) for _ in keys]
+    for name in exact:
+        for key, table in zip(keys, tables, strict=True):
+            table[key(name)].add(name)
 
     def match(name: str) -> str:
-        same = by_form.get(form(name), [])
-        return name if name in known or len(same) != 1 else same[0]
+        if name in exact:
+            return name
+        found = (table.get(key(name), ()) for key, table in zip(keys, tables, strict=True))
+        return next((min(same) for same in found if len(same) == 1), name)
 
     return match
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from tqdm import tqdm
 
+from data_prep import names
 from data_prep.clip import prepare
 from data_prep.commands import shared
 from data_prep.corpora import CORPORA, TEACHER, Corpus, Sample, differing_counts, survey, transcripts_path
@@ -118,7 +119,9 @@ def verify(args: argparse.Namespace) -> int:
     settings = {"image_size": corpus.image_size, "max_frames": corpus.max_frames, "frames": "jpeg"}
     settings |= {"spectrogram": args.spectrogram}
     tried = estimate(good, settings, args.sample, args.seed)
-    unknown = sorted((transcribed or set()) - {sample.id for samples in splits.values() for sample in samples})
+    unknown = sorted(
+        (transcribed or set()) - {names.form(sample.id) for samples in splits.values() for sample in samples}
+    )
     differing = differing_counts(corpus, splits)
 
     print(table(corpus, splits, gaps))

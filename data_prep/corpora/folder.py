@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from data_prep import names
 from data_prep.corpora import folder_texts, layout
-from data_prep.corpora.annotations import Problems, with_near
+from data_prep.corpora.annotations import Problems
 from data_prep.corpora.sample import TEACHER, Sample
 from data_prep.speech import subtitles, timed_data
 
@@ -136,7 +136,7 @@ def subtitles_of(videos: Collection[str], beside: Mapping[str, Sequence[str]]) -
     Of clip.mp4 and clip.2.mp4, clip.2.srt belongs to the second alone, and clip.en.srt to the first.
     """
     stems = {os.path.splitext(path)[0] for path in videos}
-    known = names.matcher(stems)
+    known = names.matcher(stems, any_case=True)
     own = collections.defaultdict(list)  # path without suffix → what each file's name says besides, and its path
     for folder, files in beside.items():
         for name in files:
@@ -169,13 +169,12 @@ def _warn(root: str, videos: Mapping[str, str], beside: Mapping[str, Sequence[st
             *(root, " and ".join(map(ascii, group))),
         )
     stems = {os.path.splitext(path)[0] for path in videos.values()}
-    known = names.matcher(stems)
+    known = names.matcher(stems, any_case=True)
     paths = [os.path.join(folder, name) for folder, files in beside.items() for name in files]
     if lost := [path for path in paths if _stem_of(path, known, stems)[0] not in stems]:
-        near = [with_near(_as_text(os.path.relpath(path, root)), list(videos)) for path in lost[:_SHOWN]]
         _log.warning(
             "%s: %d subtitle files are named after no video beside them: %s%s",
-            *(root, len(lost), ", ".join(near)),
+            *(root, len(lost), ", ".join(_as_text(os.path.relpath(path, root)) for path in lost[:_SHOWN])),
             f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "",
         )
 

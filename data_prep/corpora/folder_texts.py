@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from data_prep import names
+from data_prep.corpora import layout
 from data_prep.corpora.annotations import Problems, clean, read_json, with_near
 from data_prep.corpora.tables import LINE, read_rows
 from data_prep.speech import transcripts
@@ -61,11 +62,7 @@ def read_transcripts(
     if (data := read_json(path, problems)) is None:
         return {}
     if not isinstance(data, dict):
-        try:
-            return _by_id(path, transcripts.read(path, keys_are_ids=True), videos, problems)
-        except ValueError as error:
-            problems.add(str(error))
-            return {}
+        return _by_id(path, layout.read_transcripts(path, problems, keys_are_ids=True), videos, problems)
     if isinstance(data.get("segments"), list):
         problems.add(
             f'{path} is what Whisper writes of one video; write {{"clip.mp4": {{"text": …, "segments": […]}}, …}}'
@@ -122,7 +119,7 @@ def _by_id(path: str, found: Mapping[str, tuple], videos: Collection[str], probl
     known, by_id = names.matcher(videos), {}
     for name, value in found.items():
         by_id.setdefault(known(name.removeprefix("./")), {})[name] = value
-    if twice := [" and ".join(map(ascii, of_id)) for of_id in by_id.values() if len(of_id) > 1]:
+    if twice := [" and ".join(names.told_apart([*of_id])) for of_id in by_id.values() if len(of_id) > 1]:
         problems.add(f"{path} has several rows for one video", twice)
     return {clip_id: value for clip_id, of_id in by_id.items() for value in of_id.values()}
 

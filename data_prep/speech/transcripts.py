@@ -64,14 +64,14 @@ def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
     return known
 
 
-def of_value(value: object) -> tuple[str, dict]:
+def of_value(value: Any) -> tuple[str, dict]:
     """(transcript, speech) of what a JSON file has for one clip: a text, None, a row without its key, or segments.
 
     Rows may be what Whisper writes. Raises ValueError, TypeError, KeyError or AttributeError for another form.
     """
     if value is None or isinstance(value, str):
         return clean(value or ""), {}
-    row = {"segments": value} if isinstance(value, list) else dict(value)  # pyright: ignore[reportArgumentType]
+    row: dict[str, Any] = {"segments": value} if isinstance(value, list) else dict(value)
     if "text" not in row and row.get("segments"):
         row["text"] = " ".join(part["text"].strip() for part in row["segments"])
     return _of_row(row)
