@@ -18,6 +18,11 @@ def form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def as_text(name: str) -> str:
+    """A name that the system gave, as text that UTF-8 can hold, whatever bytes it has and the system's encoding."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def alike(names: Iterable[str]) -> list[list[str]]:
     """Groups of different names that differ in their Unicode form alone."""
     by_form = collections.defaultdict(dict)
@@ -53,9 +58,12 @@ def matcher(known: Collection[str], any_case: bool = False) -> Callable[[str], s
 
 
 def short(name: str, suffix: str = "") -> str:
-    """Name and suffix as a file name: one of more than 255 bytes is cut, and a hash of all of it keeps it apart."""
-    whole = os.fsencode(name)
-    if len(whole) + len(os.fsencode(suffix)) <= _LONGEST:
-        return name + suffix
-    end = f"~{hashlib.sha256(whole).hexdigest()[:12]}{suffix}"
-    return whole[: _LONGEST - len(os.fsencode(end))].decode("utf-8", "ignore") + end
+    """Name and suffix, as the system takes them for a file: one of more than 255 bytes is cut, and a hash of all of it
+    keeps it apart.
+    """
+    whole = name.encode("utf-8", "surrogateescape")
+    end = suffix
+    if len(whole) + len(suffix) > _LONGEST:
+        end = f"~{hashlib.sha256(whole).hexdigest()[:12]}{suffix}"
+        whole = whole[: _LONGEST - len(end)].decode("utf-8", "ignore").encode()
+    return os.fsdecode(whole) + end

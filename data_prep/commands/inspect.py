@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from data_prep import names
 from data_prep.commands import shared
 from data_prep.commands.record_files import texts, write
-from save_jax.data import records
+from save_jax.data import command_line, records
 
 _COLUMNS = "{:>6} {:>7} {:>5} {:>7} {:>8}  {}"
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("id", nargs="?", help="of the clip to show; without, a table of all")
     parser.add_argument("--out", help="folder for its pictures, sound and texts")
     parser.add_argument("--media", help="the file it was made from, for its sound: shards hold no waveform")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     return shared.run("data_prep.inspect", lambda: _main(args))
 
 
@@ -92,7 +92,7 @@ def _main(args: argparse.Namespace) -> int:
             for line in table(shards):
                 print(line)
             return 0
-        clip, settings = find(shards, args.id)
+        clip, settings = find(shards, names.as_text(args.id))
         print(json.dumps(texts(clip), indent=1, ensure_ascii=False))
         if args.out:
             print("\n".join(write(clip, settings, args.out, args.media)))

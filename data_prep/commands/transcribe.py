@@ -24,6 +24,7 @@ from data_prep.speech import filters, vad, whisper
 from data_prep.speech.cache import Cache, model_identity
 from data_prep.speech.recognise import Recognise, Stop
 from data_prep.speech.rows import make_row, read_rows
+from save_jax.data import command_line
 
 MODEL = "openai/whisper-large-v3"  # what the published transcripts were made with
 
@@ -126,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for field in dataclasses.fields(filters.Thresholds):
         flag = f"--limit-{field.name.replace('_', '-')}"
         limits.add_argument(flag, type=float, default=field.default, metavar="X", help="default: %(default)s")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     stopped = "stopped; what was heard is kept, the same command goes on"
     return shared.run("data_prep.transcribe", lambda: _main(args), stopped)
 

@@ -22,7 +22,7 @@ from data_prep.clip import prepare
 from data_prep.commands import shared
 from data_prep.corpora import CORPORA, TEACHER, Corpus, Sample, differing_counts, survey, transcripts_path
 from data_prep.runners import Failure, attempt
-from save_jax.data import records
+from save_jax.data import command_line, records
 
 _SHOWN = 5  # names of each kind of gap
 # Kind of gap → what to do about it.
@@ -152,5 +152,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of their choice (default: %(default)s)")
     parser.add_argument("--list", metavar="FILE.json", help="write the names of all gaps there")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a file is missing or cannot be opened")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     return shared.run("data_prep.verify", lambda: verify(args))

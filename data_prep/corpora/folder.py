@@ -107,14 +107,14 @@ def _walk(root: str, problems: Problems) -> tuple[dict[str, str], dict[str, list
             elif suffix in subtitles.FORMATS:
                 beside[folder].append(name)
             elif os.path.isfile(path):
-                clip_id = _as_text(os.path.relpath(path, root)).replace(os.sep, "/")
+                clip_id = names.as_text(os.path.relpath(path, root)).replace(os.sep, "/")
                 if clip_id in videos:
                     problems.add("two videos have the same name once it is written as UTF-8; rename one", [clip_id])
                 videos[clip_id] = path
     if left_out:
         _log.warning(
             "%s: left out %d links that lead out of this folder or nowhere, or folders that cannot be read: %s%s",
-            *(root, len(left_out), ", ".join(_as_text(os.path.relpath(path, root)) for path in left_out[:_SHOWN])),
+            *(root, len(left_out), ", ".join(names.as_text(os.path.relpath(path, root)) for path in left_out[:_SHOWN])),
             f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else "",
         )
     return dict(sorted(videos.items())), beside
@@ -123,11 +123,6 @@ def _walk(root: str, problems: Problems) -> tuple[dict[str, str], dict[str, list
 def _leads_inside(path: str, inside: str) -> bool:
     target = os.path.realpath(path)
     return os.path.exists(target) and os.path.join(target, "").startswith(inside)
-
-
-def _as_text(name: str) -> str:
-    """A file name as text that UTF-8 can hold, whatever bytes it has."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def subtitles_of(videos: Collection[str], beside: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -174,7 +169,7 @@ def _warn(root: str, videos: Mapping[str, str], beside: Mapping[str, Sequence[st
     if lost := [path for path in paths if _stem_of(path, known, stems)[0] not in stems]:
         _log.warning(
             "%s: %d subtitle files are named after no video beside them: %s%s",
-            *(root, len(lost), ", ".join(_as_text(os.path.relpath(path, root)) for path in lost[:_SHOWN])),
+            *(root, len(lost), ", ".join(names.as_text(os.path.relpath(path, root)) for path in lost[:_SHOWN])),
             f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "",
         )
 
@@ -185,12 +180,12 @@ def _vectors(folder: str, videos: Collection[str]) -> dict[str, str]:
     for clip_id in videos:
         place, _, name = clip_id.rpartition("/")
         for suffix in layout.VECTOR_SUFFIXES:
-            names_of[os.path.join(place, names.short(name, suffix))] = clip_id
+            names_of[os.path.join(place, names.as_text(names.short(name, suffix)))] = clip_id
     known, found = names.matcher(names_of), {}
     for directory, _, files in os.walk(folder):
         for name in files:
             path = os.path.join(directory, name)
-            if (own := known(_as_text(os.path.relpath(path, folder)))) in names_of:
+            if (own := known(names.as_text(os.path.relpath(path, folder)))) in names_of:
                 found.setdefault(names_of[own], []).append(path)
     order = layout.VECTOR_SUFFIXES
     return {

@@ -125,12 +125,13 @@ def by_id(
     def scan(directory: str, deeper: bool) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
-                stem, suffix = os.path.splitext(entry.name)
+                name = names.as_text(entry.name)
+                stem, suffix = os.path.splitext(name)
                 if suffix.lower() in suffixes:
                     if known(stem) in ids:
                         files.setdefault(ids[known(stem)], []).append((suffixes.index(suffix.lower()), entry.path))
-                elif folders and known(entry.name) in ids and entry.is_dir():
-                    files.setdefault(ids[known(entry.name)], []).append((len(suffixes), entry.path))
+                elif folders and known(name) in ids and entry.is_dir():
+                    files.setdefault(ids[known(name)], []).append((len(suffixes), entry.path))
                 elif deeper and entry.is_dir():
                     scan(entry.path, deeper=False)
 

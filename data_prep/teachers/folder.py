@@ -24,7 +24,7 @@ def vector_path(folder: str, kind: str, clip_id: str) -> str:
     if any(part in ("", ".", "..") for part in clip_id.split("/")) or "\0" in clip_id:
         raise ValueError(f"clip id {clip_id!r} cannot be a file name below {folder}")
     *folders, name = clip_id.split("/")
-    return os.path.join(folder, kind, *folders, names.short(name, ".npy"))
+    return os.path.join(folder, kind, *map(names.short, folders), names.short(name, ".npy"))
 
 
 def save_vector(path: str, vector: np.ndarray) -> None:

@@ -1,0 +1,36 @@
+"""What every command does first: it takes what was typed, and makes sure that no terminal can end it.
+
+A job's log need not be UTF-8. A letter that it cannot hold, as the arrow of a table or a name, is written as an escape.
+Shells expand "~" at the beginning of a word alone, and not in --root=~/videos.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+_LENIENT = ("backslashreplace", "replace", "xmlcharrefreplace", "namereplace", "ignore")
+
+
+def arguments(argv: Sequence[str] | None = None) -> list[str]:
+    """What follows the command's name, `argv` or what was typed, with "~" as the home that it stands for."""
+    accept_any_letter()
+    return [_with_home(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+
+
+def accept_any_letter() -> None:
+    """Standard output and errors take every text from here on, whatever their encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        passes = getattr(stream, "errors", None) in _LENIENT
+        raw = getattr(stream, "errors", None) == "surrogateescape" and stream.encoding.lower() in ("utf-8", "utf8")
+        if hasattr(stream, "reconfigure") and not passes and not raw:
+            stream.reconfigure(errors="backslashreplace")
+
+
+def expand(paths: str) -> str:
+    """A path, or several with commas, with "~" as the home that it stands for."""
+    return ",".join(os.path.expanduser(path) for path in paths.split(","))
+
+
+def _with_home(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    return flag + equals + expand(value) if equals and flag.startswith("-") else expand(argument)
