@@ -72,8 +72,7 @@ def read_rows(
 
 def _delimiter_of(text: str, columns: Sequence[str]) -> str:
     """What stands between the names of the columns; a comma where that does not help."""
-    header = next(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter="\0"), [""])
-    line = header[0] if header else ""
+    line = re.split(r"[\r\n]", text.lstrip(" \r\n"), maxsplit=1)[0]
     found = {mark: {name.strip(" \"'").lower() for name in line.split(mark)} for mark in _DELIMITERS}
     return max(_DELIMITERS, key=lambda mark: (len(found[mark] & {*columns}), len(found[mark])))
 

@@ -15,7 +15,9 @@ from data_prep.speech.cues import Cue, CueFile
 NAMES = {"chapters", "chapter", "metadata", "thumbnails", "thumbs", "sprite", "sprites", "storyboard", "telemetry"}
 _KINDS = {"chapters", "metadata"}  # what a WebVTT header may say
 _MOST, _LONG, _SLOW = 0.8, 30.0, 1.0  # share of alike cues; seconds, and letters a second, of a chapter's title
-_PICTURE = re.compile(r"\S+(?:#xywh=(?:percent:|pixel:)?[\d.,]+|\.(?:jpe?g|png|webp|gif|avif|bmp)(?:\?\S*)?(?:#\S*)?)")
+_PICTURE = re.compile(
+    r".+#xywh=(?:percent:|pixel:)?[\d.,]+|data:image/\S+|\S+\.(?:jpe?g|png|webp|gif|avif|bmp)(?:\?\S*)?(?:#\S*)?"
+)
 _DATA = re.compile(r"[A-Za-z\d+/=_-]{40,}|(?:[0-9a-fA-F]{2}[ :]){8,}[0-9a-fA-F]{0,2}")  # base64, hexadecimal
 _NUMBER = r"\s*[:=(/]?\s*[-+]?\d"
 _READING = re.compile(

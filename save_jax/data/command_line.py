@@ -4,6 +4,7 @@ A job's log need not be UTF-8. A letter that it cannot hold, as the arrow of a t
 Shells expand "~" at the beginning of a word alone, and not in --root=~/videos.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -20,9 +21,9 @@ def arguments(argv: Sequence[str] | None = None) -> list[str]:
 def accept_any_letter() -> None:
     """Standard output and errors take every text from here on, whatever their encoding."""
     for stream in (sys.stdout, sys.stderr):
-        passes = getattr(stream, "errors", None) in _LENIENT
-        raw = getattr(stream, "errors", None) == "surrogateescape" and stream.encoding.lower() in ("utf-8", "utf8")
-        if hasattr(stream, "reconfigure") and not passes and not raw:
+        if not isinstance(stream, io.TextIOWrapper) or stream.errors in _LENIENT:
+            continue
+        if stream.errors != "surrogateescape" or stream.encoding.lower() != "utf-8":  # which pass names as they are
             stream.reconfigure(errors="backslashreplace")
 
 

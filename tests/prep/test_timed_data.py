@@ -32,7 +32,10 @@ FILES = {
     "gps.srt": (srt([f"GPS(11.5{k},48.1,19) BAROMETER:91.{k}" for k in range(8)]), "readings of a camera or a drone"),
     "dashcam.srt": (srt([f"2021/03/04 12:00:0{k} {40 + k} km/h" for k in range(8)]), "readings of a camera or a drone"),
     "clock.srt": (srt([f"12:00:0{k} Montag" for k in range(8)]), "readings of a device: the same words"),
-    "sprite.vtt": ("WEBVTT\n\n" + srt([f"s.jpg#xywh={160 * k},0,160,90" for k in range(8)]), "addresses of pictures"),
+    "sprite.vtt": (
+        "WEBVTT\n\n" + srt([f"my s.jpg#xywh={160 * k},0,160,90" for k in range(8)]),
+        "addresses of pictures",
+    ),
     "pictures.vtt": ("WEBVTT\n\n" + srt([f"https://x.org/t/{k}.webp?w=1" for k in range(8)]), "addresses of pictures"),
     "data.vtt": ("WEBVTT\n\n" + srt([json.dumps({"title": "a", "n": k}, indent=1) for k in range(3)]), "data for"),
     "kind.vtt": ("WEBVTT\nKind: chapters\n\n" + srt(["Welcome", "The end"]), "a track of chapters"),
