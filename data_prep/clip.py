@@ -68,6 +68,8 @@ def prepare(sample: Sample, settings: Mapping) -> records.Clip:
         assert sample.video is not None  # else it is a sound
         frames, times = pictures(sample.video)
     said = kept("subtitles", subtitles.read, None if sample.transcript else sample.subtitles)
+    if said and (reason := subtitles.nobody_speaks(said[1])):
+        notes.append(f"subtitles: {sample.subtitles}: {reason}")
     transcript, speech = said if said and said[0] else (sample.transcript, sample.speech or (said[1] if said else {}))
     track = sample.audio or sample.video
     if sample.is_sound:

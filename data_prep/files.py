@@ -6,6 +6,8 @@ import os
 import uuid
 from collections.abc import Iterator
 
+from data_prep.names import short
+
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
@@ -13,7 +15,10 @@ def replacing(path: str) -> Iterator[str]:
 
     If the block raises (a full disk, Ctrl-C), the temporary file is removed and `path` stays as it was.
     """
-    temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"  # two machines may write the same file
+    folder, name = os.path.split(path)
+    temporary = os.path.join(
+        folder, short(name, f".tmp-{uuid.uuid4().hex[:8]}")
+    )  # two machines may write the same file
     try:
         yield temporary
         os.replace(temporary, path)

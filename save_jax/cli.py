@@ -4,6 +4,8 @@ import runpy
 import sys
 from collections.abc import Sequence
 
+from save_jax.data import command_line
+
 # Command → (module, arguments that come first, what it does).
 COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "train": ("save_jax.main", ("--mode=train",), "train, then evaluate: --config NAME --workdir FOLDER"),
@@ -44,6 +46,7 @@ def resolve(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 def main() -> None:
     """The console script."""
+    command_line.accept_any_letter()
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         print(usage())
         return

@@ -1,14 +1,19 @@
 """Every command by both of its names: `python -m …`, as version 0.1's README typed them, and `save-jax …`."""
 
+import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
+from helpers import official_corpora as made
 from helpers.places import REPOSITORY
 
-from save_jax import cli
+from save_jax import cli, load_model, open_run
+from save_jax.config import resolve
 from save_jax.config.finding import ConfigNotFound, find_config, read_config
+from save_jax.data import command_line
 from save_jax.training import flags, process
 
 MODULES = [
@@ -30,7 +35,9 @@ OPTIONS = {
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=REPOSITORY)
+    """On a terminal that holds ASCII alone: no help may need more."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=REPOSITORY, env=environment)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -40,6 +47,64 @@ def test_modules_answer(module):
     for option in OPTIONS.get(module, []):
         assert option in done.stdout, f"{module} has no {option}"
     assert "Traceback" not in done.stderr
+
+
+BARE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as in many containers and cron jobs
+PREPARE = """
+import sys
+from data_prep.commands import build, inspect, verify
+root, name = sys.argv[1:]
+corpus = ["--corpus", "folder", "--root", root]
+codes = [verify.main([*corpus, "--sample", "1"]), build.main([*corpus, "--out", root + "/shards", "--jobs", "1"])]
+codes += [inspect.main([root + "/shards"]), inspect.main([root + "/shards", name, "--out", root + "/look"])]
+sys.exit(any(codes))
+"""
+
+
+@pytest.mark.parametrize("environment", [BARE, {"PYTHONIOENCODING": "cp1252"}])
+def test_a_terminal_that_is_not_utf_8_ends_nothing(tmp_path, environment):
+    """Names that it cannot write are shown with escapes; arrows, too."""
+    name = "Café – 海.mp4"
+    made.video(tmp_path / name)
+    (tmp_path / "captions.csv").write_text(f"video,caption\n{name},a dog → a cat\n", encoding="utf-8")
+    (tmp_path / "Café – 海.srt").write_text("1\n00:00:00,000 --> 00:00:00,900\n海へ行きます。\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    command = [sys.executable, "-c", PREPARE, str(tmp_path), os.fsencode(name)]
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-2000:]
+    assert b"no sound" in done.stdout and b"\\u6d77" in done.stdout and b"\\u2192" in done.stdout
+    (folder,) = (tmp_path / "look").iterdir()
+    assert json.loads((folder / "record.json").read_text(encoding="utf-8"))["id"] == name
+
+
+def test_every_command_takes_what_is_typed_in_the_same_way():
+    for package in ("save_jax", "data_prep"):
+        for path in (REPOSITORY / package).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert text.count(".parse_args(") == text.count(".parse_args(command_line.arguments("), path
+
+
+def test_a_tilde_is_the_home_in_every_argument_and_setting(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    given = ["--root=~/videos", "--out", "~/out", "--config.init_from=~/a,weights/b,~", "a ~ b", "x~", "--n=1"]
+    assert command_line.arguments(given) == [
+        *(
+            "--root=/home/anna/videos",
+            "--out",
+            "/home/anna/out",
+            "--config.init_from=/home/anna/a,weights/b,/home/anna",
+        ),
+        *("a ~ b", "x~", "--n=1"),
+    ]
+    config = read_config("demo")
+    config.data_dir, config.init_from, config.data.tokenizer = "~/shards", "~/a,weights/b", "~/words"
+    resolved = resolve(config)
+    assert (resolved.data_dir, resolved.init_from) == ("/home/anna/shards", "/home/anna/a,weights/b")
+    assert resolved.data.tokenizer == "/home/anna/words" and config.data_dir == "~/shards"
+    with pytest.raises(ValueError, match="/home/anna/run is not the folder of a run"):
+        open_run("~/run")
+    with pytest.raises(ValueError, match="/home/anna/weights is no folder"):
+        load_model("~/weights")
 
 
 def test_every_command_of_the_console_script_is_a_module():

@@ -15,7 +15,7 @@ from data_prep import corpora, manifest, runners
 from data_prep.commands import shared
 from data_prep.commands.shards import build
 from data_prep.corpora import CORPORA
-from save_jax.data import records
+from save_jax.data import command_line, records
 
 
 def summary(result: Mapping, out: str) -> str:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--update", action="store_true", help="make shards again whose clips, texts or files changed")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip failed")
     runners.add_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     stopped = "stopped; finished shards are kept, the same command goes on"
     return shared.run("data_prep.build", lambda: _main(args), stopped)
 

@@ -14,9 +14,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from data_prep import names
 from data_prep.commands import shared
 from data_prep.commands.record_files import texts, write
-from save_jax.data import records
+from save_jax.data import command_line, records
 
 _COLUMNS = "{:>6} {:>7} {:>5} {:>7} {:>8}  {}"
 
@@ -27,10 +28,10 @@ def find_shards(path: str) -> list[str]:
         raise records.ShardError(f"{path}: no such file or folder")
     if not os.path.isdir(path):
         return [path]
-    names = sorted(name for name in os.listdir(path) if name.endswith(records.INDEX_SUFFIX))
-    if not names:
+    indexes = sorted(name for name in os.listdir(path) if name.endswith(records.INDEX_SUFFIX))
+    if not indexes:
         raise records.ShardError(f"{path} holds no finished shard; make some with data_prep.build")
-    return [os.path.join(path, name.removesuffix(records.INDEX_SUFFIX)) for name in names]
+    return [os.path.join(path, name.removesuffix(records.INDEX_SUFFIX)) for name in indexes]
 
 
 def table(shards: Sequence[str]) -> Iterator[str]:
@@ -39,11 +40,11 @@ def table(shards: Sequence[str]) -> Iterator[str]:
         source = records.ShardSource([path])
         size = os.path.getsize(path) / 1e6
         yield f"{os.path.basename(path)}: {len(source)} records, {size:.1f} MB, {source.settings}"
-        names = [json.dumps(clip_id, ensure_ascii=False)[1:-1] for clip_id in source.ids]  # a name may hold a new line
-        width = max(map(len, names), default=2)
+        ids = [json.dumps(clip_id, ensure_ascii=False)[1:-1] for clip_id in source.ids]  # a name may hold a new line
+        width = max(map(len, ids), default=2)
         heading = _COLUMNS.format("frames", "seconds", "sound", "teacher", "captions", "said, failure or notes")
         yield f"{'id':<{width}} {heading}"
-        for number, name in enumerate(names):
+        for number, name in enumerate(ids):
             yield f"{name:<{width}} {_row(source[number])}"
 
 
@@ -65,8 +66,8 @@ def find(shards: Sequence[str], clip_id: str) -> tuple[records.Clip, dict]:
     """A record and the settings of its shard. Raises ShardError where no shard holds it."""
     for path in shards:
         index = records.read_index(path)
-        if clip_id in index["ids"]:
-            return records.ShardSource([path])[index["ids"].index(clip_id)], index["settings"]
+        if (own := names.matcher(index["ids"])(clip_id)) in index["ids"]:
+            return records.ShardSource([path])[index["ids"].index(own)], index["settings"]
     known = records.read_index(shards[0])["ids"][:3]
     raise records.ShardError(
         f"no record {clip_id!r} in {len(shards)} shards (the first begins with {', '.join(known)}); clips that failed "
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("id", nargs="?", help="of the clip to show; without, a table of all")
     parser.add_argument("--out", help="folder for its pictures, sound and texts")
     parser.add_argument("--media", help="the file it was made from, for its sound: shards hold no waveform")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     return shared.run("data_prep.inspect", lambda: _main(args))
 
 
@@ -91,7 +92,7 @@ def _main(args: argparse.Namespace) -> int:
             for line in table(shards):
                 print(line)
             return 0
-        clip, settings = find(shards, args.id)
+        clip, settings = find(shards, names.as_text(args.id))
         print(json.dumps(texts(clip), indent=1, ensure_ascii=False))
         if args.out:
             print("\n".join(write(clip, settings, args.out, args.media)))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from data_prep.media import audio, video
-from save_jax.data import golden
+from save_jax.data import command_line, golden
 
 FBANK_TOLERANCE = 3e-3
 # Where a bin holds almost no energy, float32 rounding decides its logarithm: the authors' code and kaldi-native-fbank
@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("files", nargs="+", metavar="FILE.npz")
     failed = 0
-    for path in parser.parse_args(arguments).files:
+    for path in parser.parse_args(command_line.arguments(arguments)).files:
         try:
             table = rows(golden.read(Path(path)))
         except (OSError, EOFError, ValueError, KeyError) as error:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_prep.media import audio
 from data_prep.media.griffin_lim import approximate
+from data_prep.names import short
 from save_jax.data import records
 
 
@@ -32,8 +33,12 @@ def texts(clip: records.Clip) -> dict:
 
 
 def write(clip: records.Clip, settings: dict, out: str, media: str | None = None) -> list[str]:
-    """Writes a record's parts under `out`/ID and returns the paths. Raises MediaError for a `media` without sound."""
-    folder = os.path.join(out, urllib.parse.quote(clip.id, safe=" ").replace(".", "%2E", clip.id.startswith(".")))
+    """Writes a record's parts under `out`/ID (cut where it is too long) and returns the paths.
+
+    Raises MediaError for a `media` without sound.
+    """
+    name = urllib.parse.quote(clip.id, safe=" ").replace(".", "%2E", clip.id.startswith("."))
+    folder = os.path.join(out, short(name))
     os.makedirs(folder, exist_ok=True)
     paths = []
 

@@ -18,6 +18,7 @@ from data_prep.corpora import CORPORA, Corpus, Sample
 from data_prep.teachers import TEACHERS
 from data_prep.teachers.folder import FAILED, claim
 from data_prep.teachers.teach import Teach, teach
+from save_jax.data import command_line
 
 
 def read_samples(corpus: Corpus, root: str, splits: Sequence[str]) -> list[Sample]:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--splits", nargs="+", default=["train"], help="default: train, which alone reads vectors")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any clip failed, or its sound did")
     runners.add_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     stopped = "stopped; the vectors written are kept, the same command goes on"
     return shared.run("data_prep.teach", lambda: _main(args), stopped)
 

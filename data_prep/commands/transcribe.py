@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
-from data_prep import runners
+from data_prep import names, runners
 from data_prep.commands import shared
 from data_prep.corpora import CORPORA, Sample, transcripts_path
 from data_prep.files import write_json
@@ -24,6 +24,7 @@ from data_prep.speech import filters, vad, whisper
 from data_prep.speech.cache import Cache, model_identity
 from data_prep.speech.recognise import Recognise, Stop
 from data_prep.speech.rows import make_row, read_rows
+from save_jax.data import command_line
 
 MODEL = "openai/whisper-large-v3"  # what the published transcripts were made with
 
@@ -37,12 +38,13 @@ def transcribe(
     form and for a model that does not load; a clip that cannot be read gets a row with its "problem".
     """
     rows = read_rows(out)
+    known = names.matcher(rows)
     source = f"{whisper.short_name(task.model)}/{task.engine}"
     counts: collections.Counter = collections.Counter()
     problems = {}
     with tqdm(total=len(samples), unit="clip", disable=not samples) as bar:
         for sample, result in _results(samples, task, runner):
-            key = sample.id if keys_are_ids else sample.id + ".wav"
+            key = known(sample.id if keys_are_ids else sample.id + ".wav")
             row = rows[key] = make_row(key, source, result, limits)
             if "problem" in row:
                 problems[sample.id] = row["problem"]
@@ -79,8 +81,9 @@ def _run(runner, task: Recognise, groups: Sequence[Sequence[Sample]]) -> Iterato
 
 def missing(samples: Iterable[Sample], out: str, keys_are_ids: bool = False) -> list[Sample]:
     """Those of which nothing is known yet: no transcript in the corpus and no row, or one with a problem, in `out`."""
-    known = {key for key, row in read_rows(out).items() if "problem" not in row}
-    return [s for s in samples if not s.transcript and (s.id if keys_are_ids else s.id + ".wav") not in known]
+    known = {names.form(key) for key, row in read_rows(out).items() if "problem" not in row}
+    suffix = "" if keys_are_ids else ".wav"
+    return [s for s in samples if not s.transcript and names.form(s.id + suffix) not in known]
 
 
 def summary(result: Mapping, out: str, read_by_build: str | None) -> str:
@@ -124,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for field in dataclasses.fields(filters.Thresholds):
         flag = f"--limit-{field.name.replace('_', '-')}"
         limits.add_argument(flag, type=float, default=field.default, metavar="X", help="default: %(default)s")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     stopped = "stopped; what was heard is kept, the same command goes on"
     return shared.run("data_prep.transcribe", lambda: _main(args), stopped)
 

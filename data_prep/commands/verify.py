@@ -17,11 +17,12 @@ from collections.abc import Mapping, Sequence
 
 from tqdm import tqdm
 
+from data_prep import names
 from data_prep.clip import prepare
 from data_prep.commands import shared
 from data_prep.corpora import CORPORA, TEACHER, Corpus, Sample, differing_counts, survey, transcripts_path
 from data_prep.runners import Failure, attempt
-from save_jax.data import records
+from save_jax.data import command_line, records
 
 _SHOWN = 5  # names of each kind of gap
 # Kind of gap → what to do about it.
@@ -118,7 +119,9 @@ def verify(args: argparse.Namespace) -> int:
     settings = {"image_size": corpus.image_size, "max_frames": corpus.max_frames, "frames": "jpeg"}
     settings |= {"spectrogram": args.spectrogram}
     tried = estimate(good, settings, args.sample, args.seed)
-    unknown = sorted((transcribed or set()) - {sample.id for samples in splits.values() for sample in samples})
+    unknown = sorted(
+        (transcribed or set()) - {names.form(sample.id) for samples in splits.values() for sample in samples}
+    )
     differing = differing_counts(corpus, splits)
 
     print(table(corpus, splits, gaps))
@@ -149,5 +152,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of their choice (default: %(default)s)")
     parser.add_argument("--list", metavar="FILE.json", help="write the names of all gaps there")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a file is missing or cannot be opened")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     return shared.run("data_prep.verify", lambda: verify(args))

@@ -1,12 +1,16 @@
 """Reading annotation files: every problem is collected, so that a user sees all of them at once."""
 
 import collections
-import csv
 import difflib
 import json
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_prep.encoding import decode
+
+_log = logging.getLogger(__name__)
 _SHOWN = 5  # examples per problem in a message
 
 
@@ -28,57 +32,55 @@ class Problems:
             raise ValueError(f"{self.root}: {len(self.lines)} problem(s); correct them and run again{text}")
 
 
-def read_rows(
-    path: str, columns: Sequence[str], problems: Problems, optional: Sequence[str] = ()
-) -> list[dict[str, str]]:
-    """Rows of a CSV file by column, whatever the case of its header; optional columns that it lacks are "".
-
-    A problem if it is not UTF-8, lacks one of the columns, or has rows with more fields than columns.
-    """
+def read_text(path: str, problems: Problems) -> str | None:
+    """What a text file holds, or a problem and None. An encoding that had to be guessed is told in a warning."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = [name.lower() for name in header]
-            if missing := [name for name in columns if name not in reader.fieldnames]:
-                other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
-                hint = f" (commas are expected between them, here is {other!r})" if other else ""
-                problems.add(f"{path} has the columns {header}{hint}, it lacks", missing)
-                return []
-            rows, long = [], []
-            for row in reader:
-                rows.append({name: clean(row.get(name) or "") for name in (*columns, *optional)})
-                if any(surplus := row.get(None) or ()):  # empty columns at the end are a spreadsheet's, and harmless
-                    long.append(f"line {reader.line_num}, at {clean(','.join(surplus))[:60]}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with open(path, "rb") as file:
+            data = file.read()
+        text, note = decode(data, path)
+    except OSError as error:
         problems.add(f"{path} cannot be read ({error})")
-        return []
-    if long:
-        problems.add(
-            f"{path}: {len(long)} rows have more fields than the {len(header)} columns; a text with a comma in it "
-            'needs quotation marks, "like this, say"',
-            long,
+        return None
+    except ValueError as error:
+        problems.add(str(error))
+        return None
+    if note and "\ufffd" in text:
+        line = text.count("\n", 0, text.index("\ufffd")) + 1
+        problems.add(f"{path} cannot be read: {note}, the first in line {line}; mend the file")
+        return None
+    if note:
+        _log.warning(
+            "%s: read as %s, which was guessed from its letters; look at the result, or save it as UTF-8", path, note
         )
-    return rows
+    if "\0" in text:
+        problems.add(f"{path}: line {text.count(chr(10), 0, text.index(chr(0))) + 1} holds a NUL byte: damaged")
+        return None
+    return text
 
 
 def read_lines(path: str, problems: Problems) -> list[str]:
-    """Lines of a text file without white space around them, empty ones left out; a problem if it is not UTF-8."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return [clean(line) for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        problems.add(f"{path} cannot be read ({error})")
-        return []
+    """Lines of a text file without white space around them, empty ones left out; a problem if it cannot be read."""
+    return [clean(line) for line in re.split(r"\r\n|\r|\n", read_text(path, problems) or "") if line.strip()]
 
 
 def read_json(path: str, problems: Problems) -> Any:
-    """What a JSON file holds, or a problem and None."""
+    """What a JSON file holds, or a problem and None. A name that stands twice in one object is a problem, too."""
+    if (text := read_text(path, problems)) is None:
+        return None
+    twice: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        counts = collections.Counter(name for name, _ in pairs)
+        twice.extend(name for name, count in counts.items() if count > 1)
+        return dict(pairs)
+
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            value = json.load(file)
-    except (OSError, ValueError) as error:
+        value = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
         problems.add(f"{path} cannot be read as JSON ({error})")
+        return None
+    if twice:
+        problems.add(f"{path} has names more than once in one object, where only the last would count", twice)
         return None
     if value is None:
         problems.add(f"{path} holds null, which is nothing")

@@ -8,8 +8,9 @@ downloaders give them: {youtube_id}, {youtube_id}_{start_time}, or Y{youtube_id}
 import os
 
 from data_prep.corpora import layout
-from data_prep.corpora.annotations import Problems, read_rows
+from data_prep.corpora.annotations import Problems
 from data_prep.corpora.sample import TEACHER, Sample
+from data_prep.corpora.tables import read_rows
 
 _FILES = {"train": "train.csv", "val": "val.csv", "test": "test.csv"}
 _COLUMNS = ["audiocap_id", "youtube_id", "start_time", "caption"]

@@ -4,8 +4,9 @@ import hashlib
 import os
 
 from data_prep.corpora import layout
-from data_prep.corpora.annotations import Problems, read_rows
+from data_prep.corpora.annotations import Problems
 from data_prep.corpora.sample import TEACHER, Sample
+from data_prep.corpora.tables import read_rows
 
 TRANSCRIPTS = "charades_vad_text.json"
 _TRAIN, _TEST = "Charades_v1_train.csv", "Charades_v1_test.csv"

@@ -10,8 +10,10 @@ the published transcript file, or transcripts.json by data_prep.transcribe
 import os
 from collections.abc import Mapping, Sequence
 
-from data_prep.corpora.annotations import Problems, check_ids, check_overlap, read_rows
+from data_prep import names
+from data_prep.corpora.annotations import Problems, check_ids, check_overlap
 from data_prep.corpora.sample import Sample
+from data_prep.corpora.tables import read_rows
 from data_prep.speech import transcripts
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv")  # the first that is there is taken
@@ -22,14 +24,14 @@ OWN_TRANSCRIPTS = "transcripts.json"  # what data_prep.transcribe writes
 
 def transcripts_path(root: str, published: str = "") -> str | None:
     """The transcript file that is read where no other is named: the published one, else our own, else None."""
-    names = [name for name in (published, OWN_TRANSCRIPTS) if name]
-    paths = [os.path.join(folder, name) for name in names for folder in (root, os.path.join(root, "Annotations"))]
+    files = [name for name in (published, OWN_TRANSCRIPTS) if name]
+    paths = [os.path.join(folder, name) for name in files for folder in (root, os.path.join(root, "Annotations"))]
     return next((path for path in paths if os.path.exists(path)), None)
 
 
-def require(problems: Problems, what: str, names: Sequence[str], media: Sequence[str] = ("VideoData",)) -> None:
+def require(problems: Problems, what: str, files: Sequence[str], media: Sequence[str] = ("VideoData",)) -> None:
     """Stops if any of the annotation files, or every folder of `media`, is not there. All are named."""
-    paths = [*(os.path.join(problems.root, "Annotations", name) for name in names)]
+    paths = [*(os.path.join(problems.root, "Annotations", name) for name in files)]
     folders = [os.path.join(problems.root, name) for name in media]
     paths += [] if any(map(os.path.exists, folders)) else folders[:1]
     if missing := [path for path in paths if not os.path.exists(path)]:
@@ -66,6 +68,9 @@ def make_samples(
     spoken = read_transcripts(transcripts_file, problems)
     problems.stop_if_any()
 
+    known = names.matcher([clip_id for members in lists.values() for clip_id in members])
+    tags = {known(clip_id): words for clip_id, words in tags.items()}
+    spoken = {known(clip_id): said for clip_id, said in spoken.items()}
     ids = {clip_id: clip_id for members in lists.values() for clip_id in members}
     files = ids | dict(file_names or {})
     videos = by_id(os.path.join(root, "VideoData"), VIDEO_SUFFIXES, files, problems, folders=True)
@@ -115,16 +120,18 @@ def by_id(
     looked into.
     """
     files: dict[str, list[tuple[int, str]]] = {}
+    known = names.matcher(ids)
 
     def scan(directory: str, deeper: bool) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
-                stem, suffix = os.path.splitext(entry.name)
+                name = names.as_text(entry.name)
+                stem, suffix = os.path.splitext(name)
                 if suffix.lower() in suffixes:
-                    if stem in ids:
-                        files.setdefault(ids[stem], []).append((suffixes.index(suffix.lower()), entry.path))
-                elif folders and entry.name in ids and entry.is_dir():
-                    files.setdefault(ids[entry.name], []).append((len(suffixes), entry.path))
+                    if known(stem) in ids:
+                        files.setdefault(ids[known(stem)], []).append((suffixes.index(suffix.lower()), entry.path))
+                elif folders and known(name) in ids and entry.is_dir():
+                    files.setdefault(ids[known(name)], []).append((len(suffixes), entry.path))
                 elif deeper and entry.is_dir():
                     scan(entry.path, deeper=False)
 
@@ -132,7 +139,7 @@ def by_id(
         scan(folder, deeper=True)
     best = {i: sorted(path for rank, path in ranked if rank == min(ranked)[0]) for i, ranked in files.items()}
     if several := [
-        " and ".join(os.path.relpath(path, folder) for path in paths)
+        " and ".join(names.told_apart([os.path.relpath(path, folder) for path in paths]))
         for paths in best.values()
         if len({os.path.realpath(path) for path in paths}) > 1  # links to one file are no choice
     ]:

@@ -1,11 +1,11 @@
 """LSMDC in the layout that its users have: tab-separated files without a header, a clip and a sentence a row."""
 
-import csv
 import glob
 import os
+import re
 
 from data_prep.corpora import layout
-from data_prep.corpora.annotations import Problems, clean
+from data_prep.corpora.annotations import Problems, clean, read_text
 from data_prep.corpora.sample import TEACHER, Sample
 
 TRANSCRIPTS = "lsmdc_asr_text.json"
@@ -34,17 +34,14 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
 def _read_rows(path: str, problems: Problems) -> dict[str, list[str]]:
     """Clip id → sentences, both in the file's order."""
     captions, wrong = {}, []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            # A quotation mark is a letter here: sentences begin with one and need not end with one.
-            reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            for row in reader:
-                if len(row) == len(_COLUMNS):
-                    captions.setdefault(clean(row[0]), []).append(clean(row[-1]))
-                elif row:
-                    wrong.append(f"line {reader.line_num} with {len(row)}: {' | '.join(row)[:60]}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problems.add(f"{path} cannot be read ({error})")
+    text = read_text(path, problems) or ""
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+        # A quotation mark is a letter here: sentences begin with one and need not end with one.
+        row = line.split("\t")
+        if len(row) == len(_COLUMNS):
+            captions.setdefault(clean(row[0]), []).append(clean(row[-1]))
+        elif line.strip():
+            wrong.append(f"line {number} with {len(row)}: {' | '.join(row)[:60]}")
     if wrong:
         columns = ", ".join(_COLUMNS)
         problems.add(f"{path}: {len(wrong)} rows do not have the {len(_COLUMNS)} columns {columns}", wrong)

@@ -4,8 +4,9 @@ import collections
 import os
 
 from data_prep.corpora import layout
-from data_prep.corpora.annotations import Problems, check_ids, clean, read_json, read_rows
+from data_prep.corpora.annotations import Problems, check_ids, clean, read_json
 from data_prep.corpora.sample import TEACHER, Sample
+from data_prep.corpora.tables import read_rows
 
 TRANSCRIPTS = "msrvtt10k_asr_text.json"
 _DATA, _TRAIN_9K, _TRAIN_7K = "MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_train.7k.csv"

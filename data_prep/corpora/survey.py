@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from tqdm import tqdm
 
+from data_prep import names
 from data_prep.corpora.sample import Corpus, Sample
 from data_prep.media import video
 from data_prep.media.decode import MediaError, open_media, picture_stream
@@ -21,7 +22,7 @@ Gaps = dict[str, dict[str, dict[str, str]]]  # kind of gap → split → clip id
 
 
 def survey(splits: Mapping[str, Sequence[Sample]], transcribed: set[str] | None = None) -> Gaps:
-    """What the clips lack. `transcribed`: the ids of the transcript file, None without one."""
+    """What the clips lack. `transcribed`: the ids of the transcript file, by `names.form`; None without one."""
     gaps: Gaps = {kind: {split: {} for split in splits} for kind in KINDS}
     total = sum(map(len, splits.values()))
     with tqdm(total=total, unit="clip", desc="opening", disable=not total) as bar:
@@ -30,7 +31,7 @@ def survey(splits: Mapping[str, Sequence[Sample]], transcribed: set[str] | None 
                 lacks = _gaps_of(sample)
                 if not sample.captions:
                     lacks[NO_CAPTION] = f"{sample.empty_captions} empty ones" if sample.empty_captions else ""
-                if transcribed is not None and sample.id not in transcribed:
+                if transcribed is not None and names.form(sample.id) not in transcribed:
                     lacks[NOT_TRANSCRIBED] = ""
                 for kind, detail in lacks.items():
                     gaps[kind][split][sample.id] = detail
@@ -73,8 +74,9 @@ def _gaps_of(sample: Sample) -> dict[str, str]:
 
 
 def transcribed_ids(corpus: Corpus, path: str | None) -> set[str] | None:
-    """The ids of a transcript file; None without one, or where it is a table written by hand."""
+    """The ids of a transcript file, each as `names.form`; None without one, or where it is a table written by hand."""
     try:
-        return None if path is None else set(transcripts.read(path, keys_are_ids=corpus.name == "folder"))
+        keys = () if path is None else transcripts.read(path, keys_are_ids=corpus.name == "folder")
+        return None if path is None else set(map(names.form, keys))
     except ValueError:  # the corpus has read it already, so it is of another, good form
         return None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from data_prep.demo.make import make_corpus
 from data_prep.demo.scenes import MIN_CLIPS
+from save_jax.data import command_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=900, help=f"at least {MIN_CLIPS}; default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes; default %(default)s")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one per core")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     try:
         make_corpus(args.out, args.clips, args.seed, args.jobs)
     except ValueError as error:

@@ -38,7 +38,11 @@ def read_rows(path: str) -> dict[str, dict]:
         return {}
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return {row["key"]: row for row in json.load(file)}
+            rows = json.load(file)
+        by_key = {row["key"]: row for row in rows}
+        if len(by_key) < len(rows):
+            raise ValueError(f"{len(rows)} rows have {len(by_key)} different keys")
+        return by_key
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is there and is not a transcript file ({type(error).__name__}: {error}); it would be overwritten: "

@@ -5,13 +5,20 @@ writes the same form, and adds to a row what it knows: "source", "language", "se
 seconds) and "dropped" (the same with a reason).
 """
 
+import collections
 import json
+import logging
 import math
+from collections.abc import Sequence
 from typing import Any
+
+from data_prep.encoding import decode
 
 MIN_CHARACTERS = 5  # the reference treats anything shorter as silence
 # Only these are taken off a key: the ids of some corpora hold dots, and a time such as ".941" is no suffix.
 SUFFIXES = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus", ".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v")
+_SHOWN = 5  # keys in a warning
+_log = logging.getLogger(__name__)
 _EXTRAS = {"segments": ("text",), "dropped": ("text", "reason")}
 
 
@@ -28,26 +35,68 @@ def strip_suffix(key: str) -> str:
 
 
 def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
-    """Clip id → (transcript, what else the row knows of it, as `records.Clip.speech`); the last where a key repeats.
+    """Clip id → (transcript, what else the row knows of it, as `records.Clip.speech`); rows of a key that all
+    have a start and an end are its segments, else the last counts, with a warning.
 
     `keys_are_ids`: keys keep their suffix, as the ids of plain folders do. Raises ValueError if the file has another
     form.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            rows = json.load(file)
+        with open(path, "rb") as file:
+            text, note = decode(file.read(), path)
+        if note and "\ufffd" in text:
+            raise ValueError(note)
+        if note:
+            _log.warning("%s: read as %s, which was guessed from its letters; save it as UTF-8", path, note)
+        rows = collections.defaultdict(list)
         # JSON may carry half an emoji, which no file can store.
-        rows = json.loads(json.dumps(rows, ensure_ascii=False).encode("utf-8", "replace"))
-        by_id = {}
-        for row in rows:
-            key = row["key"] if keys_are_ids else strip_suffix(row["key"])
-            by_id[key] = clean(row["text"] or ""), _speech(row)
-        return by_id
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        for row in json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")):
+            rows[row["key"] if keys_are_ids else strip_suffix(row["key"])].append(row)
+        known = {key: _merged(of_key) for key, of_key in rows.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a transcript file ({type(error).__name__}: {error}); it should hold "
             '[{"key": "video0.wav", "text": "…"}, …]'
         ) from error
+    if twice := [key for key, of_key in rows.items() if len(of_key) > 1 and not _are_segments(of_key)]:
+        shown = ", ".join(map(repr, twice[:_SHOWN])) + f" and {len(twice) - _SHOWN} more" * (len(twice) > _SHOWN)
+        _log.warning("%s has several rows for %d clips; the last of each is taken: %s", path, len(twice), shown)
+    return known
+
+
+def of_value(value: Any) -> tuple[str, dict]:
+    """(transcript, speech) of what a JSON file has for one clip: a text, None, a row without its key, or segments.
+
+    Rows may be what Whisper writes. Raises ValueError, TypeError, KeyError or AttributeError for another form.
+    """
+    if value is None or isinstance(value, str):
+        return clean(value or ""), {}
+    row: dict[str, Any] = {"segments": value} if isinstance(value, list) else dict(value)
+    if "text" not in row and row.get("segments"):
+        row["text"] = " ".join(part["text"].strip() for part in row["segments"])
+    return _of_row(row)
+
+
+def joined(segments: Sequence[dict]) -> tuple[str, dict]:
+    """(transcript, speech) of segments with start and end in seconds and a text, in the order of their starts."""
+    return of_value(sorted(segments, key=lambda segment: segment["start"]))
+
+
+def _are_segments(rows: Sequence[dict]) -> bool:
+    return all("start" in row and "end" in row for row in rows)
+
+
+def _merged(rows: Sequence[dict]) -> tuple[str, dict]:
+    """Of the rows of one key: one row a segment, or else the last."""
+    if len(rows) > 1 and _are_segments(rows):
+        return joined([{name: row[name] for name in ("start", "end", "text")} for row in rows])
+    return _of_row(rows[-1])
+
+
+def _of_row(row: dict) -> tuple[str, dict]:
+    if not isinstance(row["text"], str | None):
+        raise TypeError(f"the text of {row.get('key', 'a clip')!r} is {type(row['text']).__name__}, not a text")
+    return clean(row["text"] or ""), _speech(row)
 
 
 def _speech(row: dict) -> dict:
@@ -58,7 +107,7 @@ def _speech(row: dict) -> dict:
         for part in row.get(name) or ():
             start, end = float(part["start"]), float(part["end"])
             if not (math.isfinite(start) and math.isfinite(end)):
-                raise ValueError(f"{row['key']}: {name} hold a time that is not a number of seconds")
+                raise ValueError(f"{row.get('key', 'a clip')}: {name} hold a time that is not a number of seconds")
             parts.append({"start": start, "end": end} | {text: str(part[text]) for text in texts})
         if parts:
             speech[name] = parts

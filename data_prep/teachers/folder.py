@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from data_prep import names
 from data_prep.files import replacing, write_json
 from data_prep.teachers.teacher import Teacher
 
@@ -13,14 +14,17 @@ PICTURES, SOUNDS, RECORD, FAILED = "VideoFeature", "AudioFeature", "teacher.json
 
 
 def vector_path(folder: str, kind: str, clip_id: str) -> str:
-    """Where a clip's vector lies; '/' in an id makes sub-folders. Raises ValueError for an id that leads elsewhere.
+    """Where a clip's vector lies; '/' in an id makes sub-folders, and `names.short` cuts what is too long for a file.
+
+    Raises ValueError for an id that leads elsewhere.
 
     A backslash leads nowhere: it is a letter of file names here, and stands in the ids of videos whose names are not
     UTF-8.
     """
     if any(part in ("", ".", "..") for part in clip_id.split("/")) or "\0" in clip_id:
         raise ValueError(f"clip id {clip_id!r} cannot be a file name below {folder}")
-    return os.path.join(folder, kind, *clip_id.split("/")) + ".npy"
+    *folders, name = clip_id.split("/")
+    return os.path.join(folder, kind, *map(names.short, folders), names.short(name, ".npy"))
 
 
 def save_vector(path: str, vector: np.ndarray) -> None:
@@ -35,7 +39,7 @@ def claim(folder: str, teacher: Teacher) -> None:
     now = {"teacher": teacher.name, "weights_sha256": digest(teacher.path), "settings": teacher.settings}
     path = os.path.join(folder, RECORD)
     if os.path.exists(path):
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             before = json.load(file)
         if changed := [name for name in now if before.get(name) != now[name]]:
             raise ValueError(
@@ -57,8 +61,8 @@ def digest(weights: str) -> str:
     """SHA-256 of a weight file, or of all that a checkpoint's folder holds in JSON and safetensors."""
     paths = [weights]
     if os.path.isdir(weights):
-        names = sorted(name for name in os.listdir(weights) if name.endswith((".json", ".safetensors")))
-        paths = [os.path.join(weights, name) for name in names]
+        files = sorted(name for name in os.listdir(weights) if name.endswith((".json", ".safetensors")))
+        paths = [os.path.join(weights, name) for name in files]
     total = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:

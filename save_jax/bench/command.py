@@ -14,6 +14,7 @@ from save_jax.bench import score as bench_score
 from save_jax.bench import step as bench_step
 from save_jax.bench import vlsa as bench_vlsa
 from save_jax.config import recipe, resolving
+from save_jax.data import command_line
 from save_jax.data.files import write_json
 
 
@@ -117,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     command.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
     command.set_defaults(run=bench_vlsa.pretraining)
 
-    args = parser.parse_args(argv)
+    args = parser.parse_args(command_line.arguments(argv))
     try:
         figures = args.run(args)
     except ValueError as error:

@@ -1,6 +1,7 @@
 """Checks before anything is loaded, and what follows from settings without changing them."""
 
 import operator
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from save_jax.config.retrieval import FROZEN_BY_CACHE, base
 from save_jax.config.vlsa import vlsa_base
 
 TASKS = ("retrieval", "vlsa-pretrain", "vlsa-finetune")
+PATHS = ("data_dir", "init_from", "data.tokenizer")  # where "~" is the home; several with commas
 # What `resolve` compares. Setting → what it may be, its least value, what it must be a multiple of, and its limit.
 CHOICES = {
     "sharding": ("replicated", "fsdp"),
@@ -36,6 +38,11 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """A checked and locked copy; raises ValueError that lists everything that cannot work."""
     config = config.copy_and_resolve_references()
     defaults(config.task)
+    with config.unlocked():
+        for setting in PATHS:
+            *group, name = setting.split(".")
+            section = operator.attrgetter(".".join(group))(config) if group else config
+            section[name] = ",".join(os.path.expanduser(path) for path in section[name].split(","))
     own = retrieval if config.task == "retrieval" else vlsa
     problems = [
         *own.problems(config),

@@ -29,7 +29,7 @@ def load_model(path: str | os.PathLike, tokenizer: str | None = None, which: str
         ValueError that says what is missing and how to make it: no such folder, no description, only a part of a model,
         damaged parameters, a tokenizer of another vocabulary.
     """
-    path = os.fspath(path)
+    path = os.path.expanduser(path)
     mesh = sharding.make_mesh()
     if os.path.isdir(os.path.join(path, FOLDER)):
         return _of_run(path, tokenizer, which, mesh)

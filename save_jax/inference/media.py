@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import importlib.util
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 from save_jax.data.records import Clip
@@ -26,13 +27,18 @@ def match_transcripts(paths: Sequence[str], transcripts: Mapping[str, str] | Seq
     if transcripts is None:
         return [None] * len(paths)
     if isinstance(transcripts, Mapping):
-        given = {os.path.normpath(os.fspath(name)): text for name, text in transcripts.items()}
-        if unknown := sorted(given.keys() - set(map(os.path.normpath, paths))):
+        given = {_name(name): text for name, text in transcripts.items()}
+        if unknown := sorted(given.keys() - set(map(_name, paths))):
             raise ValueError(f"transcripts of files that are not among the videos: {', '.join(unknown[:3])}")
-        return [given.get(os.path.normpath(path)) for path in paths]
+        return [given.get(_name(path)) for path in paths]
     if isinstance(transcripts, str) or len(transcripts) != len(paths):
         raise ValueError(f"{len(transcripts)} transcripts for {len(paths)} videos; give one for each, or a dictionary")
     return list(transcripts)
+
+
+def _name(path: str | os.PathLike) -> str:
+    """What spellings of one path have in common; macOS writes é as two characters."""
+    return unicodedata.normalize("NFC", os.path.normpath(os.fspath(path)))
 
 
 def read_clips(

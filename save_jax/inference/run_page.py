@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from save_jax.data import files
+from save_jax.data import command_line, files
 from save_jax.evaluation.assessment import assess
 from save_jax.evaluation.contract import bank_split
 from save_jax.inference import runs
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", help="split to evaluate instead of the run's test split")
     parser.add_argument("--queries", type=int, default=40, help="queries to show, evenly over groups (%(default)s)")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(command_line.arguments(argv))
     if arguments.queries < 1:
         parser.error(f"--queries is {arguments.queries}; show at least one")
     process.set_up_process()

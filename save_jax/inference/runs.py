@@ -133,7 +133,7 @@ def read_config(
     config.update(stored)
     config.model.attention = "xla"  # a run may be opened on another machine than it was trained on
     made_with = os.path.join(config.data_dir, "tokenizer")
-    config.data_dir = data_dir or config.data_dir
+    config.data_dir = os.path.expanduser(data_dir or config.data_dir)
     config.data.test_split = split or config.data.test_split
     if needs_shards and not os.path.isdir(config.data_dir):
         raise ValueError(
@@ -205,6 +205,7 @@ def open_run(workdir: str, data_dir: str | None = None, split: str | None = None
     Raises:
         ValueError or ShardError that says what is missing, or of another vocabulary, and what to give.
     """
+    workdir = os.path.expanduser(workdir)
     config = read_config(workdir, data_dir, split)
     check_retrieval(config, workdir)
     mesh = sharding.make_mesh()

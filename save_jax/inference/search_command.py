@@ -1,8 +1,10 @@
 """`save-jax search query RUN "a sentence"`: the videos of a run's test split that a sentence finds."""
 
 import argparse
+import os
 import sys
 
+from save_jax.data import command_line
 from save_jax.inference import runs
 from save_jax.training import process
 
@@ -15,12 +17,13 @@ def main() -> None:
     query.add_argument("sentence")
     query.add_argument("--top", type=int, default=5, help="how many videos (default: %(default)s)")
     query.add_argument("--data-dir", "--data_dir", help="folder of its shards, if they moved")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line.arguments())
     if arguments.top < 1:
         parser.error(f"--top is {arguments.top}; show at least one")
+    sentence = os.fsencode(arguments.sentence).decode("utf-8", "replace")  # typed where letters are ASCII alone
     process.set_up_process()
     try:
-        rows = runs.open_run(arguments.run, arguments.data_dir).search(arguments.sentence, arguments.top)
+        rows = runs.open_run(arguments.run, arguments.data_dir).search(sentence, arguments.top)
     except ValueError as error:
         sys.exit(f"error: {error}")
     for row in rows:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import numpy as np
 
+from save_jax.data import command_line
 from save_jax.parity import fixtures
 from save_jax.parity import metrics as parity_metrics
 from save_jax.parity.comparison import Row, compare, note, print_table, unknown
@@ -263,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("files", nargs="+", metavar="FILE.npz")
     parser.add_argument("--precision", choices=sorted(TOLERANCES), default="float32")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(command_line.arguments(arguments))
     checker, failed = Checker(options.precision), 0
     print(f"{options.precision} on {jax.devices()[0].device_kind}")
     for path in fixtures.gather(options.files):

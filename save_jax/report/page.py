@@ -115,13 +115,13 @@ def render(run: Trained, evaluation: Evaluation, results: dict, rows: list[dict]
     groups = [group or "no group" for group in groups]
     shown = cards.make(run, evaluation, groups, count)
     files = resources.files("save_jax.report")
-    style, script = (files.joinpath(name).read_text() for name in ("page.css", "page.js"))
+    style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["metric"] = lambda value, name: f"{value:.3f}" if name == "MRR" else f"{value:.1f}"
     environment.filters["signed"] = _signed
-    return environment.from_string(files.joinpath("page.html").read_text()).render(
+    return environment.from_string(files.joinpath("page.html").read_text(encoding="utf-8")).render(
         style=style,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
             gates = tables.gates_markdown(of_seeds)
             text += f"\nMean absolute gates of {name} by kind of clip, median of the same seeds.\n\n{gates}"
     files.write_json(os.path.join(workdir, f"{grid}.json"), table)
-    with open(os.path.join(workdir, f"{grid}.md"), "w") as file:
+    with open(os.path.join(workdir, f"{grid}.md"), "w", encoding="utf-8") as file:
         file.write(text)
     plots.save(plots.sweep(table), os.path.join(workdir, f"{grid}.png"))
     print("\n" + text)

@@ -139,7 +139,7 @@ def main(argv: list[str]) -> None:
     table, path = summarize(after), os.path.join(workdir, "ablation")
     text = markdown(table, before, seeds)
     files.write_json(f"{path}.json", table)
-    with open(f"{path}.md", "w") as file:
+    with open(f"{path}.md", "w", encoding="utf-8") as file:
         file.write(text)
     plots.save(vlsa_plots.ablation(table), f"{path}.png")
     print("\n" + text)

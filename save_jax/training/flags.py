@@ -8,6 +8,7 @@ from ml_collections import config_flags
 
 from save_jax import sharding
 from save_jax.config.finding import ConfigNotFound, find_config
+from save_jax.data import command_line
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -52,6 +53,7 @@ def _with_config_files(argv: Sequence[str]) -> list[str]:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser. A missing config file or a misspelt setting ends with one message."""
+    argv = [*argv[:1], *command_line.arguments(argv[1:])]
     try:
         rest = flags.FLAGS(_with_config_files(argv))
         getattr(CONFIG.value, "items", None)  # config_flags reports a missing file only when it is read

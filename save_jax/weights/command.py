@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 
 from save_jax.config import base, resolve
 from save_jax.config.finding import read_config
-from save_jax.data import files
+from save_jax.data import command_line, files
 from save_jax.data.tokenizer import Tokenizer
 from save_jax.models.trees import digest, flatten
 from save_jax.weights import description, function, loading
@@ -252,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--tokenizer", help="folder or hub name of the tokenizer they want; it is copied beside them")
     parser.add_argument("--licence", help="of the weights, in words")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(command_line.arguments(arguments))
     wanted = ("describe", "config") if options.describe else ("source", "kind", "to")
     if not options.describe and os.path.isdir(options.source or "") and not (options.to or "").endswith(".safetensors"):
         wanted = ("source", "to")  # from folder to folder there are no other names

@@ -90,7 +90,7 @@ def test_duplicate_and_dangerous_ids_and_overlap_in_one_message(tmp_path):
 
 
 def test_nul_in_an_id(tmp_path):
-    problem(write(tmp_path / "c", SPLITS | {"val": ["a\0b"]}), "the val list has ids", "'a\\x00b'")
+    problem(write(tmp_path / "c", SPLITS | {"val": ["a\0b"]}), "MSRVTT_val.csv: line 2 holds a NUL byte: damaged")
 
 
 def test_wrong_columns_and_json(tmp_path):

@@ -198,13 +198,6 @@ def test_a_comma_without_quotation_marks(root):
     assert read(root)["b.mp4"].captions == ["a dog, running", "a bark"]  # a spreadsheet's empty columns
 
 
-def test_a_table_with_semicolons(root):
-    (root / "captions.csv").write_text("video;caption\nb.mp4;a dog\n")
-    problem(
-        root, "has the columns ['video;caption'] (commas are expected between them, here is ';'), it lacks: 'video'"
-    )
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -231,7 +224,13 @@ def test_caption_problems_in_one_message(root):
     )
 
 
-@pytest.mark.parametrize("content", ['{"b.mp4": "text"}', "[1]", "3", "null", '[{"video": 3}]'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *('{"b.mp4": "text"}', "[1]", "3", "null", '[{"video": 3}]', '[{"video": "b.mp4", "text": "a dog"}]'),
+        '[{"video": "b.mp4", "caption": ["a dog"]}]',
+    ],
+)
 def test_captions_of_another_form(root, content):
     (root / "captions.json").write_text(content)
     problem(root, "captions.json holds null" if content == "null" else "captions.json has neither the form")
@@ -245,6 +244,50 @@ def test_transcripts_written_by_hand(root):
     assert read(root)["b.mp4"].transcript == "Good evening." and read(root)["a/clip.MKV"].transcript == ""
     (root / "transcripts.json").write_text('{"c.mp4": "Good evening."}')
     problem(root, "transcripts.json: 1 rows name no video below this folder: 'c.mp4 (like b.mp4)'")
+
+
+def test_names_that_stand_twice_in_json(root):
+    (root / "captions.json").write_text('{"b.mp4": ["a dog"], "b.mp4": ["a cat"]}')
+    problem(root, "captions.json has names more than once in one object, where only the last would count: 'b.mp4'")
+
+
+def test_transcripts_as_whisper_writes_them(root):
+    segments = [
+        {"id": k, "start": 1.5 * k, "end": 1.5 * (k + 1), "text": text, "tokens": [1], "no_speech_prob": 0.1}
+        for k, text in enumerate((" Good morning.", " How are you?"))
+    ]
+    whisper = {"text": " Good morning. How are you? ", "segments": segments, "language": "en"}
+    for content in (whisper, {"segments": segments, "word_segments": []}, segments):  # the second by WhisperX
+        (root / "transcripts.json").write_text(json.dumps({"b.mp4": content}))
+        sample = read(root)["b.mp4"]
+        assert sample.transcript == "Good morning. How are you?"
+        assert [part["start"] for part in sample.speech["segments"]] == [0.0, 1.5]
+    (root / "transcripts.json").write_text(json.dumps(whisper))
+    problem(root, 'transcripts.json is what Whisper writes of one video; write {"clip.mp4": {"text"')
+    (root / "transcripts.json").write_text('{"b.mp4": {"words": 3}, "a/clip.MKV": 7}')
+    problem(root, "2 videos have neither a text, nor {text, segments}, nor segments: \"b.mp4 (KeyError: 'text')\"")
+
+
+def test_transcripts_with_a_row_for_each_segment(root, tmp_path):
+    rows = [
+        ["b.mp4", "00:02.5", "3", "How are you?"],
+        ["b.mp4", "0,5", "", "Good morning."],
+        ["a/clip.MKV", "1", "2", "x"],
+    ]
+    media.write_csv(root / "transcripts.csv", ["video", "start", "end", "text"], rows)
+    samples = read(root)
+    assert samples["b.mp4"].transcript == "Good morning. How are you?" and samples["a/clip.MKV"].transcript == ""
+    assert samples["b.mp4"].speech["segments"] == [
+        {"start": 0.5, "end": 0.5, "text": "Good morning."},
+        {"start": 2.5, "end": 3.0, "text": "How are you?"},
+    ]
+    media.write_csv(
+        root / "transcripts.csv", ["video", "text"], [["b.mp4", "Good morning."], ["b.mp4", "How are you?"]]
+    )
+    problem(root, "several rows for 1 videos, which need columns start and end", "'b.mp4, line 2', 'b.mp4, line 3'")
+    rows = [{"key": "b.mp4", "start": k, "end": k + 1, "text": text} for k, text in enumerate(("Good", "morning."))]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    assert read(root, transcripts=str(tmp_path / "rows.json"))["b.mp4"].transcript == "Good morning."
 
 
 def test_transcripts_of_a_recogniser(root, tmp_path):

@@ -95,7 +95,7 @@ def test_vatex_problems_in_one_message(tmp_path):
         "vatex",
         root,
         "4 problem(s)",
-        "test_list.txt cannot be read ('utf-8' codec",
+        "test_list.txt: begins as utf-16 and is damaged",
         "the val list has ids more than once: 'unknown'",
         "the val list has 2 clips without any caption in the annotations: 'unknown'",
         "train and val share 1 clips",
@@ -189,11 +189,16 @@ def test_lsmdc_validation_under_another_name(tmp_path):
     problem("lsmdc", root, "LSMDC layout; it lacks", "LSMDC16_annos_val.csv")
 
 
-def test_lsmdc_that_is_not_utf_8(tmp_path):
+def test_lsmdc_that_is_not_utf_8(tmp_path, caplog):
     root = made.lsmdc(tmp_path / "c")
     path = root / "Annotations" / "LSMDC16_annos_val.csv"
-    path.write_bytes(path.read_bytes().replace(b"Someone", b"Ren\xe9"))
-    problem("lsmdc", root, "LSMDC16_annos_val.csv cannot be read ('utf-8' codec")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"Someone", b"Ren\xe9"))
+    (sample, *_) = CORPORA["lsmdc"].read(str(root))["val"]
+    assert "René" in sample.captions[0]
+    assert f"{path}: read as cp1252, which was guessed from its letters" in caplog.records[0].message
+    path.write_bytes(data.replace(b"Someone", "Привет, друзья".encode()[:-1]))
+    problem("lsmdc", root, "LSMDC16_annos_val.csv cannot be read: UTF-8 with 1 damaged characters, the first in line 1")
 
 
 # ---------------------------------------------------------------- what all share

@@ -136,6 +136,89 @@ def test_encodings(tmp_path, data, source):
     assert text == "café au lait" and speech["source"] == source
 
 
+def test_a_guessed_encoding_is_told_and_a_doubtful_one_refused(tmp_path):
+    said = "今天天气很好，我们去公园散步。"
+    text, speech = subtitles.read(write(tmp_path / "a.srt", srt((1, 2, said)).encode("gbk")))
+    assert text == said and speech["source"] == "subtitles (.srt file, read as gb18030)"
+    with pytest.raises(ValueError, match=r"a\.srt: not UTF-8 \(line 3\); it may be cp949 or gb18030 or big5"):
+        subtitles.read(write(tmp_path / "a.srt", srt((1, 2, "你好")).encode("gbk")))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "00:00:01,000 --> 00:00:02,000\nHello there\n\n00:00:03,000 --> 00:00:04,000\nBye, it is\n1984\n",  # no numbers
+        "1\n00:00:01.000 --> 00:00:02.000\nHello there\n2\n00:00:03.000 --> 00:00:04.000\nBye, it is\n1984",
+        "1\n\n00:00:01,000 --> 00:00:02,000\n\nHello\n\nthere\n\n2\n\n00:00:03,000 --> 00:00:04,000\n\nBye, it is 1984",
+        "\ufeff1\r0:0:1,0 -> 0:0:2,0\rHello there\r\r2\r00:03,000 --> 00:04,000\rBye, it is 1984\r",
+        "WEBVTT\n\n00:01.000 --> 00:02.000\nHello <c>there</c>\n\n00:03.000 --> 00:04.000\nBye, it is 1984\n",
+        "1\n00:00:01,000 --> 00:00:02,000 X1:9 X2:9\n{\\an8}{b}Hello{/b}\\Nthere\n\n2\n"
+        "00: 00: 03, 000 --> 00:00:04,000\n{\\p1}m 0 0 l 100 0 100 100{\\p0}Bye, it is 1984\n",
+    ],
+)
+def test_subrip_as_people_write_it(tmp_path, content):
+    text, speech = subtitles.read(write(tmp_path / "a.srt", content))
+    assert text == "Hello there Bye, it is 1984"
+    assert [(part["start"], part["end"]) for part in speech["segments"]] == [(1.0, 2.0), (3.0, 4.0)]
+
+
+def test_what_looks_like_markup_is_said(tmp_path):
+    text, _ = subtitles.read(write(tmp_path / "a.srt", srt((1, 2, "if a < b and c > d, {so} be it"))))
+    assert text == "if a < b and c > d, {so} be it"
+
+
+WEBVTT = """WEBVTT - some title
+X-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:900000
+
+REGION
+id:fred
+width:40%
+
+STYLE
+::cue(b) {
+  color: red;
+}
+
+NOTE Translator: Anna
+and Bert
+
+introduction
+00:01.000 --> 00:02.000 region:fred align:start
+<v.loud Esme>Hello <00:00:01.500><c.yellow>there</c>,
+
+NOTE checked
+
+2
+100:00:03.000 --> 100:00:04.000
+<ruby>漢字<rt>かんじ</rt></ruby>&nbsp;&amp; more
+
+and a stray line
+"""
+
+
+def test_webvtt_is_not_subrip(tmp_path):
+    """Names of cues, notes, styles and regions are not said. A block without a time is kept apart, with a reason."""
+    text, speech = subtitles.read(write(tmp_path / "a.vtt", WEBVTT))
+    assert text == "Hello there, 漢字 & more"
+    assert [part["start"] for part in speech["segments"]] == [1.0, 360003.0]
+    assert dropped(speech) == ["and a stray line", "(かんじ)"]
+    assert speech["dropped"][0]["reason"] == "no time: a block of WebVTT that is no cue"
+
+
+def test_captions_that_roll_as_youtube_writes_them(tmp_path):
+    cues = [
+        ("00.160 --> 00:02.389 align:start position:0%", " \nhello<00:00:00.480><c> and</c><00:00:00.640><c> you</c>"),
+        ("02.389 --> 00:02.399 align:start position:0%", "hello and you\n "),
+        ("02.399 --> 00:04.550 align:start position:0%", "hello and you\nto<00:00:02.879><c> the</c><c> show</c>"),
+        ("04.550 --> 00:04.560 align:start position:0%", "to the show\n "),
+        ("04.560 --> 00:06.000 align:start position:0%", "to the show\nthe<00:00:04.800><c> show</c>"),
+    ]
+    content = "WEBVTT\nKind: captions\nLanguage: en\n\n" + "\n\n".join(f"00:{time}\n{text}" for time, text in cues)
+    text, speech = subtitles.read(write(tmp_path / "a.en.vtt", content))
+    assert text == "hello and you to the show the show"
+    assert [(part["start"], part["end"]) for part in speech["segments"]] == [(0.16, 2.399), (2.399, 4.56), (4.56, 6.0)]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -208,6 +291,15 @@ def test_tracks(tmp_path, plain, suffix, codec):
         {"start": 4.0, "end": 5.0, "text": "Good morning."},
     ]
     assert dropped(speech) == ["[music]"]
+
+
+def test_a_track_of_readings_and_drawings(tmp_path, plain):
+    """Drones write their readings into the video, too."""
+    readings = [(k, k + 0.5, f"F/2.8, SS 320.02, ISO 100, EV 0, H 5.{k}m") for k in range(4)]
+    text, speech = subtitles.read(with_track(plain, tmp_path / "a.mp4", "mov_text", readings))
+    assert text == "" and "readings of a camera" in speech["dropped"][0]["reason"]
+    shapes = [(1, 2, "{\\p1}m 0 0 l 100 0 100 100{\\p0}"), (2, 3, "Good morning.")]
+    assert subtitles.read(with_track(plain, tmp_path / "b.mkv", "ass", shapes))[0] == "Good morning."
 
 
 def test_a_track_of_no_language(tmp_path, plain):

@@ -374,6 +374,10 @@ def test_the_command(tmp_path, capsys):
         assert transcribe.main([*command, *more]) == 1 and message in capsys.readouterr().err
     assert transcribe.main([*command, "--out", str(root / "VideoData" / "a.mp4")]) == 1
     assert "would be overwritten" in capsys.readouterr().err
+    rows = [{"key": "a.wav", "start": k, "end": k + 1, "text": "Good morning."} for k in range(2)]  # a row a segment
+    (root / "segments.json").write_text(json.dumps(rows))
+    assert transcribe.main([*command, "--out", str(root / "segments.json")]) == 1
+    assert "2 rows have 1 different keys); it would be overwritten" in capsys.readouterr().err
     # Plain folders: ids are paths, and so are the keys.
     videos = tmp_path / "videos"
     (videos / "talks").mkdir(parents=True)

@@ -1,0 +1,37 @@
+"""What every command does first: it takes what was typed, and makes sure that no terminal can end it.
+
+A job's log need not be UTF-8. A letter that it cannot hold, as the arrow of a table or a name, is written as an escape.
+Shells expand "~" at the beginning of a word alone, and not in --root=~/videos.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+_LENIENT = ("backslashreplace", "replace", "xmlcharrefreplace", "namereplace", "ignore")
+
+
+def arguments(argv: Sequence[str] | None = None) -> list[str]:
+    """What follows the command's name, `argv` or what was typed, with "~" as the home that it stands for."""
+    accept_any_letter()
+    return [_with_home(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+
+
+def accept_any_letter() -> None:
+    """Standard output and errors take every text from here on, whatever their encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper) or stream.errors in _LENIENT:
+            continue
+        if stream.errors != "surrogateescape" or stream.encoding.lower() != "utf-8":  # which pass names as they are
+            stream.reconfigure(errors="backslashreplace")
+
+
+def expand(paths: str) -> str:
+    """A path, or several with commas, with "~" as the home that it stands for."""
+    return ",".join(os.path.expanduser(path) for path in paths.split(","))
+
+
+def _with_home(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    return flag + equals + expand(value) if equals and flag.startswith("-") else expand(argument)
