@@ -1,7 +1,7 @@
 """One sample → one record: pictures, sound, transcript and teacher vectors. This is the work of a build's workers.
 
 A clip fails without pictures; in a corpus of sounds, without sound. Anything else that is broken is left out, and a
-note says why.
+note says why. A note also says what was guessed, such as which of several tracks is meant.
 """
 
 import dataclasses
@@ -43,6 +43,9 @@ def prepare(sample: Sample, settings: Mapping) -> records.Clip:
     """
     notes: list[str] = []
 
+    def telling(what: str) -> Callable[[str], None]:
+        return lambda line: notes.append(f"{what}: {line}")
+
     def kept(what: str, read: Callable[[str], Any], path: str | None) -> Any:
         """The result of `read`; None, with a note, if it fails."""
         try:
@@ -53,21 +56,25 @@ def prepare(sample: Sample, settings: Mapping) -> records.Clip:
 
     def pictures(path: str) -> tuple[list[bytes], np.ndarray]:
         raw = settings["frames"] == "raw"
-        return video.read_frames(path, settings["image_size"], settings["max_frames"], raw=raw)
+        size, most = settings["image_size"], settings["max_frames"]
+        return video.read_frames(path, size, most, raw, telling("pictures"))
 
     def sound(path: str) -> dict[str, Any]:
         """What the models hear of one file; a folder of pictures has no sound."""
         if os.path.isdir(path):
             return {}
-        heard = {"fbank": audio.read_fbank(path)}
+        heard = {"fbank": audio.read_fbank(path, telling("sound"))}
         return heard | ({"spectrogram": spectrogram.read_spectrogram(path)} if settings.get("spectrogram") else {})
+
+    def words(path: str) -> tuple[str, dict]:
+        return subtitles.read(path, sample.video or sample.audio, telling("subtitles"))
 
     if sample.is_sound:
         frames, times = kept("pictures", pictures, sample.video) or ([], np.zeros(0, np.float32))
     else:
         assert sample.video is not None  # else it is a sound
         frames, times = pictures(sample.video)
-    said = kept("subtitles", subtitles.read, None if sample.transcript else sample.subtitles)
+    said = kept("subtitles", words, None if sample.transcript else sample.subtitles)
     if said and (reason := subtitles.nobody_speaks(said[1])):
         notes.append(f"subtitles: {sample.subtitles}: {reason}")
     transcript, speech = said if said and said[0] else (sample.transcript, sample.speech or (said[1] if said else {}))

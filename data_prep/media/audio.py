@@ -2,28 +2,25 @@
 
 In: a path; out: float16 [1024, 128], or None where there is no sound. The spectrogram is what AVIGATE's loader gets
 from torchaudio's Kaldi fbank, with the frame shift stretched so that the whole track spans 1,024 frames;
-kaldi-native-fbank computes it here. The whole track counts, also where it lasts longer than the picture. Of several
-tracks the one marked as default is heard, else the first.
+kaldi-native-fbank computes it here. The whole track counts, also where it lasts longer than the picture. It lies on the
+clock of the pictures: `samples` says how, `tracks` which of several tracks is heard.
 """
 
 import contextlib
 import tempfile
 from collections.abc import Iterator
 
-import av
-import av.error
 import kaldi_native_fbank as knf
 import numpy as np
-from av.stream import Disposition
 
-from data_prep.media.decode import MediaError, open_media
+from data_prep.media.samples import pieces
+from data_prep.media.tracks import Tell, silent
 from save_jax.data.records import FBANK_SHAPE
 
 SAMPLE_RATE = 16000
 _WINDOW_MS = 25
 _WINDOW = SAMPLE_RATE * _WINDOW_MS // 1000
 MEAN, STD = -5.118, 3.2527153  # AST's AudioSet statistics; the reference divides by twice the deviation
-_LOUDEST = 1e4  # full scale is 1; a float track may hold anything, and one NaN or 1e30 spoils the whole spectrogram
 _IN_MEMORY = 2**26  # bytes of samples, 17 minutes; a longer track goes through a temporary file
 
 
@@ -36,7 +33,7 @@ def blocks(path: str, seconds: float) -> Iterator[np.ndarray]:
     Holds one block in memory. Raises MediaError as `waveform` does.
     """
     size, held, count = round(seconds * SAMPLE_RATE), [], 0
-    for piece in _pieces(path):
+    for piece in pieces(path, SAMPLE_RATE):
         held.append(piece)
         count += len(piece)
         while count >= size:
@@ -48,17 +45,20 @@ def blocks(path: str, seconds: float) -> Iterator[np.ndarray]:
 
 
 def waveform(path: str) -> np.ndarray | None:
-    """float32 [samples], mono, 16 kHz, in [-1, 1]; None without a sound track or with an empty one.
+    """float32 [samples], mono, 16 kHz, in [-1, 1], from the first picture or earlier (`samples.begin`); None without a
+    sound track or with an empty one.
 
     Holds the whole track: 230 MB an hour. Raises MediaError where the file cannot be opened, holds a sound track of
     which nothing decodes, or holds samples that are no numbers or absurdly loud.
     """
-    pieces = list(_pieces(path))
-    return np.concatenate(pieces) if pieces else None
+    parts = list(pieces(path, SAMPLE_RATE))
+    return np.concatenate(parts) if parts else None
 
 
 @contextlib.contextmanager
-def whole_track(path: str, sample_rate: int = SAMPLE_RATE) -> Iterator[tuple[np.ndarray, np.float32]]:
+def whole_track(
+    path: str, sample_rate: int = SAMPLE_RATE, tell: Tell = silent
+) -> Iterator[tuple[np.ndarray, np.float32]]:
     """float32 [samples], mono, of the whole track, and their mean; [0] without one or with an empty one.
 
     Memory stays bounded for a track of any length. Beyond 17 minutes its samples (230 MB an hour at 16 kHz) pass
@@ -66,7 +66,7 @@ def whole_track(path: str, sample_rate: int = SAMPLE_RATE) -> Iterator[tuple[np.
     """
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
         total = 0.0
-        for piece in _pieces(path, sample_rate):
+        for piece in pieces(path, sample_rate, tell):
             total += piece.sum(dtype=np.float64)
             spool.write(piece.data)
         size = spool.tell()
@@ -79,65 +79,16 @@ def whole_track(path: str, sample_rate: int = SAMPLE_RATE) -> Iterator[tuple[np.
         yield samples, np.float32(total / max(1, len(samples)))
 
 
-def _pieces(path: str, sample_rate: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
-    """float32 [≤ sample_rate] parts of the track."""
-    with open_media(path) as container:
-        if not container.streams.audio:
-            return
-        stream = next(
-            (s for s in container.streams.audio if s.disposition & Disposition.default), container.streams.audio[0]
-        )
-        if stream.codec_context is None:
-            raise MediaError(f"{path}: no decoder for its sound track")
-        resampler, made_for, packets, empty, reason = None, None, 0, True, ""
-        for packet in container.demux(stream):
-            packets += bool(packet.size)
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError as error:  # a bad packet is a short gap in the sound
-                reason = str(error.strerror)
-                continue
-            for frame in frames:
-                source = (frame.format.name, frame.layout.name, frame.sample_rate)
-                parts = []
-                if resampler is None or source != made_for:  # AAC may turn from mono to stereo after its first frames
-                    if not 1_000 <= frame.sample_rate <= 768_000:  # a damaged header: resampling would take hours
-                        raise MediaError(f"{path}: its sound claims {frame.sample_rate} samples a second")
-                    parts = resampler.resample(None) if resampler else []
-                    # FFmpeg weights channels by √½ between mono and stereo in either direction. One channel therefore
-                    # stays one, more become two, and the mean is taken here: equal content gives equal loudness.
-                    layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-                    # Frames of a second instead of the codec's 20 ms halve the time of everything after the decoder.
-                    resampler, made_for = av.AudioResampler("fltp", layout, sample_rate, sample_rate), source
-                for part in parts + resampler.resample(frame):
-                    empty = False
-                    yield _mono(part, path)
-        for part in resampler.resample(None) if resampler else ():
-            empty = False
-            yield _mono(part, path)
-    if empty and reason:
-        raise MediaError(f"{path}: none of the sound track's {packets} packets can be decoded ({reason})")
-
-
-def _mono(frame: av.AudioFrame, path: str) -> np.ndarray:
-    """Planar float32 [channels, samples] → [samples]. Raises MediaError where they cannot be sound."""
-    planes = frame.to_ndarray()
-    loudest = np.abs(planes).max(initial=0)
-    if not loudest <= _LOUDEST:  # NaN compares as False
-        raise MediaError(f"{path}: its sound holds a sample of {loudest:.3g}, where 1 is full scale: damaged")
-    return planes.mean(axis=0)
-
-
 # ---------------------------------------------------------------- log-mel
 
 
-def read_fbank(path: str) -> np.ndarray | None:
+def read_fbank(path: str, tell: Tell = silent) -> np.ndarray | None:
     """float16 [1024, 128] of the file's whole sound track, normalised; None without one or with an empty one.
 
     Memory stays bounded for a track of any length: where windows begin depends on the length, which is known at the
-    end only, so that `whole_track` keeps it. Raises MediaError as `waveform` does.
+    end only, so that `whole_track` keeps it. `tell` hears of what was guessed. Raises MediaError as `waveform` does.
     """
-    with whole_track(path) as (samples, mean):
+    with whole_track(path, tell=tell) as (samples, mean):
         return log_mel(samples, mean).astype(np.float16) if len(samples) else None
 
 

@@ -15,19 +15,25 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import av
 import av.container
 import av.error
 import numpy as np
-from av.stream import Disposition
+
+from data_prep.media import clock, ending, tracks
+from data_prep.media.opening import MediaError, open_media
+from data_prep.media.tracks import Tell, TrackError
 
 # A file counts as damaged when this share of it, and more than this many seconds, is missing: headers round durations,
 # and a frame or two lost at the end of a web video is usual.
 _LOSS_SHARE, _LOSS_SECONDS = 0.1, 1.0
+_LOSS_BYTES = 0.01  # share; what lies at the end of a file may be no more than its index
 # Codecs in which a key frame makes everything shown after it independent of everything decoded before it. H.264 is one
 # at IDR pictures only (`_is_idr`): decoders that begin at its other key frames have other lists of references.
 _JUMPS = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "av1", "prores", "mjpeg", "dnxhd", "ffv1"}
@@ -38,39 +44,7 @@ _PROGRESSIVE = 1  # AVFieldOrder
 _KEY, _SHOWN = 1, 2
 _HELD = 2**25  # bytes of packets kept between finding their times and decoding; a larger file is read twice
 _PACKET = 1000  # bytes that a packet takes beside its data
-
-
-class MediaError(ValueError):
-    """A media file cannot be used; the message says why. It costs its clip, not the build."""
-
-
-@contextlib.contextmanager
-def open_media(path: str) -> Iterator[av.container.InputContainer]:
-    """An open container; MediaError where the file is missing, empty, no media file, or cannot be read on."""
-    if os.path.isfile(path) and not os.path.getsize(path):
-        raise MediaError(f"{path}: an empty file (0 bytes)")
-    try:
-        container = av.open(path, metadata_errors="replace")
-    except FileNotFoundError as error:
-        raise MediaError(f"{path}: no such file") from error
-    except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(f"{path}: not a readable media file, or cut short ({error.strerror})") from error
-    with container:
-        try:
-            yield container
-        except av.error.FFmpegError as error:
-            raise MediaError(f"{path}: reading stops ({error.strerror})") from error
-
-
-def picture_stream(container: av.container.InputContainer, path: str) -> av.VideoStream:
-    """The first video stream that is not a cover image."""
-    stream = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
-    if stream is None:
-        raise MediaError(f"{path}: no video stream")
-    if stream.codec_context is None:
-        raise MediaError(f"{path}: no decoder for its video stream")
-    stream.codec_context.thread_count = 1  # one process per core decodes already
-    return stream
+T = TypeVar("T")
 
 
 # ---------------------------------------------------------------- what packets promise
@@ -81,8 +55,10 @@ class Video:
     """An open file: its frames in the order in which they are shown ("ranks"), and where their packets are."""
 
     path: str
+    track: int  # index of the stream
     codec: av.VideoCodecContext
     fps: float | None  # what OpenCV reports as CAP_PROP_FPS
+    aspect: float  # width of a pixel by its height
     times: np.ndarray  # float64 [frames] seconds, ascending
     _stamps: np.ndarray | None  # int64 [frames], times in the stream's unit; None where they do not identify a frame
     _unit: float  # seconds of a time stamp of 1
@@ -174,13 +150,15 @@ class Video:
                     if frame.pts is not None:  # not `frame.time`: frames that come at the end lack the unit
                         last = max(last, frame.pts * self._unit)
         if not number:
-            raise MediaError(f"{self.path}: no frame can be decoded ({reason or 'the video stream is empty'})")
+            problem = f"no frame can be decoded ({reason or 'the video stream is empty'})"
+            raise TrackError(self.path, self.track, problem)
         lost, length = (self.times[-1] - last, np.ptp(self.times)) if len(self.times) else (0.0, 0.0)
         if errors > _LOSS_SHARE * count or lost > max(_LOSS_SECONDS, _LOSS_SHARE * length):
-            raise MediaError(
-                f"{self.path}: damaged: {errors} of {count} packets fail to decode, "
+            problem = (
+                f"damaged: {errors} of {count} packets fail to decode, "
                 f"the last frame is {max(lost, 0):.1f} s before the stream's end ({reason or 'no error reported'})"
             )
+            raise TrackError(self.path, self.track, problem)
         if left and frame is not None and rank > given:  # the end is lost: the last frame there is stands for it
             yield rank, frame
 
@@ -198,20 +176,35 @@ class Video:
             yield self.codec, itertools.chain(self._held, [None])
             return
         with open_media(self.path) as container:  # a decoder keeps its options, and some of its state when flushed
-            stream = picture_stream(container, self.path)
-            stream.codec_context.options = dict(options)
-            packets = (packet for packet in container.demux(stream) if packet.size)
-            yield stream.codec_context, itertools.chain(packets, [None])
+            codec = container.streams[self.track].codec_context
+            assert isinstance(codec, av.VideoCodecContext)
+            codec.thread_count, codec.options = 1, dict(options)
+            own = (packet for packet in clock.packets(container) if packet.stream_index == self.track and packet.size)
+            yield codec, itertools.chain(own, [None])
+
+
+def use_video(path: str, use: Callable[[Video], T], tell: Tell = tracks.silent) -> T:
+    """What `use` makes of a file's pictures; of its next picture track where one turns out to be broken.
+
+    Raises MediaError as `open_video` and `Video.frames` do. `tell` hears of a choice that the file did not make itself.
+    """
+    passed: dict[int, str] = {}
+    while True:
+        try:
+            with open_video(path, passed, tell) as file:
+                return use(file)
+        except TrackError as error:
+            passed[error.track] = error.problem
 
 
 @contextlib.contextmanager
-def open_video(path: str) -> Iterator[Video]:
+def open_video(path: str, passed: Mapping[int, str] = tracks.NONE, tell: Tell = tracks.silent) -> Iterator[Video]:
     """Opens a file and reads all its packets without decoding them; beyond 32 MiB, 9 bytes of each stay in memory.
 
-    Raises MediaError where there is no video stream, or the file is cut short.
+    `passed`: as `tracks.best` has it. Raises MediaError where there is no video stream, or the file is cut short.
     """
     with open_media(path) as container:
-        stream = picture_stream(container, path)
+        stream = picture_stream(container, path, passed)
         codec, extra = stream.codec_context, stream.codec_context.extradata
         if stream.time_base is None:
             raise MediaError(f"{path}: its video stream does not say what its time stamps mean")
@@ -224,9 +217,12 @@ def open_video(path: str) -> Iterator[Video]:
         # AVI has no presentation times; what FFmpeg makes up is in decoding order.
         timed = container.format.name != "avi"
         ends = [0] * len(container.streams)  # in each stream's own unit
+        sizes, torn = [0] * len(container.streams), False
         try:
-            for packet in container.demux():
+            for packet in clock.packets(container, tell):
                 stamp, here, size = packet.pts, packet.stream_index, packet.size
+                if size:
+                    sizes[here], torn = sizes[here] + 1, packet.is_corrupt
                 timed = timed and (stamp is not None or here != picture or not size)
                 stamp = packet.dts if stamp is None else stamp
                 if stamp is not None and not packet.is_discard:
@@ -245,18 +241,21 @@ def open_video(path: str) -> Iterator[Video]:
         except (av.error.FFmpegError, OSError) as error:
             end = _seconds(container, ends)
             raise MediaError(f"{path}: reading stops at {end:.1f} s ({error.strerror})") from error
-        # Matroska's duration runs from 0, that of others from the first time stamp, which may be hours later.
-        begins, said = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
-        said, end = said if "matroska" in container.format.name else begins + said, _seconds(container, ends)
-        if said - end > max(_LOSS_SECONDS, _LOSS_SHARE * (said - begins)):
-            raise MediaError(f"{path}: cut short: it should last {said:.1f} s, its data ends at {end:.1f} s")
+        _must_be_whole(container, path, _seconds(container, ends), torn)
+        others = tracks.others(container, stream, passed)
+        if sizes[picture] < 2 <= max((sizes[other.index] for other in others), default=0):
+            raise TrackError(path, picture, "one picture alone" if sizes[picture] else "empty")
+        if choice := tracks.remark(container, stream, passed):
+            tell(choice)
         stamps, flags = np.frombuffer(stamps, np.int64), np.frombuffer(flags, np.int8)
         shown = np.flatnonzero(flags & _SHOWN)
         packets = shown[np.argsort(stamps[shown], kind="stable")]
         stamps = stamps[packets]
         yield Video(
             path=path,
+            track=picture,
             codec=codec,
+            aspect=float(stream.sample_aspect_ratio or 1),
             fps=float(stream.guessed_rate) if stream.guessed_rate else None,
             times=stamps * unit,
             _stamps=stamps if timed and (np.diff(stamps) > 0).all() else None,
@@ -265,6 +264,38 @@ def open_video(path: str) -> Iterator[Video]:
             _keys=np.flatnonzero(flags[packets] & _KEY),
             _held=held if room > 0 else None,
         )
+
+
+def picture_stream(
+    container: av.container.InputContainer, path: str, passed: Mapping[int, str] = tracks.NONE
+) -> av.VideoStream:
+    """The track of pictures to use, as `tracks.best` chooses it. Raises MediaError where there is none."""
+    stream = tracks.best(container, path, "video", passed)
+    if stream is None:
+        raise MediaError(f"{path}: no video stream")
+    assert isinstance(stream, av.VideoStream)
+    stream.codec_context.thread_count = 1  # one process per core decodes already
+    return stream
+
+
+def _must_be_whole(container: av.container.InputContainer, path: str, end: float, torn: bool) -> None:
+    """Raises MediaError for a file that was cut, if that costs more than a little.
+
+    Its parts say whether it was cut: a duration that the data does not reach may as well be wrong. Where a format does
+    not say how long its parts are, the last packet counts (`torn`: it is not whole).
+    """
+    size, promised = os.path.getsize(path), ending.promised(container, path)
+    if promised is None:
+        promised = math.inf if torn else size
+    if size > (1 - _LOSS_BYTES) * promised:
+        return
+    # Matroska's duration runs from 0, that of others from the first time stamp, which may be hours later.
+    begins, said = clock.file_start(container), (container.duration or 0) / av.time_base
+    said = said if "matroska" in container.format.name else begins + said
+    by_size = begins + (end - begins) * promised / size
+    for length in (said, by_size):  # a header may be too short, and FFmpeg shortens some by what is missing
+        if math.isfinite(length) and length - end > max(_LOSS_SECONDS, _LOSS_SHARE * (length - begins)):
+            raise MediaError(f"{path}: cut short: it should last {length:.1f} s, its data ends at {end:.1f} s")
 
 
 def _seconds(container: av.container.InputContainer, ends: list[int]) -> float:

@@ -7,23 +7,23 @@ reference divides by zero.
 """
 
 import os
-import re
-from collections.abc import Iterator
 
 import av
 import numpy as np
 import simplejpeg
 from av.video.reformatter import VideoReformatter
-from PIL import Image, ImageOps
+from PIL import Image
 
-from data_prep.media.decode import MediaError, Video, open_video
+from data_prep.media.decode import Video, use_video
+from data_prep.media.stills import pictures_of_folder
+from data_prep.media.tracks import Tell, silent
 
 JPEG_QUALITY = 95
 # Frames further than this from `index / fps` make the rate variable; jitter below it moves no choice noticeably.
 _JITTER_SECONDS = 0.25
 _TIME_ROUNDING = 1e-3  # webm rounds time stamps to milliseconds
 _LONG = 8  # longer side to shorter one; no film is that wide
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+_WIDEST = 4  # width of a pixel by its height, or the reverse; more is a damaged header
 
 
 # ---------------------------------------------------------------- which frames
@@ -90,57 +90,54 @@ def crop_square(image: np.ndarray, size: int) -> np.ndarray:
 # ---------------------------------------------------------------- the clip
 
 
-def read_frames(path: str, image_size: int, max_frames: int, raw: bool = False) -> tuple[list[bytes], np.ndarray]:
+def read_frames(
+    path: str, image_size: int, max_frames: int, raw: bool = False, tell: Tell = silent
+) -> tuple[list[bytes], np.ndarray]:
     """JPEGs (4:4:4), or raw RGB, of `image_size` squares, one a second, at most `max_frames`, in time order.
 
-    Returns them and float32 [frames], their seconds from the first frame. A folder of pictures (.jpg, .jpeg, .png,
-    .webp, in natural order of names) counts as one picture a second. Frames are chosen before one is decoded: memory
-    grows with neither length nor picture size.
+    Returns them and float32 [frames], their seconds from the first frame. A folder of pictures (`stills.SUFFIXES`, in
+    natural order of names) counts as one picture a second. Frames are chosen before one is decoded: memory grows with
+    neither length nor picture size. `tell` hears of what was guessed or altered.
     Raises MediaError for a missing, empty, foreign, damaged or truncated file and for one without pictures.
     """
-    chosen = pictures_of_folder(path, max_frames) if os.path.isdir(path) else _from_file(path, max_frames)
-    pictures, times = [], []
-    for image, time in chosen:
-        square = np.ascontiguousarray(crop_square(image, image_size))
-        pictures.append(square.tobytes() if raw else simplejpeg.encode_jpeg(square, JPEG_QUALITY, "RGB", "444"))
-        times.append(time)
-    return pictures, np.array(times, np.float32)
 
+    def square(image: np.ndarray) -> bytes:
+        pixels = np.ascontiguousarray(crop_square(image, image_size))
+        return pixels.tobytes() if raw else simplejpeg.encode_jpeg(pixels, JPEG_QUALITY, "RGB", "444")
 
-def _from_file(path: str, max_frames: int) -> Iterator[tuple[np.ndarray, float]]:
-    """uint8 [height, width, 3] and seconds of each chosen frame."""
-    with open_video(path) as file:
+    def of_video(file: Video) -> list[tuple[bytes, float]]:
         ranks, seconds = each_second(file)
         seconds_of = dict(zip(ranks, seconds, strict=True))
         convert = VideoReformatter()  # one for all frames: setting up a conversion takes longer than running it
-        for rank, frame in file.frames([ranks[k] for k in choose(len(ranks), max_frames)]):
-            yield upright(frame, convert), seconds_of.get(rank, file.times[rank] - file.times[0])
+        return [
+            (square(upright(frame, convert, file.aspect)), seconds_of.get(rank, file.times[rank] - file.times[0]))
+            for rank, frame in file.frames([ranks[k] for k in choose(len(ranks), max_frames)])
+        ]
+
+    if os.path.isdir(path):
+        chosen = [(square(image), second) for image, second in pictures_of_folder(path, max_frames, tell)]
+    else:
+        chosen = use_video(path, of_video, tell)
+    return [picture for picture, _ in chosen], np.array([time for _, time in chosen], np.float32)
 
 
-def upright(frame: av.VideoFrame, convert: VideoReformatter) -> np.ndarray:
-    """uint8 [height, width, 3], turned as the file says: phones film sideways. One `convert` serves a whole video."""
-    image = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    return np.rot90(image, k=round(frame.rotation / 90) % 4)
+def upright(frame: av.VideoFrame, convert: VideoReformatter, aspect: float = 1.0) -> np.ndarray:
+    """uint8 [height, width, 3] of square pixels, turned and mirrored as the file says: phones film sideways.
 
-
-def pictures_of_folder(path: str, max_frames: int) -> Iterator[tuple[np.ndarray, float]]:
-    """The same of a folder."""
-    names = [entry for entry in os.listdir(path) if entry.lower().endswith(_PICTURES) and not entry.startswith(".")]
-    if not names:
-        raise MediaError(f"{path}: no picture in this folder ({', '.join(_PICTURES)})")
-    names.sort(key=_natural)
-    for second in choose(len(names), max_frames):
-        file = os.path.join(path, names[second])
-        try:
-            with Image.open(file) as picture:
-                image = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise MediaError(f"{file}: not a readable picture ({error})") from error
-        yield image, float(second)
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Sorts frame9 before frame10."""
-    parts: list[str | int] = re.split(r"([0-9]+)", name)
-    parts[1::2] = map(int, parts[1::2])
-    return parts, name
+    One `convert` serves a whole video. `aspect`: width of a stored pixel by its height.
+    """
+    width, height = frame.width, frame.height
+    if 1 / _WIDEST <= aspect <= _WIDEST:  # enlarged, so that nothing is lost before the crop
+        width, height = round(width * max(aspect, 1)), round(height * max(1 / aspect, 1))
+    if (width, height) == (frame.width, frame.height):
+        image = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    else:
+        image = convert.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return image
+    # Where the stored axes go: across = a·x + c·y, down = b·x + d·y.
+    (a, b), (c, d) = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2].tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.media import audio
-from data_prep.media.decode import MediaError
+from data_prep.media import audio, samples
+from data_prep.media.opening import MediaError
 from data_prep.speech import sounds, vad, whisper
 from data_prep.speech.cache import Cache, file_digest
 
@@ -32,7 +32,7 @@ class Recognise:
 
     {"language": code or "", "sound": bool, "voices": [[start, end], …] or None, "segments": [fields of
     `filters.Segment`], "sounds": [{"speech", "music"}] for each segment or None, "cached": bool}, in seconds from the
-    start of the track; or {"problem": reason} for a file that cannot be read.
+    first picture (`media.clock`); or {"problem": reason} for a file that cannot be read.
 
     `model_identity` and `ast_identity` say what the weights are whatever their path (`cache.model_identity`).
     """
@@ -54,7 +54,7 @@ class Recognise:
         return self.__dict__ | {"_loaded": {}}  # each worker loads its own
 
     def __call__(self, paths: Sequence[str]) -> list[dict] | Stop:
-        results, descriptions = {}, {}
+        results, descriptions, begins = {}, {}, {}
         try:
             for path in paths:
                 if os.path.isdir(path):  # pictures without a sound file
@@ -62,9 +62,15 @@ class Recognise:
                     continue
                 try:
                     descriptions[path] = self._description(path)
+                    begins[path] = samples.begin(path)
+                except MediaError as error:
+                    results[path] = {"problem": str(error)}
+                    continue
                 except OSError as error:
                     results[path] = {"problem": f"{path}: {error.strerror or error}"}
                     continue
+                if begins[path] > 0:  # silence goes before: results of versions that had none are other ones
+                    descriptions[path]["begins"] = round(begins[path], 3)
                 if (known := self.cache.get(descriptions[path])) is not None:
                     results[path] = known | {"cached": True}
             for path, result in self._transcribe([path for path in paths if path not in results]).items():
@@ -74,6 +80,7 @@ class Recognise:
             for path, result in results.items():
                 if self.ast and result.get("segments"):
                     result["sounds"] = self._sounds(path, descriptions[path], result["segments"])
+                _shift(result, min(0.0, begins.get(path, 0.0)))
         except ModelError as error:
             return Stop(str(error))
         return [results[path] for path in paths]
@@ -175,6 +182,16 @@ def _load(make, *arguments):
         return make(*arguments)
     except ValueError as error:
         raise ModelError(str(error)) from error
+
+
+def _shift(result: dict, seconds: float) -> None:
+    """Moves the times of a result: those of the track's samples become those of the clip."""
+    if not seconds or "problem" in result:
+        return
+    for segment in result["segments"]:
+        segment |= {name: round(segment[name] + seconds, 3) for name in ("start", "end")}
+    if result["voices"] is not None:
+        result["voices"] = [[start + seconds, end + seconds] for start, end in result["voices"]]
 
 
 def _nothing() -> dict:

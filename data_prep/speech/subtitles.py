@@ -1,4 +1,4 @@
-"""What is said in a clip, from subtitles: a .srt or .vtt file, or the first text track inside a video.
+"""What is said in a clip, from subtitles: a .srt or .vtt file, or a text track inside a video.
 
 Subtitles also describe sounds, "[music]", "(door slams)", "♪ la la ♪": that is not speech, and is kept apart.
 """
@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
-import av
 import av.container
 import av.error
 import pysubs2
@@ -16,12 +15,13 @@ from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
 
 from data_prep.encoding import decode
-from data_prep.media.decode import open_media
+from data_prep.media import clock, tracks
+from data_prep.media.opening import MediaError, open_media
+from data_prep.media.tracks import Tell, TrackError
 from data_prep.speech import timed_data, transcripts
 from data_prep.speech.cues import Cue, CueFile, parse, plain
 
 FORMATS = (".srt", ".vtt")
-_TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text")
 _LANGUAGE = re.compile(r"\.([a-z]{2,3})(?:-\w+)?(?:\.(?:forced|sdh|cc|hi))*\.\w+$", re.IGNORECASE)  # clip.en-GB.sdh.srt
 _MARKUP = re.compile(r"</?[a-z\d][^<>]*>", re.IGNORECASE)  # fonts, voices, times inside a line
 _NOT_SPEECH = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|[♪♫][^♪♫]*[♪♫]*")
@@ -30,20 +30,23 @@ _SOUND = "not speech"  # reason of a part of a cue, "[music]"
 _EXAMPLE = 200  # letters of the first cue of a file that is left out
 
 
-def read(path: str) -> tuple[str, dict]:
+def read(path: str, media: str | None = None, tell: Tell = tracks.silent) -> tuple[str, dict]:
     """The transcript, and what is known of it in the form of `records.Clip.speech`; ("", {}) without subtitles.
 
-    `path`: a subtitle file, or a media file that may hold a text track. Raises ValueError, naming the file, for
-    subtitles that are damaged or not of their format.
+    `path`: a subtitle file, or a media file that may hold a text track. `media`: the file that a subtitle file belongs
+    to. Times are on the clock of its pictures. `tell` hears of what was guessed. Raises ValueError, naming the file,
+    for subtitles that are damaged or not of their format.
     """
     known = os.path.splitext(path)[1].lower() in FORMATS
-    source, language, file = _from_file(path) if known else _from_track(path)
+    source, language, file = _from_file(path) if known else _from_track(path, tell)
     segments, dropped, cues = [], [], file.cues
     if reason := timed_data.reason(file, path):  # one line for all: a drone writes thirty a second
         start, end, text = cues[0].start, max(cue.end for cue in cues), cues[0].text[:_EXAMPLE]
         dropped.append(_part(start, end, text, f"{reason}, not speech; the first of {len(cues)}"))
         cues = []
     dropped += [_part(*block, "no time: a block of WebVTT that is no cue") for block in file.lost]
+    if known and cues and media is not None and os.path.isfile(media):
+        cues = _on_the_clock_of(media, cues)
     for start, end, text in _without_repeats(cues):
         dropped += [_part(start, end, sound, _SOUND) for sound in _NOT_SPEECH.findall(text)]
         said = " ".join(_NOT_SPEECH.sub(" ", text).split())
@@ -65,9 +68,19 @@ def _part(start: float, end: float, text: str, reason: str) -> dict:
 
 
 def text_track(container: av.container.InputContainer) -> SubtitleStream | None:
-    """The first subtitle track that holds text. Those of discs and broadcasts hold pictures."""
-    tracks = container.streams.subtitles
-    return next((track for track in tracks if getattr(track.codec_context, "name", "") in _TEXT_CODECS), None)
+    """The subtitle track to read, as `tracks.best` chooses it. Those of discs and broadcasts hold pictures, no text."""
+    track = tracks.best(container, "", "subtitle")
+    assert track is None or isinstance(track, SubtitleStream)
+    return track
+
+
+def _on_the_clock_of(media: str, cues: list[Cue]) -> list[Cue]:
+    """Cues of a subtitle file, which count from the begin of the media file, as players do, or by its own clock."""
+    try:
+        shift = clock.beside(media, min(start for start, _, _ in cues), max(start for start, _, _ in cues))
+    except MediaError:  # told where its pictures or its sound are read
+        return cues
+    return [Cue(start + shift, end + shift, text) for start, end, text in cues] if shift else cues
 
 
 def _from_file(path: str) -> tuple[str, str, CueFile]:
@@ -93,30 +106,48 @@ def _from_file(path: str) -> tuple[str, str, CueFile]:
     return source, named[1].lower() if named else "", file
 
 
-def _from_track(path: str) -> tuple[str, str, CueFile]:
-    """Source, language and cues of the first text track; nothing where a file has none (pictures are no text)."""
-    cues, packets, reason = [], 0, ""
-    with open_media(path) as container:
-        if (track := text_track(container)) is None:
-            return "", "", CueFile([])
-        language = "" if track.language in (None, "und") else track.language
-        source = f"subtitles ({track.codec_context.name} track)"
-        try:
-            for packet in container.demux(track):
-                if not packet.size or packet.pts is None:
-                    continue
-                packets += 1
-                start = float(packet.pts * packet.time_base)
-                end = start + float((packet.duration or 0) * packet.time_base)
-                # FFmpeg gives every format as ASS: eight fields before the text.
-                rects = [rect for rect in track.decode(packet) if isinstance(rect, AssSubtitle)]
-                texts = [rect.ass.decode("utf-8", "replace").split(",", 8)[-1] for rect in rects]
-                cues += [Cue(start, end, plain(text)) for text in texts]
-        except (av.error.FFmpegError, OSError) as error:
-            reason = str(error.strerror)
-    if reason:
-        raise ValueError(f"{_shown(path)}: the subtitle track is damaged after {packets} packets ({reason})")
-    return source, language, CueFile(cues)
+def _from_track(path: str, tell: Tell) -> tuple[str, str, CueFile]:
+    """Source, language and cues of a text track, of the next one where one is damaged or empty; nothing where a file
+    has none (pictures are no text)."""
+    passed: dict[int, str] = {}
+    while True:
+        with open_media(path) as container:
+            track = tracks.best(container, _shown(path), "subtitle", passed)
+            if track is None:
+                return "", "", CueFile([])
+            assert isinstance(track, SubtitleStream)
+            try:
+                cues = _cues(container, track, path)
+                if not cues and tracks.others(container, track, passed):
+                    raise TrackError(path, track.index, "empty")
+            except TrackError as error:
+                passed[error.track] = error.problem
+                continue
+            if choice := tracks.remark(container, track, passed):
+                tell(choice)
+            language = "" if track.language in (None, "und") else track.language
+            return f"subtitles ({track.codec_context.name} track)", language, CueFile(cues)
+
+
+def _cues(container: av.container.InputContainer, track: SubtitleStream, path: str) -> list[Cue]:
+    """Those of a track, on the clock of the pictures. Raises TrackError where it is damaged."""
+    cues, count = [], 0
+    zero = clock.settled(clock.picture_start(container, path))
+    try:
+        for packet in clock.packets(container):
+            if packet.stream.index != track.index or not packet.size or packet.pts is None:
+                continue
+            count += 1
+            start = float(packet.pts * packet.time_base) - zero
+            end = start + float((packet.duration or 0) * packet.time_base)
+            # FFmpeg gives every format as ASS: eight fields before the text.
+            rects = [rect for rect in track.decode(packet) if isinstance(rect, AssSubtitle)]
+            texts = [rect.ass.decode("utf-8", "replace").split(",", 8)[-1] for rect in rects]
+            cues += [Cue(start, end, plain(text)) for text in texts]
+    except (av.error.FFmpegError, OSError) as error:
+        problem = f"the subtitle track is damaged after {count} packets ({error.strerror})"
+        raise TrackError(_shown(path), track.index, problem) from error
+    return cues
 
 
 def _without_repeats(cues: Iterable[Cue]) -> list[Cue]:

@@ -11,7 +11,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from data_prep.media import audio, video
-from data_prep.media.decode import open_video
+from data_prep.media.decode import Video, use_video
 
 _BLOCK_SECONDS = 600
 
@@ -27,9 +27,12 @@ def evenly_spaced(path: str, count: int, fit: Callable[[np.ndarray], np.ndarray]
     """
     if os.path.isdir(path):
         return [fit(picture) for picture, _ in video.pictures_of_folder(path, count)]
-    with open_video(path) as file:
-        convert = VideoReformatter()
-        return [fit(video.upright(frame, convert)) for _, frame in file.frames(video.choose(len(file.times), count))]
+
+    def of_video(file: Video) -> list[np.ndarray]:
+        ranks, convert = video.choose(len(file.times), count), VideoReformatter()
+        return [fit(video.upright(frame, convert, file.aspect)) for _, frame in file.frames(ranks)]
+
+    return use_video(path, of_video)
 
 
 def sounds(path: str, sample_rate: int, hears: Callable[[int], Sequence[tuple[int, int]]]) -> list[np.ndarray] | None:

@@ -1,16 +1,27 @@
 """Real media files and a small corpus in the official MSR-VTT layout, for the tests of preparation."""
 
 import csv
+import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
+from av.subtitles.subtitle import SubtitleSet
 
 SIDE = 64
 _BITS = 8
+ASS_HEADER = (
+    b"[Script Info]\r\nScriptType: v4.00+\r\n\r\n[V4+ Styles]\r\nFormat: Name, Fontname, Fontsize\r\n"
+    b"Style: Default,Arial,16\r\n\r\n[Events]\r\n"
+    b"Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\r\n"
+)
+_NO_FLAGS = Disposition(0)
+_RATES = {list: 10, np.ndarray: 16000}  # of pictures and sound in `Track`
 CODECS = {  # picture and sound by suffix
     ".mp4": ("libx264", "aac"),
     ".mkv": ("libx265", "libopus"),
@@ -18,6 +29,8 @@ CODECS = {  # picture and sound by suffix
     ".ts": ("mpeg2video", "mp2"),
     ".avi": ("mpeg4", "libmp3lame"),
     ".webm": ("libvpx-vp9", "libopus"),
+    ".flv": ("flv1", "libmp3lame"),
+    ".wmv": ("wmv2", "libmp3lame"),
     ".wav": ("", "pcm_s16le"),
     ".flac": ("", "flac"),
     ".mp3": ("", "libmp3lame"),
@@ -73,12 +86,15 @@ def write_media(
     sound_codec: str | None = None,
     codec_options: Mapping[str, str] | None = None,
     pix_fmt: str = "yuv420p",
+    begins: float = 0,
+    sound_begins: float = 0,
 ) -> str:
     """Writes what the suffix says (`CODECS`), or `codec` and `sound_codec` in that container. `times`: seconds of each
     frame, for a variable rate.
 
     `rotation` is counter-clockwise degrees in the container; `sound` is float32 [samples], the same on every channel;
-    `options` are the container's.
+    `options` are the container's. `begins` and `sound_begins`: seconds of the file's clock at the first picture and at
+    the first sample.
     """
     video_codec, audio_codec = CODECS[path.suffix]
     with av.open(str(path), "w", container_options=dict(options or {})) as container:
@@ -95,7 +111,7 @@ def write_media(
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, "rgb24")
             frame.time_base = video.codec_context.time_base
-            frame.pts = round(times[number] * 1000) if times else number
+            frame.pts = round(times[number] * 1000) if times else number + round(begins * fps)
             container.mux(video.encode(frame))
         if len(frames):
             container.mux(video.encode(None))
@@ -103,10 +119,69 @@ def write_media(
             if len(sound):
                 planes = np.ascontiguousarray(np.broadcast_to(sound, (channels, len(sound))))
                 frame = av.AudioFrame.from_ndarray(planes, "fltp", layout)
-                frame.sample_rate, frame.pts = rate, 0
+                frame.sample_rate, frame.pts = rate, round(sound_begins * rate)
                 container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
     return str(path)
+
+
+@dataclasses.dataclass
+class Track:
+    """One of several tracks: pictures at ten a second (a list of them), sound at 16 kHz, or lines of text, a second
+    each."""
+
+    codec: str
+    content: Sequence[np.ndarray] | np.ndarray | Sequence[str]
+    flags: Disposition = _NO_FLAGS
+    language: str = ""
+    title: str = ""
+
+
+def write_tracks(path: pathlib.Path, *tracks: Track, text_begins: float = 0) -> str:
+    """A file of these tracks, in their order. `text_begins`: seconds of the file's clock at the first line."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(track.codec, rate=_RATES.get(type(track.content), 0)) for track in tracks]
+        for stream, track in zip(streams, tracks, strict=True):
+            stream.disposition = track.flags
+            names = {"language": track.language, "title": track.title}
+            stream.metadata.update({name: value for name, value in names.items() if value})
+            codec = stream.codec_context
+            if stream.type == "video":
+                codec.max_b_frames = 0
+                stream.height, stream.width = track.content[0].shape[:2]
+                stream.pix_fmt = "yuvj420p" if track.codec == "mjpeg" else "yuv420p"
+            elif stream.type == "audio":
+                codec.layout = "mono"
+            else:
+                codec.time_base, codec.subtitle_header = Fraction(1, 1000), ASS_HEADER
+        container.start_encoding()
+        for stream, track in zip(streams, tracks, strict=True):
+            for packet in _encoded(stream, track.content, text_begins):
+                container.mux(packet)
+    return str(path)
+
+
+def _encoded(stream: Any, content: Any, text_begins: float) -> Iterator[av.Packet]:
+    if stream.type == "audio":
+        if len(content):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(content[None]), "fltp", "mono")
+            frame.sample_rate, frame.pts = _RATES[np.ndarray], 0
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
+        return
+    for number, one in enumerate(content):
+        if stream.type == "video":
+            frame = av.VideoFrame.from_ndarray(one, "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, _RATES[list])
+            yield from stream.encode(frame)
+            continue
+        line, pts = f"{number},0,Default,,0,0,0,,{one}".encode(), round(1000 * (text_begins + number))
+        packet = stream.codec_context.encode_subtitle(SubtitleSet.create(line, 0, 900, pts=pts))
+        packet.stream, packet.time_base = stream, Fraction(1, 1000)
+        packet.pts, packet.dts, packet.duration = pts, pts, 900
+        yield packet
+    if stream.type == "video":
+        yield from stream.encode(None)
 
 
 def write_corpus(

@@ -10,6 +10,7 @@ import pytest
 from helpers import media, places
 
 from data_prep.media import audio
+from data_prep.media import samples as sound_track
 from data_prep.media.decode import MediaError
 
 GOLDEN = np.load(places.GOLDEN / "fbank.npz")
@@ -51,6 +52,63 @@ def test_same_sound_in_any_layout(tmp_path):
         assert abs(np.abs(samples[8000:24000]).max() - 0.5) < 5e-3, (rate, channels)
         difference = np.abs(audio.log_mel(samples)[:900] - reference[:900])[loud]
         assert np.median(difference) < 5e-3 and difference.mean() < 2e-2, (rate, channels)
+
+
+WIDTHS = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4}
+
+
+def write_wav(path: pathlib.Path, channels: list[np.ndarray], kind: str = "s16le") -> str:
+    """float [samples] of each channel, at 16 kHz, whatever their number."""
+    planes, width = np.stack(channels, axis=1), WIDTHS[kind]
+    values = np.round(planes * (2 ** (8 * width - 1) - 1)).astype("<i8")
+    if kind == "u8":
+        values += 128
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(len(channels)), file.setsampwidth(width), file.setframerate(16000)
+        file.writeframes(values.view(np.uint8).reshape(len(values), len(channels), 8)[..., :width].tobytes())
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", WIDTHS)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 8, 9, 11, 16, 32, 60])
+def test_any_number_of_channels(tmp_path, channels, kind):
+    path = write_wav(tmp_path / "a.wav", [media.tone(16000, 1)] * channels, kind)
+    samples = audio.waveform(path)
+    assert len(samples) == 16000
+    np.testing.assert_allclose(samples, media.tone(16000, 1), atol=0.02)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24])
+def test_no_channel_is_lost(tmp_path, channels):
+    """But for that of low effects, which FFmpeg leaves out on purpose: number 3 of 5.1 and 7.1."""
+    silence = np.zeros(16000, np.float32)
+    for number in range(channels):
+        sounds = [media.tone(16000, 1) if k == number else silence for k in range(channels)]
+        loudest = np.abs(audio.waveform(write_wav(tmp_path / "a.wav", sounds))).max()
+        assert loudest > 0.4 / channels or (number == 3 and channels in (6, 8) and loudest == 0), number
+
+
+@pytest.mark.parametrize("layout", ["5.1", "5.1(side)", "7.1", "quad", "3.0", "5.1.2", "7.1.4", "FL+LFE"])
+def test_named_layouts_are_as_loud_as_mono(tmp_path, layout):
+    path = str(tmp_path / "a.mka")
+    with av.open(path, "w") as container:
+        stream = container.add_stream("flac" if len(av.AudioLayout(layout).channels) < 9 else "pcm_s16le", rate=16000)
+        stream.codec_context.layout = layout
+        count = len(av.AudioLayout(layout).channels)
+        packed = np.repeat(np.round(media.tone(16000, 1) * 32767).astype(np.int16), count)[None]
+        frame = av.AudioFrame.from_ndarray(packed, "s16", layout)
+        frame.sample_rate, frame.pts = 16000, 0
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    np.testing.assert_allclose(audio.waveform(path)[1000:15000], media.tone(16000, 1)[1000:15000], atol=0.01)
+
+
+def test_ambisonics_are_their_first_channel():
+    """The others are directions."""
+    planes = np.stack([media.tone(16000, 1), *[np.float32(0.3) * media.tone(16000, 1, 900)] * 3])
+    frame = av.AudioFrame.from_ndarray(planes, "fltp", "ambisonic 1")
+    frame.sample_rate = 16000
+    assert not sound_track._is_mixed(frame.layout)
+    np.testing.assert_array_equal(sound_track._mean(frame).to_ndarray()[0], planes[0])
 
 
 def test_sound_of_a_video(tmp_path):
