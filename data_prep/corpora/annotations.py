@@ -112,5 +112,6 @@ def check_overlap(lists: Mapping[str, Sequence[str]], problems: Problems) -> Non
 
 def with_near(name: str, known: Sequence[str]) -> str:
     """The name, and the known ones that look like it: what a user may have meant."""
-    near = difflib.get_close_matches(name, known, n=2)
+    near = [other for other in known if other.casefold() == name.casefold()]
+    near = near or difflib.get_close_matches(name, known, n=2)
     return f"{name} (like {', '.join(near)})" if near else name

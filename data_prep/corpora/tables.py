@@ -36,7 +36,7 @@ def read_rows(
         header = [name.strip() for name in next(lines, (first, []))[1]]
         names = [" ".join(name.lower().split()) for name in header]
         if missing := [name for name in columns if name not in names]:
-            problems.add(f"{path} has the columns {header}, it lacks", missing)
+            problems.add(f"{path} has the columns {[name[:_SHOWN] for name in header]}, it lacks", missing)
             return []
         if twice := [name for name in (*columns, *optional) if names.count(name) > 1]:
             problems.add(f"{path} has columns more than once: which is meant?", twice)

@@ -35,12 +35,13 @@ def strip_suffix(key: str) -> str:
 
 
 def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
-    """Clip id → (transcript, what else the row knows of it, as `records.Clip.speech`); rows of a key that all
-    have a start and an end are its segments, else the last counts, with a warning.
+    """Clip id → (transcript, what else the row knows of it, as `records.Clip.speech`).
 
+    Several rows of a key that all have a start and an end are its segments, else the last counts, with a warning.
     `keys_are_ids`: keys keep their suffix, as the ids of plain folders do. Raises ValueError if the file has another
     form.
     """
+    where = ""
     try:
         with open(path, "rb") as file:
             text, note = decode(file.read(), path)
@@ -48,17 +49,22 @@ def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
             raise ValueError(note)
         if note:
             _log.warning("%s: read as %s, which was guessed from its letters; save it as UTF-8", path, note)
-        rows = collections.defaultdict(list)
+        rows, known = collections.defaultdict(list), {}
         # JSON may carry half an emoji, which no file can store.
-        for row in json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")):
-            rows[row["key"] if keys_are_ids else strip_suffix(row["key"])].append(row)
-        known = {key: _merged(of_key) for key, of_key in rows.items()}
+        listed = json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace"))
+        for number, row in enumerate(listed, 1):
+            where = f"row {number}: "
+            key = row["key"] if keys_are_ids else strip_suffix(row["key"])
+            known[key] = _of_row(row)
+            rows[key].append(row)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is not a transcript file ({type(error).__name__}: {error}); it should hold "
+            f"{path} is not a transcript file ({where}{type(error).__name__}: {error}); it should hold "
             '[{"key": "video0.wav", "text": "…"}, …]'
         ) from error
-    if twice := [key for key, of_key in rows.items() if len(of_key) > 1 and not _are_segments(of_key)]:
+    several = {key: of_key for key, of_key in rows.items() if len(of_key) > 1}
+    known |= {key: joined(of_key) for key, of_key in several.items() if _are_segments(of_key)}
+    if twice := [key for key, of_key in several.items() if not _are_segments(of_key)]:
         shown = ", ".join(map(repr, twice[:_SHOWN])) + f" and {len(twice) - _SHOWN} more" * (len(twice) > _SHOWN)
         _log.warning("%s has several rows for %d clips; the last of each is taken: %s", path, len(twice), shown)
     return known
@@ -72,8 +78,9 @@ def of_value(value: Any) -> tuple[str, dict]:
     if value is None or isinstance(value, str):
         return clean(value or ""), {}
     row: dict[str, Any] = {"segments": value} if isinstance(value, list) else dict(value)
-    if "text" not in row and row.get("segments"):
-        row["text"] = " ".join(part["text"].strip() for part in row["segments"])
+    if "segments" in row:  # Whisper's begin with a space
+        row["segments"] = [part | {"text": part["text"].strip()} for part in row["segments"] or ()]
+        row.setdefault("text", " ".join(part["text"] for part in row["segments"]))
     return _of_row(row)
 
 
@@ -83,14 +90,9 @@ def joined(segments: Sequence[dict]) -> tuple[str, dict]:
 
 
 def _are_segments(rows: Sequence[dict]) -> bool:
-    return all("start" in row and "end" in row for row in rows)
-
-
-def _merged(rows: Sequence[dict]) -> tuple[str, dict]:
-    """Of the rows of one key: one row a segment, or else the last."""
-    if len(rows) > 1 and _are_segments(rows):
-        return joined([{name: row[name] for name in ("start", "end", "text")} for row in rows])
-    return _of_row(rows[-1])
+    times = [row.get(name) for row in rows for name in ("start", "end")]
+    timed = all(isinstance(time, int | float) and math.isfinite(time) for time in times)
+    return timed and all(isinstance(row["text"], str) for row in rows)
 
 
 def _of_row(row: dict) -> tuple[str, dict]:

@@ -261,7 +261,9 @@ def test_transcripts_as_whisper_writes_them(root):
         (root / "transcripts.json").write_text(json.dumps({"b.mp4": content}))
         sample = read(root)["b.mp4"]
         assert sample.transcript == "Good morning. How are you?"
-        assert [part["start"] for part in sample.speech["segments"]] == [0.0, 1.5]
+        assert sample.speech["segments"][1] == {"start": 1.5, "end": 3.0, "text": "How are you?"}
+    (root / "transcripts.json").write_text(json.dumps({"b.mp4": []}))
+    assert read(root)["b.mp4"].transcript == ""
     (root / "transcripts.json").write_text(json.dumps(whisper))
     problem(root, 'transcripts.json is what Whisper writes of one video; write {"clip.mp4": {"text"')
     (root / "transcripts.json").write_text('{"b.mp4": {"words": 3}, "a/clip.MKV": 7}')

@@ -31,6 +31,17 @@ def test_keys_and_short_texts(tmp_path):
     assert texts(path, keys_are_ids=True)["video3.MP4"] == "a video"
 
 
+def test_several_rows_of_a_key_are_told_or_are_its_segments(tmp_path, caplog):
+    path = write(tmp_path / "asr.json", [{"key": "a.wav", "text": text} for text in ("Good morning.", "Good evening.")])
+    assert texts(path) == {"a": "Good evening."}
+    assert caplog.messages == [f"{path} has several rows for 1 clips; the last of each is taken: 'a'"]
+    rows = [{"key": "a.wav", "text": text, "start": k, "end": k + 1} for k, text in ((1, "evening."), (0, "Good"))]
+    text, speech = transcripts.read(write(tmp_path / "asr.json", rows))["a"]
+    assert text == "Good evening." and [part["start"] for part in speech["segments"]] == [0, 1]
+    with pytest.raises(ValueError, match=r"row 2: KeyError: 'text'"):
+        transcripts.read(write(tmp_path / "asr.json", [{"key": "a", "text": "word"}, {"key": "b"}]))
+
+
 def test_what_else_a_row_knows(tmp_path):
     segments = [{"start": 0.5, "end": 2, "text": "Good morning.", "score": 0.9}]
     row = {"key": "a.wav", "text": "Good morning.", "segments": segments, "language": "en", "dropped": [], "source": ""}
