@@ -134,9 +134,9 @@ def base() -> ConfigDict:
     return c
 
 
-def start_paths(config: ConfigDict) -> tuple[str, ...]:
-    """The checkpoints of config.init_from."""
-    return tuple(path for path in config.init_from.split(",") if path not in ("", RANDOM))
+def start_paths(init_from: str) -> tuple[str, ...]:
+    """The checkpoints that config.init_from names."""
+    return tuple(path for path in init_from.split(",") if path not in ("", RANDOM))
 
 
 def branches(config: ConfigDict) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from save_jax import sharding
-from save_jax.config.retrieval import start_paths
 from save_jax.data import pipeline
 from save_jax.evaluation.contract import Evaluator
 from save_jax.models import trees
@@ -84,7 +83,7 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
     claim_workdir(config, workdir)
     checkpoints = Checkpoints(workdir, config.keep_last)
     start, train_state = _start(method, optimizer, config, workdir, mesh, data, checkpoints, schedule.total)
-    keep_tokenizer(data.tokenizer, workdir, start_paths(config) if not start else ())
+    keep_tokenizer(data.tokenizer, workdir, config.init_from if not start else "")
     data = method.prepare(data, train_state.params)
     evaluator = method.evaluator(data)
     train_step = make_train_step(method.objective, optimizer, config, mesh)
@@ -165,8 +164,7 @@ def _start(
 ) -> tuple[int, state.TrainState]:
     """(steps done, state): restored from the last whole checkpoint; else new, from config.init_from or random."""
     resumes = checkpoints.latest() is not None
-    paths = () if resumes else start_paths(config)
-    train_state = state.create(method.model, optimizer, config, mesh, init_from=paths)
+    train_state = state.create(method.model, optimizer, config, mesh, init_from="" if resumes else config.init_from)
     if not resumes:
         return 0, train_state
     start, params, optimizer_state, meta = checkpoints.restore_last(train_state.params, train_state.opt_state)

@@ -1,7 +1,5 @@
 """The train state: parameters, optimiser and step, created on the mesh."""
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import flax.struct
 import jax
@@ -44,7 +42,7 @@ def check_start(model: nn.Module, config: ConfigDict) -> None:
     params = jax.eval_shape(lambda: init_params(model, config, jax.random.key(0)))
     trained, held = optim.split_frozen(params, frozen)
     held = [*held, *(name for name in trained if optim.multiplier(name, multipliers) < 1)]
-    loaded = loading.modules_of(start_paths(config))
+    loaded = loading.modules_of(config.init_from)
     if not (random := sorted({name.split("/")[0] for name in held} - loaded)):
         return
     if RANDOM in config.init_from.split(","):
@@ -64,7 +62,7 @@ def create(
     optimizer: optax.GradientTransformation,
     config: ConfigDict,
     mesh: Mesh,
-    init_from: Sequence[str] = (),
+    init_from: str = "",
 ) -> TrainState:
     """A new state: parameters from the checkpoints that `init_from` names, else random from `config.seed`.
 
@@ -84,7 +82,7 @@ def create(
     key = jax.random.key(config.seed)
     layout = sharding.of_state(jax.eval_shape(init, key), mesh, config.sharding)
     state = jax.jit(init, out_shardings=layout)(key)
-    if init_from:
+    if start_paths(init_from):
         description.check_function(config, init_from)
         loaded = loading.load_modules(init_from, like=state.params)
         params = model.complete(state.params | loaded, keep=tuple(loaded))

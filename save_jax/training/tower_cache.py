@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from save_jax import sharding
 from save_jax.config import branches, differences, model_sizes
-from save_jax.config.retrieval import FROZEN_BY_CACHE, start_paths
+from save_jax.config.retrieval import FROZEN_BY_CACHE
 from save_jax.config.sizes import precision
 from save_jax.data import files, pipeline, stored
 from save_jax.data.stored import Stored
@@ -93,7 +93,7 @@ def make(config: ConfigDict) -> str:
     model, optimizer = Retrieval(model_sizes(config)), optim.make_optimizer(config.optim, 1)
     state.check_start(model, config)
     data = pipeline.Data(config, tuple(dict.fromkeys(("train", config.data.val_split, config.data.test_split))))
-    params = state.create(model, optimizer, config, mesh, start_paths(config)).params
+    params = state.create(model, optimizer, config, mesh, config.init_from).params
     expected = _describe(config, data, params, mesh)
     directory = _directory(config, expected)
     if _is_whole(directory, expected):

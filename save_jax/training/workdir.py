@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
 
 from save_jax import sharding
 from save_jax.config import changes_since
+from save_jax.config.retrieval import start_paths
 from save_jax.data import files, pipeline
 from save_jax.data.tokenizer import Tokenizer, WordPieces
 from save_jax.weights import description
@@ -84,7 +84,7 @@ def check_same_data(data: pipeline.Data, shards: dict, workdir: str) -> None:
         )
 
 
-def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: Sequence[str] = ()) -> None:
+def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: str = "") -> None:
     """Keeps the run's tokenizer in its workdir. Of several processes, which must have the same, the first one writes.
 
     Raises ValueError if the run, or weights that it starts from, have another vocabulary. Says of which weights nothing
@@ -92,7 +92,7 @@ def keep_tokenizer(tokenizer: Tokenizer | WordPieces, workdir: str, init_from: S
     """
     sharding.agree("the tokenizer (config.data.tokenizer)", tokenizer.digest)
     check_tokenizer_of(tokenizer, workdir)
-    for path in init_from:
+    for path in start_paths(init_from):
         check_tokenizer_of(tokenizer, path)
         if description.stored_digest(path) is None:
             sharding.say(f"{path} does not say which vocabulary its words are of, if it has any")

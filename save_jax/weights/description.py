@@ -15,11 +15,11 @@ description.json: {
 import dataclasses
 import os
 import shutil
-from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from save_jax.config import base, defaults, method, resolve
+from save_jax.config.retrieval import start_paths
 from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD
 from save_jax.data import files
 from save_jax.data.records import FBANK_SHAPE
@@ -168,13 +168,13 @@ def stored_digest(path: str) -> str | None:
     return None
 
 
-def check_function(config: ConfigDict, paths: Sequence[str]) -> None:
+def check_function(config: ConfigDict, paths: str) -> None:
     """Raises WeightsError where weights to start from were made for another function than the config's model has.
 
     Args:
-        paths: workdirs and folders of weights. What says nothing is taken as it is.
+        paths: as of config.init_from, workdirs and folders of weights. What says nothing is taken as it is.
     """
-    for path in paths:
+    for path in start_paths(paths):
         modules, theirs, where = _stored_model(path)
         ours = config.model.to_dict()
         names = [name for module in FUNCTION if module in modules for name in FUNCTION[module]]

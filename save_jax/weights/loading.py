@@ -1,7 +1,7 @@
 """Parameters out of checkpoints and folders: a whole model, or modules of one, for a run to start from."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from save_jax.config import model_sizes
+from save_jax.config.retrieval import start_paths
 from save_jax.models.retrieval import Retrieval
 from save_jax.models.trees import flatten
 from save_jax.weights import seals
@@ -93,15 +94,15 @@ def load_params(path: str, like: dict) -> dict:
         return checkpointer.restore(path, abstract(like))
 
 
-def modules_of(paths: Sequence[str]) -> set[str]:
-    """Names of the modules that checkpoints hold."""
+def modules_of(paths: str) -> set[str]:
+    """Names of the modules in checkpoints, `paths` as of config.init_from."""
     with ocp.StandardCheckpointer() as checkpointer:
-        trees = [checkpointer.metadata(path).item_metadata.tree for path in map(_folder, paths)]
+        trees = [checkpointer.metadata(path).item_metadata.tree for path in map(_folder, start_paths(paths))]
     return {module for tree in trees for module in tree}
 
 
-def load_modules(paths: Sequence[str], like: dict) -> dict[str, dict]:
-    """Modules (top-level names: vision, text, ast, …) out of one checkpoint or several.
+def load_modules(paths: str, like: dict) -> dict[str, dict]:
+    """Modules (top-level names: vision, text, ast, …) out of one checkpoint or several separated by commas.
 
     A checkpoint fills a module wholly or leaves it alone, as converted CLIP weights leave everything but CLIP's towers.
     Prints where each module comes from and which ones are new.
@@ -111,7 +112,7 @@ def load_modules(paths: Sequence[str], like: dict) -> dict[str, dict]:
     """
     loaded, origin, problems = {}, {}, []
     with ocp.StandardCheckpointer() as checkpointer:
-        for path in map(_folder, paths):
+        for path in map(_folder, start_paths(paths)):
             stored = checkpointer.metadata(path).item_metadata.tree
             ours = {module: like[module] for module in stored if module in like}
             problems += [f"{path}: {line}" for line in _differences(_shapes(stored), _shapes(ours))]

@@ -218,7 +218,7 @@ def test_training_starts_from_towers_and_copies_them_into_the_fusion(config, tmp
     loading.save_params(str(tmp_path / "clip"), {name: donor[name] for name in ("vision", "text", "logit_scale")})
     config.init_from, config.steps = str(tmp_path / "clip"), 2
     optimizer = optim.make_optimizer(config.optim, 2)
-    params = state.create(model, optimizer, config, mesh, init_from=[config.init_from]).params
+    params = state.create(model, optimizer, config, mesh, init_from=config.init_from).params
     for name in ("audio_fusion", "speech_fusion", "resampler"):
         chex.assert_trees_all_equal(params[name]["block_0"]["mlp"], donor["text"]["block_0"]["mlp"])
     method_run.train(resolve(config), str(tmp_path / "run"))

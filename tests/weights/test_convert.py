@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 from save_jax import sharding
 from save_jax.config import model_sizes, resolve
-from save_jax.config.retrieval import start_paths
 from save_jax.models.retrieval import Retrieval, start_from_text_tower
 from save_jax.parity import fixtures
 from save_jax.training import optim, state
@@ -242,7 +241,7 @@ def created(config, init_from: str = "") -> dict:
     optimizer = optim.make_optimizer(config.optim, 10)
     mesh = sharding.make_mesh(jax.devices()[:1])
     return jax.device_get(
-        state.create(Retrieval(model_sizes(config)), optimizer, config, mesh, start_paths(config)).params
+        state.create(Retrieval(model_sizes(config)), optimizer, config, mesh, config.init_from).params
     )
 
 

@@ -119,11 +119,11 @@ def test_a_run_starts_from_weights_of_its_own_function_alone(tmp_path):
     assert converted(tmp_path / "a", "hf-clip", HF_CLIP, config=hf_config(heads=(2, 2)))[0] == 0
     weights = next(path for path in (tmp_path / "a").iterdir() if path.is_dir())
     config = base()
-    description.check_function(resolve(config), [str(tmp_path)])  # says nothing
+    description.check_function(resolve(config), str(tmp_path))  # says nothing
     with pytest.raises(ValueError, match=r"are for activation=gelu .* config\.model\.activation is quick_gelu"):
-        description.check_function(resolve(config), [str(weights)])
+        description.check_function(resolve(config), str(weights))
     config.model.activation = "gelu"
-    description.check_function(resolve(config), [str(weights)])
+    description.check_function(resolve(config), str(weights))
     config.model.head_dim = 32
     with pytest.raises(ValueError, match=r"are for head_dim=64 .* set --config\.model\.head_dim=64"):
-        description.check_function(resolve(config), [str(weights)])
+        description.check_function(resolve(config), str(weights))
