@@ -217,12 +217,13 @@ def open_video(path: str, passed: Mapping[int, str] = tracks.NONE, tell: Tell = 
         # AVI has no presentation times; what FFmpeg makes up is in decoding order.
         timed = container.format.name != "avi"
         ends = [0] * len(container.streams)  # in each stream's own unit
-        sizes, torn = [0] * len(container.streams), False
+        sizes, torn, read = [0] * len(container.streams), False, 0
         try:
             for packet in clock.packets(container, tell):
                 stamp, here, size = packet.pts, packet.stream_index, packet.size
                 if size:
                     sizes[here], torn = sizes[here] + 1, packet.is_corrupt
+                    read = max(read, (packet.pos or 0) + size)
                 timed = timed and (stamp is not None or here != picture or not size)
                 stamp = packet.dts if stamp is None else stamp
                 if stamp is not None and not packet.is_discard:
@@ -241,7 +242,7 @@ def open_video(path: str, passed: Mapping[int, str] = tracks.NONE, tell: Tell = 
         except (av.error.FFmpegError, OSError) as error:
             end = _seconds(container, ends)
             raise MediaError(f"{path}: reading stops at {end:.1f} s ({error.strerror})") from error
-        _must_be_whole(container, path, _seconds(container, ends), torn)
+        _must_be_whole(container, path, _seconds(container, ends), torn, read)
         others = tracks.others(container, stream, passed)
         if sizes[picture] < 2 <= max((sizes[other.index] for other in others), default=0):
             raise TrackError(path, picture, "one picture alone" if sizes[picture] else "empty")
@@ -278,24 +279,27 @@ def picture_stream(
     return stream
 
 
-def _must_be_whole(container: av.container.InputContainer, path: str, end: float, torn: bool) -> None:
+def _must_be_whole(container: av.container.InputContainer, path: str, end: float, torn: bool, read: int) -> None:
     """Raises MediaError for a file that was cut, if that costs more than a little.
 
     Its parts say whether it was cut: a duration that the data does not reach may as well be wrong. Where a format does
-    not say how long its parts are, the last packet counts (`torn`: it is not whole).
+    not say how long its parts are, the last packet counts (`torn`: it is not whole). Reading may also end within a file
+    (`read`: bytes up to the last packet's end), where it is damaged.
     """
     size, promised = os.path.getsize(path), ending.promised(container, path)
-    if promised is None:
-        promised = math.inf if torn else size
+    stopped = read < (1 - _LOSS_SHARE) * size and "mp4" not in container.format.name  # there, an index knows the end
+    if stopped or promised is None:
+        promised = math.inf if stopped or torn else size
     if size > (1 - _LOSS_BYTES) * promised:
         return
     # Matroska's duration runs from 0, that of others from the first time stamp, which may be hours later.
     begins, said = clock.file_start(container), (container.duration or 0) / av.time_base
     said = said if "matroska" in container.format.name else begins + said
-    by_size = begins + (end - begins) * promised / size
-    for length in (said, by_size):  # a header may be too short, and FFmpeg shortens some by what is missing
-        if math.isfinite(length) and length - end > max(_LOSS_SECONDS, _LOSS_SHARE * (length - begins)):
-            raise MediaError(f"{path}: cut short: it should last {length:.1f} s, its data ends at {end:.1f} s")
+    close = said - end < _LOSS_SHARE * (end - begins) or container.format.name == "avi"
+    if close and math.isfinite(promised):
+        said = begins + (end - begins) * promised / size  # a header may be too short; FFmpeg shortens some itself
+    if said - end > max(_LOSS_SECONDS, _LOSS_SHARE * (said - begins)):
+        raise MediaError(f"{path}: cut short: it should last {said:.1f} s, its data ends at {end:.1f} s")
 
 
 def _seconds(container: av.container.InputContainer, ends: list[int]) -> float:

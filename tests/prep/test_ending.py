@@ -107,6 +107,15 @@ def test_a_cut_file_is_told_whose_header_is_too_short(tmp_path):
         numbers(path)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".flv"])
+def test_reading_that_ends_within_the_file_is_told(tmp_path, suffix):
+    path = write(tmp_path / f"a{suffix}", 60)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 3] + bytes(len(whole) - len(whole) // 3))
+    with pytest.raises(MediaError, match=r"cut short: it should last 6\.0 s, its data ends at [12]\.\d s"):
+        numbers(path)
+
+
 def test_a_cut_flv_that_does_not_state_its_size(tmp_path):
     path = write(tmp_path / "a.flv", 90)
     whole = path.read_bytes().replace(b"filesize", b"nothing!")
