@@ -123,7 +123,7 @@ def base() -> ConfigDict:
     o.multipliers = (("query_tokens$", 100.0), ("^(vision|text|ast)/|^logit_scale$", 1e-3))
 
     c.evaluation = ConfigDict()  # of the final evaluation
-    c.evaluation.without_modalities = True  # also with sound or speech taken away or exchanged: five more passes
+    c.evaluation.without_modalities = True  # also with sound or speech taken away or exchanged
     c.evaluation.peak_on_test = False  # also test at every validation, and report the peak as what it is
 
     c.log_every = 50  # steps between lines of metrics.jsonl
