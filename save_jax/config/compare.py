@@ -5,7 +5,7 @@ import json
 from ml_collections import ConfigDict
 
 from save_jax.config.resolving import defaults
-from save_jax.config.retrieval import FROZEN_BY_CACHE, branches
+from save_jax.config.retrieval import FROZEN_BY_CACHE, branches, start_paths
 
 
 def differences(ours: dict, theirs: dict, prefix: str = "") -> list[str]:
@@ -28,6 +28,7 @@ def changes_since(config: ConfigDict, stored: dict, free: tuple[str, ...] = ()) 
     implied = FROZEN_BY_CACHE.get(then.cache, ())
     then.optim.frozen = tuple(pattern for pattern in then.optim.frozen if pattern not in implied)
     ours = config.to_dict()
+    ours["init_from"], then.init_from = (",".join(start_paths(x)) for x in (ours["init_from"], then.init_from))
     if "branches" in ours["model"]:  # version 0.1 stored them without spaces
         ours["model"]["branches"] = ",".join(branches(config))
         then.model.branches = ",".join(branches(then))

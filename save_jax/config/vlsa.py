@@ -130,8 +130,3 @@ def problems(config: ConfigDict) -> Iterator[str]:
         yield f"config.model.spectrogram={m.spectrogram}: shards hold {SPECTROGRAM}"
     if config.evaluation.pick not in DIRECTIONS:
         yield f"config.evaluation.pick is {config.evaluation.pick!r}; choose one of {', '.join(DIRECTIONS)}"
-    elif not set(NAMES[config.evaluation.pick].split(" → ")) <= set(modalities(config)):
-        yield (
-            f"config.evaluation.pick={config.evaluation.pick}, and config.loss.pairs={tuple(config.loss.pairs)} leave "
-            f"{NAMES[config.evaluation.pick]} as it was; set config.evaluation.pick to a direction between them"
-        )

@@ -20,6 +20,7 @@ _PATTERN = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]
 START, END = "<|startoftext|>", "<|endoftext|>"
 MIN_TRANSCRIPT_CHARACTERS = 5
 _CHARACTERS_A_TOKEN = 8  # more than words have
+_KEPT = 100_000  # transcripts, 40 MB in every process that reads
 
 
 def clean(text: str) -> str:
@@ -150,7 +151,7 @@ class Tokenizer:
 
         Texts under five characters are encoded like others; the reference leaves them empty.
         """
-        ids = [self.start, *self._first(text, length - 2)]
+        ids = [self.start, *self._first(text, max(length - 2, 0))][: length - 1]
         out = np.zeros(length, np.int32)
         out[: len(ids) + 1] = [*ids, self.end]
         return out
@@ -167,9 +168,11 @@ class Tokenizer:
         if not says_something(text):
             return np.zeros(length, np.int32)
         key = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest(), length
-        if key not in self._transcripts:
-            self._transcripts[key] = self(text, length)
-        return self._transcripts[key].copy()
+        if (ids := self._transcripts.get(key)) is None:
+            ids = self(text, length)
+            if len(self._transcripts) < _KEPT:
+                self._transcripts[key] = ids.copy()
+        return ids.copy()
 
 
 def learn(texts: list[str], directory: str, vocab_size: int) -> None:

@@ -8,8 +8,8 @@ from save_jax.evaluation.contract import Evaluation, Evaluator
 from save_jax.evaluation.retrieval import RetrievalEvaluator
 
 
-def assess_common(evaluator: Evaluator, params: dict, split: str) -> Evaluation:
-    """`Evaluator.run`, and what the results of every method have in addition.
+def assess_common(evaluator: Evaluator, params: dict, split: str, evaluation: Evaluation) -> Evaluation:
+    """What the results of every method have in addition to those of `Evaluator.run`, which gave `evaluation`.
 
     Returns:
         The evaluation, whose results have in addition
@@ -20,7 +20,6 @@ def assess_common(evaluator: Evaluator, params: dict, split: str) -> Evaluation:
     Raises:
         LeakError if the audit fails; ValueError for scores that are not finite.
     """
-    evaluation = evaluator.run(params, split)
     results, info = evaluation.results, evaluation.info
     corpus, failed = evaluator.data.manifest["corpus"], list(info.gallery["failed"])
     results["protocol"] = protocols.describe(corpus, split, info.ids, info.caption_to_video, failed)
@@ -48,7 +47,9 @@ def assess(evaluator: RetrievalEvaluator, params: dict, split: str, bank_split: 
     Raises:
         LeakError if the audit fails; ValueError for scores that are not finite.
     """
-    evaluation = assess_common(evaluator, params, split)
+    without_modalities = evaluator.config.evaluation.without_modalities
+    evaluation = evaluator.run(params, split, keep_tokens=without_modalities)
+    assess_common(evaluator, params, split, evaluation)
     results, info, scores = evaluation.results, evaluation.info, evaluation.scores["t2v"]
     groups = info.groups
     results["groups_are"] = "from the corpus"
@@ -65,9 +66,7 @@ def assess(evaluator: RetrievalEvaluator, params: dict, split: str, bank_split: 
         group["intervals"] = {"t2v": metrics.intervals(ranks[members], info.caption_to_video[members])}
     results["by_video"] = breakdown.by_video(ranks, info)
     results["without_modalities"] = (
-        breakdown.without_modalities(evaluator, params, evaluation, groups)
-        if evaluator.config.evaluation.without_modalities
-        else {}
+        breakdown.without_modalities(evaluator, params, evaluation, groups) if without_modalities else {}
     )
     # Published temperatures assume scores of scale 100, where CLIP's training ended. Other training ends elsewhere.
     scale = float(np.exp(jax.device_get(params["logit_scale"])))

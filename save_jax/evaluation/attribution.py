@@ -12,6 +12,7 @@ exactly 0 for a clip that has none.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ def make_explainer(config: ConfigDict, mesh: Mesh) -> Callable[[dict, VideoToken
         }
         return without_each(video, weights, tokens.mask), gates
 
-    return jax.jit(explain, out_shardings=sharding.replicated(mesh))
+    return jax.jit(explain, in_shardings=(None, sharding.by_sample(mesh)), out_shardings=sharding.replicated(mesh))
 
 
 def explain(
@@ -88,7 +89,8 @@ def explain(
     """
     config = evaluator.config
     tokens = evaluator.tokens(params, split, numbers)
-    indexes, gates = jax.device_get(make_explainer(config, evaluator.mesh)(params, tokens))
+    explainer = make_explainer(config, evaluator.mesh)
+    indexes, gates = evaluator.by_batch(functools.partial(explainer, params), tokens)
     scores = {name: evaluator.score(params, texts, index) for name, index in indexes.items()}
     complete = scores.pop("all")
 

@@ -1,8 +1,8 @@
 """SAVE's evaluator: embeds a split once, scores every text against every video, ranks both ways, averages gates."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import flax.struct
 import jax
@@ -21,6 +21,7 @@ from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval
 from save_jax.models.similarity import AnyArray, VideoIndex
 
+T = TypeVar("T")
 # A batch has some of them. The last three are stored outputs of frozen towers.
 VIDEO_INPUTS = ("frames", "frame_mask", "fbank", "speech_ids", "visual", "ast", "speech")
 
@@ -92,15 +93,21 @@ class RetrievalEvaluator:
     ) -> VideoTokens:
         """Tokens of the clips of a split, NumPy, in the split's order; `numbers`, `change` as in `eval_batches`.
 
-        This reads and encodes pictures, sound and speech. `fuse` makes embeddings of them, and of exchanged ones.
+        This reads and encodes pictures, sound and speech. `fuse` makes embeddings of them, and of exchanged ones. They
+        take several times the memory of the index.
         """
+        count = len(self.data.sources[split] if numbers is None else numbers)
+        parts = [jax.device_get(tokens) for tokens in self._encoded(params, split, numbers, change)]
+        return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
+
+    def _encoded(
+        self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None, change: Change | None
+    ) -> Iterator[VideoTokens]:
+        """Tokens of one batch after the other, on the devices."""
         process = {"process": jax.process_index(), "processes": jax.process_count()}
-        parts = []
         for batch in eval_batches(self.data, self.config, split, numbers, change, **process):
             inputs = {name: batch[name] for name in VIDEO_INPUTS if name in batch}
-            parts.append(jax.device_get(self._encoders.modalities(params, sharding.to_devices(inputs, self.mesh))))
-        count = len(self.data.sources[split] if numbers is None else numbers)
-        return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
+            yield self._encoders.modalities(params, sharding.to_devices(inputs, self.mesh))
 
     def nothing(self, params: dict) -> VideoTokens:
         """Tokens of one video that has neither sound nor speech, NumPy; its frames mean nothing."""
@@ -113,20 +120,33 @@ class RetrievalEvaluator:
         return jax.device_get(self._encoders.one(params, inputs))
 
     def fuse(self, params: dict, tokens: VideoTokens) -> tuple[VideoIndex, dict]:
-        """Index and gates of videos, NumPy, a batch at a time. The last batch is padded."""
+        """Index and gates of videos, NumPy."""
+        return self.by_batch(functools.partial(self._encoders.fuse, params), tokens)
+
+    def by_batch(self, call: Callable[[VideoTokens], T], tokens: VideoTokens) -> T:
+        """What a jitted function gives for the tokens of videos, NumPy, a batch at a time. The last batch is padded."""
         size, count = self.config.batch_size, len(tokens.mask)
         mine, parts = sharding.rows_of_process(size), []
         for at in range(0, count, size):
             rows = np.minimum(np.arange(at, at + size), count - 1)[mine]
             part = jax.tree.map(lambda x, rows=rows: x[rows], tokens)
-            parts.append(jax.device_get(self._encoders.fuse(params, sharding.to_devices(part, self.mesh))))
+            parts.append(jax.device_get(call(sharding.to_devices(part, self.mesh))))
         return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
 
     def embed_videos(
         self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
     ) -> VideoIndex:
         """The index of the clips, NumPy."""
-        return self.fuse(params, self.tokens(params, split, numbers, change))[0]
+        return self._embed(params, split, numbers, change)[0]
+
+    def _embed(
+        self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
+    ) -> tuple[VideoIndex, dict]:
+        """Index and gates, NumPy; tokens are held for one batch alone."""
+        count = len(self.data.sources[split] if numbers is None else numbers)
+        batches = self._encoded(params, split, numbers, change)
+        parts = [jax.device_get(self._encoders.fuse(params, tokens)) for tokens in batches]
+        return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
 
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:
         """Query embeddings, float32 [texts, d]."""
@@ -140,8 +160,10 @@ class RetrievalEvaluator:
         model, scale, mesh = self.config.model, jax.device_get(params["logit_scale"]), sharding.local(self.mesh)
         return scoring.all_pairs(texts, videos, scale, mesh, model.temperature, model.score)
 
-    def run(self, params: dict, split: str) -> Evaluation:
+    def run(self, params: dict, split: str, keep_tokens: bool = False) -> Evaluation:
         """Evaluates parameters on a split.
+
+        `keep_tokens`: the evaluation also holds the videos' tokens, for results without a modality.
 
         The gallery holds every clip of the split, also clips without sound and clips that could not be decoded. A clip
         without any frame ranks last for every query. "gallery" counts all of these.
@@ -152,8 +174,8 @@ class RetrievalEvaluator:
                 f"split {split!r} of {self.config.data_dir} has no captions, so there is nothing to evaluate; "
                 "save_jax.open_run(WORKDIR, DATA_DIR).search(SENTENCE) searches its videos"
             )
-        tokens = self.tokens(params, split)
-        videos, gates = self.fuse(params, tokens)
+        tokens = self.tokens(params, split) if keep_tokens else None
+        videos, gates = self._embed(params, split) if tokens is None else self.fuse(params, tokens)
         texts = self.embed_texts(params, info.captions)
         scores = self.score(params, texts, videos)
         results = metrics.retrieval(scores, info.caption_to_video, info.groups)

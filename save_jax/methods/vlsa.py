@@ -5,7 +5,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from save_jax.config.vlsa import DIRECTIONS, MODALITIES, NAMES
+from save_jax.config.vlsa import DIRECTIONS, MODALITIES, NAMES, modalities
 from save_jax.data.pipeline import Data
 from save_jax.evaluation import assessment
 from save_jax.evaluation.contract import Evaluation
@@ -54,7 +54,7 @@ class VlsaMethod:
 
     def assess(self, evaluator: VlsaEvaluator, params: dict, split: str) -> Evaluation:
         """After pre-training also errors on masked tokens beside the mean predictor's, and a few examples."""
-        evaluation = assessment.assess_common(evaluator, params, split)
+        evaluation = assessment.assess_common(evaluator, params, split, evaluator.run(params, split))
         if self.pretrains:
             # --mode=eval opens no more than it ranks.
             train = evaluator.data if "train" in evaluator.data.sources else Data(self.config, ("train",))
@@ -75,6 +75,11 @@ class VlsaMethod:
 
     def _check_finetuning(self, data: Data) -> None:
         config = self.config
+        if not set(NAMES[config.evaluation.pick].split(" → ")) <= {"text", *modalities(config)}:
+            raise ValueError(
+                f"config.evaluation.pick={config.evaluation.pick}, and config.loss.pairs={tuple(config.loss.pairs)} "
+                "leave that direction as it was, so it is not ranked; set config.evaluation.pick to one between them"
+            )
         for split in (config.data.val_split, config.data.test_split):
             if not data.info(split).captions:
                 raise ValueError(f"split {split!r} of {config.data_dir} has no captions, so nothing can be ranked")

@@ -36,6 +36,7 @@ def check_start(model: nn.Module, config: ConfigDict) -> None:
     Raises ValueError where that is not said to be meant: such a run would train, and mean nothing. Reads no data, and
     of checkpoints only the names.
     """
+    description.check_function(config, config.init_from)
     unused = FINETUNED_WITHOUT if config.task == "vlsa-finetune" else ()
     frozen = tuple(pattern for pattern in frozen_patterns(config) if pattern not in unused)
     multipliers = config.optim.get("multipliers", ())

@@ -30,6 +30,7 @@ FREE_SETTINGS = (
     "micro_batch",
     "model.remat",
     "model.attention",
+    "model.precision",
 )
 
 

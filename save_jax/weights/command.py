@@ -181,6 +181,8 @@ def _convert(options: argparse.Namespace) -> dict:
     loading.save_params(options.to, params)
     if about is not None:
         about.write(params, options.to)
+    if options.kind in weights_vlsa.INTO:
+        description.write_function(options.to, done.model)
     return params
 
 

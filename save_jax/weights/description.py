@@ -15,6 +15,7 @@ description.json: {
 import dataclasses
 import os
 import shutil
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
@@ -28,6 +29,7 @@ from save_jax.data.tokenizer import Tokenizer, WordPieces, open_words
 FORMAT = 1
 NAME = "description.json"
 TOKENIZER = "tokenizer"  # folder beside it
+FUNCTION_FILE = "function.json"  # beside weights of a VLSA: {"model": settings of FUNCTION}
 OF_THE_MACHINE = ("attention", "remat", "precision")  # settings of config.model that are no property of weights
 DATA = ("max_words", "max_frames")  # settings of config.data that the model's shapes depend on
 # What a module computes and its shapes do not show, by module; "" is the whole of a VLSA.
@@ -186,11 +188,20 @@ def check_function(config: ConfigDict, paths: str) -> None:
                 )
 
 
+def write_function(folder: str, model: Mapping) -> None:
+    """Keeps what parts of a VLSA compute beside their weights, for `check_function`."""
+    known = {name: files.plain(model[name]) for name in FUNCTION[""] if name in model}
+    files.write_json(os.path.join(folder, FUNCTION_FILE), {"model": known})
+
+
 def _stored_model(path: str) -> tuple[list[str], dict, str]:
     """(modules, the settings of `config.model`, the file that says so) of weights; ([], {}, "") where nothing does."""
     path = os.path.abspath(path)
     for folder in (path, *(os.path.normpath(os.path.join(path, *[os.pardir] * up)) for up in (1, 2, 3))):
         about, run = os.path.join(folder, NAME), os.path.join(folder, "config.json")
+        of_vlsa = os.path.join(folder, FUNCTION_FILE)
+        if os.path.exists(of_vlsa):
+            return [""], files.read_json(of_vlsa)["model"], of_vlsa
         if os.path.exists(about):
             stored = files.read_json(about)
             return stored["modules"], stored["config"]["model"], about

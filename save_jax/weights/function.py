@@ -26,6 +26,12 @@ NEEDS = {
     "mae-vlsa": ("heads",),
     "vlsa-ast": (),
 }
+OPENCLIP = (
+    "open_clip",
+    "openclip",
+    "laion",
+    "datacomp",
+)  # in file names: OpenAI's names of tensors, and any activation
 OPENAI = ("input_resolution", "context_length", "vocab_size")  # only OpenAI's own archives hold these
 AST_GRIDS = {1212: 10, 850: 12, 657: 14, 512: 16}  # patches of 1024 × 128 → stride, as AST's authors published them
 MAE_HEADS = {768: 12, 1024: 16, 1280: 16}  # of MAE's three encoders, by width; its decoder has 512 and 16
@@ -57,6 +63,8 @@ def settle(
                 "leave the option out, or convert a copy of the file in a folder of its own"
             )
     code = {name: x for name, x in _of_code(kind, shapes).items() if name not in beside and name not in given}
+    if any(name in os.path.basename(path).lower() for name in OPENCLIP):
+        code.pop("activation", None)
     if code and not (kind.startswith("clip") and all(name in shapes for name in OPENAI)):
         notes.append(f"{_words(code)}: as the code has it whose names these are ({_options(code)} where it is not so)")
     told = code | beside | given

@@ -228,9 +228,13 @@ def test_a_config_without_newer_settings_goes_on(config, tmp_path):
     workdir.claim_workdir(config, str(tmp_path))
     (tmp_path / "checkpoints" / "20").mkdir(parents=True)
     stored = json.loads((tmp_path / "config.json").read_text())
-    del stored["micro_batch"], stored["model"]["remat"]
+    del stored["micro_batch"], stored["model"]["remat"], stored["model"]["precision"]
+    stored["init_from"] = ""  # as before "random" had to be said
     (tmp_path / "config.json").write_text(json.dumps(stored))
     workdir.check_workdir(config, str(tmp_path))
+    workdir.check_workdir(changed(config, model__precision="default"), str(tmp_path))
+    with pytest.raises(ValueError, match='init_from: "weights" here, "" there'):
+        workdir.check_workdir(changed(config, init_from="weights"), str(tmp_path))
     with pytest.raises(ValueError, match="epochs: 7 here, 5 there"):
         workdir.check_workdir(changed(config, epochs=7), str(tmp_path))
 

@@ -240,10 +240,10 @@ def test_finetuning_reads_what_its_pairs_need_alone(shards, heard, tmp_path):
     batches.close()
 
 
-def test_a_checkpoint_is_picked_by_what_is_trained(heard):
+def test_a_checkpoint_is_picked_by_what_is_trained(heard, tmp_path):
     config = made("finetune", heard, **{"loss.pairs": ("text-audio",)})
-    with pytest.raises(ValueError, match=r"pick=t2v, and config\.loss\.pairs=.* leave text → video as it was"):
-        resolve(config)
+    with pytest.raises(ValueError, match=r"pick=t2v, and config\.loss\.pairs=.* leave that direction as it was"):
+        method_run.train(resolve(config), str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.places import GOLDEN
 
-from save_jax.config import base, resolve
+from save_jax.config import base, resolve, vlsa_base
 from save_jax.parity import fixtures
 from save_jax.weights import command, convert, description, function
 from save_jax.weights import files as weight_files
@@ -127,3 +127,24 @@ def test_a_run_starts_from_weights_of_its_own_function_alone(tmp_path):
     config.model.head_dim = 32
     with pytest.raises(ValueError, match=r"are for head_dim=64 .* set --config\.model\.head_dim=64"):
         description.check_function(resolve(config), str(weights))
+
+
+def test_openclip_has_openais_names_and_another_activation(tmp_path):
+    """Its files are told by their name, and asked about."""
+    shapes = {name: np.shape(x) for name, x in CLIP.items()}
+    with pytest.raises(ValueError, match=r"do not say activation, .* give --activation"):
+        function.settle(str(tmp_path / "open_clip_pytorch_model.bin"), "clip", shapes, {})
+    told, _ = function.settle(str(tmp_path / "open_clip_pytorch_model.bin"), "clip", shapes, {"activation": "gelu"})
+    assert told["activation"] == "gelu"
+
+
+def test_parts_of_a_vlsa_keep_what_they_compute(tmp_path):
+    source, out = tmp_path / "clip.safetensors", tmp_path / "out"
+    weight_files.write(str(source), CLIP)
+    assert command.main(["--from", str(source), "--kind", "clip-vlsa", "--to", str(out)]) == 0
+    config = vlsa_base("vlsa-pretrain")
+    config.model.heads = 2
+    with pytest.raises(ValueError, match=r"are for activation=quick_gelu .* config\.model\.activation is gelu"):
+        description.check_function(resolve(config), str(out))
+    config.model.activation = "quick_gelu"
+    description.check_function(resolve(config), str(out))
