@@ -37,12 +37,17 @@ class VideoTokens:
 
 
 class Encoders(NamedTuple):
-    """The jitted encoders of videos and texts. Their results are replicated: every process can read all of them."""
+    """The jitted encoders of videos and texts.
+
+    Their results are replicated, so that every process can read all of them; but for those of `modalities`, which stay
+    where they are until `gather`, or until `fuse` has made little of them.
+    """
 
     modalities: Callable[[dict, dict], VideoTokens]  # (params, batch with VIDEO_INPUTS); reads pictures, sound, speech
     fuse: Callable[[dict, VideoTokens], tuple[VideoIndex, dict]]  # index and gates; a small part of the work
     text: Callable[[dict, jax.Array], jax.Array]  # (params, ids) → query embeddings
     one: Callable[[dict, dict], VideoTokens]  # `modalities` of a single video, on every device
+    gather: Callable[[VideoTokens], VideoTokens]
 
     def video(self, params: dict, batch: dict) -> tuple[VideoIndex, dict]:
         """A batch → index and gates."""
@@ -72,10 +77,11 @@ def encoders(model: Retrieval, mesh: Mesh) -> Encoders:
 
     by_rows = {"in_shardings": (None, rows), "out_shardings": whole}
     return Encoders(
-        jax.jit(modalities, **by_rows),
+        jax.jit(modalities, in_shardings=(None, rows), out_shardings=rows),
         jax.jit(fuse, **by_rows),
         jax.jit(text, **by_rows),
         jax.jit(modalities, out_shardings=whole),
+        jax.jit(lambda tokens: tokens, out_shardings=whole),
     )
 
 
@@ -97,7 +103,8 @@ class RetrievalEvaluator:
         take several times the memory of the index.
         """
         count = len(self.data.sources[split] if numbers is None else numbers)
-        parts = [jax.device_get(tokens) for tokens in self._encoded(params, split, numbers, change)]
+        batches = self._encoded(params, split, numbers, change)
+        parts = [jax.device_get(self._encoders.gather(tokens)) for tokens in batches]
         return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
 
     def _encoded(

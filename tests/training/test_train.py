@@ -232,7 +232,7 @@ def test_a_config_without_newer_settings_goes_on(config, tmp_path):
     stored["init_from"] = ""  # as before "random" had to be said
     (tmp_path / "config.json").write_text(json.dumps(stored))
     workdir.check_workdir(config, str(tmp_path))
-    workdir.check_workdir(changed(config, model__precision="default"), str(tmp_path))
+    workdir.check_workdir(changed(config, **{"model.precision": "default"}), str(tmp_path))
     with pytest.raises(ValueError, match='init_from: "weights" here, "" there'):
         workdir.check_workdir(changed(config, init_from="weights"), str(tmp_path))
     with pytest.raises(ValueError, match="epochs: 7 here, 5 there"):
