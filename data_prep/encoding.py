@@ -10,11 +10,13 @@ encoding for every one.
 
 import codecs
 import itertools
+import logging
 import re
 import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
+_log = logging.getLogger(__name__)
 _SAMPLE = 1 << 14  # bytes of lines beyond ASCII that are looked at
 _LEAST, _FEW = 0.6, 4  # score that is believed; different letters that can tell encodings apart
 # Letters beyond ASCII of each language, the usual ones first; a bar ends those.
@@ -92,6 +94,29 @@ def decode(data: bytes, path: str) -> Decoded:
             "tell; save it as UTF-8"
         )
     return Decoded(text, best)
+
+
+def read_text(path: str) -> str:
+    """What a text file holds. An encoding that had to be guessed is told in a warning.
+
+    Raises ValueError that names the file where it cannot be read, its encoding cannot be told, or it is damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error})") from error
+    text, note = decode(data, path)
+    if note and "\ufffd" in text:
+        line = text.count("\n", 0, text.index("\ufffd")) + 1
+        raise ValueError(f"{path} cannot be read: {note}, the first in line {line}; mend the file")
+    if "\0" in text:
+        raise ValueError(f"{path}: line {text.count(chr(10), 0, text.index(chr(0))) + 1} holds a NUL byte: damaged")
+    if note:
+        _log.warning(
+            "%s: read as %s, which was guessed from its letters; look at the result, or save it as UTF-8", path, note
+        )
+    return text
 
 
 def _marked(data: bytes) -> str:
