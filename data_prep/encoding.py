@@ -86,7 +86,7 @@ def decode(data: bytes, path: str) -> Decoded:
     if western and not _foreign(western):  # signs alone
         return Decoded(western, "cp1252")
     others = [name for name, _ in scores[1:] if data.decode(name) != text]
-    rivals = [name for name in others if dict(scores)[name] >= _LEAST]
+    rivals = [name for name in others if dict(scores)[name] >= _LEAST and _are_plain(data.decode(name))]
     if others and (rivals or best not in _WESTERN_ENCODINGS):
         rivals = rivals or others[:1]
         raise ValueError(
@@ -194,13 +194,18 @@ def _is_letter(letter: str) -> bool:
     return (letter.isalpha() and letter not in _LIKE_LETTERS) or unicodedata.category(letter) == "Mn"
 
 
+def _are_plain(text: str) -> bool:
+    """Whether all signs are such as people write: "˛" is none, which "²" is in another encoding."""
+    return all(letter.isascii() or letter in _SIGNS or _is_letter(letter) for letter in text)
+
+
 def _are_usual_signs(text: str) -> bool:
     """Whether all signs are such as people write in any language, and none stands where a letter would: after one, as
     in "by³" for "był", or beside another sign, as in "²»" for "不".
     """
+    if not _are_plain(text):
+        return False
     for before, sign in itertools.pairwise(" " + text):
-        if not (sign.isascii() or sign in _SIGNS):
-            return False
         plain = {before, sign} & _PUNCTUATION
         beside = before > "\xa0" and sign > "\xa0" and before < "\u2000" and sign < "\u2000" and plain != {before, sign}
         after = before.isalpha() and not (sign.isascii() or plain) and before + sign not in ("m²", "m³")

@@ -42,6 +42,7 @@ def test_one_sentence_is_enough(text, encoding):
         "®™ ©",
         "Save® is ½ price: £5, ¥9 or 25¢, at 20 °C ± 1, 4 m²",
         "¿Que? ¡No!",
+        "A café of 40 m²",
     ],
 )
 def test_signs_are_no_letters(text):
