@@ -10,17 +10,15 @@ import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from save_jax.data import command_line
+
 _LONGEST = 255  # bytes of a file name
+as_text = command_line.as_text  # also of a file's name
 
 
 def form(name: str) -> str:
     """What all Unicode forms of a name have in common."""
     return unicodedata.normalize("NFC", name)
-
-
-def as_text(name: str) -> str:
-    """A name that the system gave, as text that UTF-8 can hold, whatever bytes it has and the system's encoding."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:

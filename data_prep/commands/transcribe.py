@@ -45,7 +45,8 @@ def transcribe(
     with tqdm(total=len(samples), unit="clip", disable=not samples) as bar:
         for sample, result in _results(samples, task, runner):
             key = known(sample.id if keys_are_ids else sample.id + ".wav")
-            row = rows[key] = make_row(key, source, result, limits)
+            row = make_row(key, source, result, limits)
+            rows[key] = [row]
             if "problem" in row:
                 problems[sample.id] = row["problem"]
             counts["clips"] += 1
@@ -55,7 +56,7 @@ def transcribe(
             counts["segments kept"] += len(row.get("segments", ()))
             counts["dropped"] += len(row.get("dropped", ()))
             bar.update()
-    write_json(out, list(rows.values()), indent=0)
+    write_json(out, [row for of_key in rows.values() for row in of_key], indent=0)
     return {"counts": dict(counts), "problems": problems}
 
 
@@ -81,7 +82,7 @@ def _run(runner, task: Recognise, groups: Sequence[Sequence[Sample]]) -> Iterato
 
 def missing(samples: Iterable[Sample], out: str, keys_are_ids: bool = False) -> list[Sample]:
     """Those of which nothing is known yet: no transcript in the corpus and no row, or one with a problem, in `out`."""
-    known = {names.form(key) for key, row in read_rows(out).items() if "problem" not in row}
+    known = {names.form(key) for key, rows in read_rows(out).items() if not any("problem" in row for row in rows)}
     suffix = "" if keys_are_ids else ".wav"
     return [s for s in samples if not s.transcript and names.form(s.id + suffix) not in known]
 

@@ -3,14 +3,12 @@
 import collections
 import difflib
 import json
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_prep.encoding import decode
+from data_prep import encoding
 
-_log = logging.getLogger(__name__)
 _SHOWN = 5  # examples per problem in a message
 
 
@@ -35,27 +33,10 @@ class Problems:
 def read_text(path: str, problems: Problems) -> str | None:
     """What a text file holds, or a problem and None. An encoding that had to be guessed is told in a warning."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-        text, note = decode(data, path)
-    except OSError as error:
-        problems.add(f"{path} cannot be read ({error})")
-        return None
+        return encoding.read_text(path)
     except ValueError as error:
         problems.add(str(error))
         return None
-    if note and "\ufffd" in text:
-        line = text.count("\n", 0, text.index("\ufffd")) + 1
-        problems.add(f"{path} cannot be read: {note}, the first in line {line}; mend the file")
-        return None
-    if note:
-        _log.warning(
-            "%s: read as %s, which was guessed from its letters; look at the result, or save it as UTF-8", path, note
-        )
-    if "\0" in text:
-        problems.add(f"{path}: line {text.count(chr(10), 0, text.index(chr(0))) + 1} holds a NUL byte: damaged")
-        return None
-    return text
 
 
 def read_lines(path: str, problems: Problems) -> list[str]:

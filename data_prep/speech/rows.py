@@ -1,10 +1,10 @@
 """Rows of the transcript file that `data_prep.transcribe` writes; `transcripts` reads them."""
 
-import json
+import collections
 import os
 from collections.abc import Mapping
 
-from data_prep.speech import filters
+from data_prep.speech import filters, transcripts
 
 _UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}  # languages whose words are not set apart
 
@@ -32,18 +32,16 @@ def _times(segment: filters.Segment) -> dict:
     return {"start": segment.start, "end": segment.end, "text": segment.text.strip()}
 
 
-def read_rows(path: str) -> dict[str, dict]:
-    """Key → row of a transcript file; {} if there is none."""
+def read_rows(path: str) -> dict[str, list[dict]]:
+    """Key → rows of a transcript file, several where they are its segments; {} if there is no file."""
     if not os.path.exists(path):
         return {}
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            rows = json.load(file)
-        by_key = {row["key"]: row for row in rows}
-        if len(by_key) < len(rows):
-            raise ValueError(f"{len(rows)} rows have {len(by_key)} different keys")
-        return by_key
-    except (ValueError, KeyError, TypeError) as error:
+        by_key = collections.defaultdict(list)
+        for row in transcripts.listed(path):
+            by_key[row["key"]].append(row)
+        return dict(by_key)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} is there and is not a transcript file ({type(error).__name__}: {error}); it would be overwritten: "
             "move it away, or give another --out"

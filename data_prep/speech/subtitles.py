@@ -18,6 +18,7 @@ from data_prep.encoding import decode
 from data_prep.media import clock, tracks
 from data_prep.media.opening import MediaError, open_media
 from data_prep.media.tracks import Tell, TrackError
+from data_prep.names import as_text
 from data_prep.speech import timed_data, transcripts
 from data_prep.speech.cues import Cue, CueFile, parse, plain
 
@@ -89,18 +90,18 @@ def _from_file(path: str) -> tuple[str, str, CueFile]:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise ValueError(f"{_shown(path)}: subtitles cannot be read ({error.strerror})") from error
-    text, note = decode(data, _shown(path))
+        raise ValueError(f"{as_text(path)}: subtitles cannot be read ({error.strerror})") from error
+    text, note = decode(data, as_text(path))
     kind = os.path.splitext(path)[1].lower()
     try:
         file = parse(text)
     except (pysubs2.exceptions.Pysubs2Error, ValueError) as error:
-        raise ValueError(f"{_shown(path)}: damaged subtitles ({error})") from error
+        raise ValueError(f"{as_text(path)}: damaged subtitles ({error})") from error
     # A file of another kind, or a time line that is cut.
     if text.strip() and not file.cues and "WEBVTT" not in text[:10]:
-        raise ValueError(f"{_shown(path)}: no subtitle in {len(data)} bytes; is it a {kind} file?")
+        raise ValueError(f"{as_text(path)}: no subtitle in {len(data)} bytes; is it a {kind} file?")
     if damaged := next((cue for cue in file.cues if "-->" in cue.text or "\0" in cue.text), None):
-        raise ValueError(f"{_shown(path)}: damaged subtitles at {damaged.start:.1f} s: {damaged.text[:60]!r}")
+        raise ValueError(f"{as_text(path)}: damaged subtitles at {damaged.start:.1f} s: {damaged.text[:60]!r}")
     named = _LANGUAGE.search(os.path.basename(path))
     source = f"subtitles ({kind} file{f', read as {note}' if note else ''})"
     return source, named[1].lower() if named else "", file
@@ -112,7 +113,7 @@ def _from_track(path: str, tell: Tell) -> tuple[str, str, CueFile]:
     passed: dict[int, str] = {}
     while True:
         with open_media(path) as container:
-            track = tracks.best(container, _shown(path), "subtitle", passed)
+            track = tracks.best(container, as_text(path), "subtitle", passed)
             if track is None:
                 return "", "", CueFile([])
             assert isinstance(track, SubtitleStream)
@@ -146,7 +147,7 @@ def _cues(container: av.container.InputContainer, track: SubtitleStream, path: s
             cues += [Cue(start, end, plain(text)) for text in texts]
     except (av.error.FFmpegError, OSError) as error:
         problem = f"the subtitle track is damaged after {count} packets ({error.strerror})"
-        raise TrackError(_shown(path), track.index, problem) from error
+        raise TrackError(as_text(path), track.index, problem) from error
     return cues
 
 
@@ -167,8 +168,3 @@ def _without_repeats(cues: Iterable[Cue]) -> list[Cue]:
             kept[-1] = (kept[-1][0], max(kept[-1][1], end), kept[-1][2])
         shown, until = lines, end
     return kept
-
-
-def _shown(path: str) -> str:
-    """The path as a message can carry it: names need not be UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -15,6 +15,7 @@ from data_prep.speech.cues import Cue, CueFile
 NAMES = {"chapters", "chapter", "metadata", "thumbnails", "thumbs", "sprite", "sprites", "storyboard", "telemetry"}
 _KINDS = {"chapters", "metadata"}  # what a WebVTT header may say
 _MOST, _LONG, _SLOW = 0.8, 30.0, 1.0  # share of alike cues; seconds, and letters a second, of a chapter's title
+_MANY, _FEWEST, _PACE = 20, 5, 1.0  # cues of a device; fewer are if they are five, at most these seconds apart
 _PICTURE = re.compile(
     r".+#xywh=(?:percent:|pixel:)?[\d.,]+|data:image/\S+|\S+\.(?:jpe?g|png|webp|gif|avif|bmp)(?:\?\S*)?(?:#\S*)?"
 )
@@ -72,8 +73,13 @@ def _is_reading(text: str) -> bool:
 
 
 def _are_counters(cues: Sequence[Cue]) -> bool:
-    """Whether nearly all of three cues or more have the same words, and each several numbers, which change."""
-    if len(cues) < 3 or len({cue.text for cue in cues}) < 3:
+    """Whether nearly all cues have the same words, and each several numbers, which change.
+
+    People count and tell scores so, too. A device does it in many cues, or in a few at a pace that no speaker keeps.
+    """
+    starts = [cue.start for cue in cues]
+    fast = len(cues) >= _FEWEST and (len(cues) - 1) * _PACE >= max(starts) - min(starts) - 0.01
+    if not (fast or len(cues) >= _MANY) or len({cue.text for cue in cues}) < 3:
         return False
     shapes = collections.Counter(
         tuple(re.findall(r"[^\W\d_]+", cue.text)) for cue in cues if len(re.findall(r"\d+", cue.text)) > 1
@@ -82,7 +88,7 @@ def _are_counters(cues: Sequence[Cue]) -> bool:
 
 
 def _are_chapters(cues: Sequence[Cue]) -> bool:
-    """Whether short texts stand for half a minute or more each, one right after the other."""
+    """Whether three short texts or more stand for half a minute or more each, one right after the other."""
     joined = all(abs(second.start - first.end) < 1.0 for first, second in itertools.pairwise(cues))
     slow = all(cue.end - cue.start >= _LONG and len(cue.text) < _SLOW * (cue.end - cue.start) for cue in cues[:-1])
-    return len(cues) > 1 and joined and slow
+    return len(cues) > 2 and joined and slow

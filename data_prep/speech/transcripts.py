@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from data_prep.encoding import decode
+from data_prep.encoding import read_text
 
 MIN_CHARACTERS = 5  # the reference treats anything shorter as silence
 # Only these are taken off a key: the ids of some corpora hold dots, and a time such as ".941" is no suffix.
@@ -34,6 +34,12 @@ def strip_suffix(key: str) -> str:
     return key[: len(key) - len(suffix)]
 
 
+def listed(path: str) -> list[dict]:
+    """Rows of a transcript file, not looked at yet. Raises ValueError or RecursionError where it is no JSON."""
+    # JSON may carry half an emoji, which no file can store.
+    return json.loads(json.dumps(json.loads(read_text(path)), ensure_ascii=False).encode("utf-8", "replace"))
+
+
 def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
     """Clip id → (transcript, what else the row knows of it, as `records.Clip.speech`).
 
@@ -43,21 +49,13 @@ def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
     """
     where = ""
     try:
-        with open(path, "rb") as file:
-            text, note = decode(file.read(), path)
-        if note and "\ufffd" in text:
-            raise ValueError(note)
-        if note:
-            _log.warning("%s: read as %s, which was guessed from its letters; save it as UTF-8", path, note)
         rows, known = collections.defaultdict(list), {}
-        # JSON may carry half an emoji, which no file can store.
-        listed = json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace"))
-        for number, row in enumerate(listed, 1):
+        for number, row in enumerate(listed(path), 1):
             where = f"row {number}: "
             key = row["key"] if keys_are_ids else strip_suffix(row["key"])
             known[key] = _of_row(row)
             rows[key].append(row)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a transcript file ({where}{type(error).__name__}: {error}); it should hold "
             '[{"key": "video0.wav", "text": "…"}, …]'

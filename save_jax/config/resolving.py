@@ -1,13 +1,13 @@
 """Checks before anything is loaded, and what follows from settings without changing them."""
 
 import operator
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from save_jax.config import retrieval, vlsa
+from save_jax.config.home import expand
 from save_jax.config.retrieval import FROZEN_BY_CACHE, base
 from save_jax.config.vlsa import vlsa_base
 
@@ -42,7 +42,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
         for setting in PATHS:
             *group, name = setting.split(".")
             section = operator.attrgetter(".".join(group))(config) if group else config
-            section[name] = ",".join(os.path.expanduser(path) for path in section[name].split(","))
+            section[name] = expand(section[name])
     own = retrieval if config.task == "retrieval" else vlsa
     problems = [
         *own.problems(config),

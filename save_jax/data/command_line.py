@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from save_jax.config.home import expand
+
 _LENIENT = ("backslashreplace", "replace", "xmlcharrefreplace", "namereplace", "ignore")
 
 
@@ -27,9 +29,9 @@ def accept_any_letter() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def expand(paths: str) -> str:
-    """A path, or several with commas, with "~" as the home that it stands for."""
-    return ",".join(os.path.expanduser(path) for path in paths.split(","))
+def as_text(name: str) -> str:
+    """A name that the system gave, as text that UTF-8 can hold, whatever bytes it has and the system's encoding."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _with_home(argument: str) -> str:

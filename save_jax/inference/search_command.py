@@ -1,7 +1,6 @@
 """`save-jax search query RUN "a sentence"`: the videos of a run's test split that a sentence finds."""
 
 import argparse
-import os
 import sys
 
 from save_jax.data import command_line
@@ -20,7 +19,7 @@ def main() -> None:
     arguments = parser.parse_args(command_line.arguments())
     if arguments.top < 1:
         parser.error(f"--top is {arguments.top}; show at least one")
-    sentence = os.fsencode(arguments.sentence).decode("utf-8", "replace")  # typed where letters are ASCII alone
+    sentence = command_line.as_text(arguments.sentence)  # typed where letters are ASCII alone
     process.set_up_process()
     try:
         rows = runs.open_run(arguments.run, arguments.data_dir).search(sentence, arguments.top)

@@ -31,6 +31,44 @@ def test_one_sentence_is_enough(text, encoding):
     assert decode(content.encode(encoding), "a.srt") == (content, encoding)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Add ¼ cup of sugar,Add ¾ cup of milk",
+        "± 1",
+        "25 ¢",
+        "§ 4",
+        "2 µm and 10µm",
+        "®™ ©",
+        "Save® is ½ price: £5, ¥9 or 25¢, at 20 °C ± 1, 4 m²",
+        "¿Que? ¡No!",
+        "A café of 40 m²",
+    ],
+)
+def test_signs_are_no_letters(text):
+    """Rows of plain letters with a few signs, as a spreadsheet of captions has them."""
+    content = "video,caption\r\n" + f"a.mp4,{text}\r\n" + "b.mp4,A man cooks.\r\n" * 300
+    assert decode(content.encode("cp1252"), "captions.csv") == (content, "cp1252")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        *(("Może", "cp1250"), ("był", "cp1250"), ("są", "iso8859_2"), ("teď je čas", "cp1250"), ("mīļa", "cp1257")),
+        *(("не", "cp1251"), ("да", "cp866"), ("ış", "cp1254"), ("ได้", "cp874")),
+        *(("は", "cp932"), ("不", "gb18030"), ("不", "big5")),
+        *(("Ciao, perché è così?", "cp1252"), ("el niño", "cp1252"), ("naïve café", "cp1252")),
+        *(("It’s “fine”", "mac_roman"), ("Add ¼ cup of crème fraîche, s'il vous plaît", "cp1252")),
+    ],
+)
+def test_few_letters_are_read_right_or_refused(text, encoding):
+    data = f"1\r\n00:00:01,000 --> 00:00:02,000\r\n{text}\r\n".encode(encoding)
+    try:
+        assert decode(data, "a.srt").text == data.decode(encoding)
+    except ValueError as error:
+        assert str(error).endswith("save it as UTF-8")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "iso2022_jp"])
 def test_what_is_known_is_no_guess(encoding):
     content = "1\n00:00:01,000 --> 00:00:02,000\n今日は good\n"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from data_prep.speech import rows as transcribed
 from data_prep.speech import transcripts
 
 
@@ -70,3 +71,29 @@ def test_other_forms_are_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match=r"asr\.json is not a transcript file .* should hold"):
         transcripts.read(str(path))
+
+
+def test_both_commands_read_the_same_files(tmp_path, caplog):
+    """What the build reads, `transcribe` adds to: rows of another encoding, and several of a key."""
+    path = tmp_path / "asr.json"
+    text = json.dumps([{"key": "a.wav", "text": "Добрый день, друзья."}, {"key": "a.wav", "text": "?"}], indent=0)
+    for encoding in ("utf-8", "cp1251"):
+        rows = json.loads(text)
+        path.write_bytes(json.dumps(rows, ensure_ascii=False).encode(encoding))
+        assert transcribed.read_rows(str(path)) == {"a.wav": rows}
+        assert texts(str(path)) == {"a": ""}
+    assert sum("read as cp1251, which was guessed" in message for message in caplog.messages) == 2
+
+
+@pytest.mark.parametrize("reader", [transcripts.read, transcribed.read_rows])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"[]\0", "line 1 holds a NUL byte: damaged"),
+        ("Добрый день".encode()[:-1], "UTF-8 with 1 damaged characters, the first in line 1"),
+    ],
+)
+def test_damage_is_refused_the_same_way(tmp_path, reader, data, what):
+    (tmp_path / "asr.json").write_bytes(data)
+    with pytest.raises(ValueError, match=rf"asr\.json .*not a transcript file .*{what}"):
+        reader(str(tmp_path / "asr.json"))

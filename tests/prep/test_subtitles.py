@@ -222,7 +222,7 @@ def test_captions_that_roll_as_youtube_writes_them(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.srt", b"\x00\x01\x02 nothing of the kind \xff" * 20, "no subtitle in"),
+        ("a.srt", b"\x00\x01\x02 nothing of the kind " * 20, "no subtitle in"),
         ("a.vtt", SRT.replace("-->", "to"), "no subtitle in"),
         ("a.srt", SRT + "\n3\n00:00:0x,000 --> 00:00:09,000\nlost\n", r"damaged subtitles at 4\.0 s"),
         ("a.srt", srt((1, 2, "a\0b")), "damaged subtitles at 1"),

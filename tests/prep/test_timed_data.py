@@ -32,6 +32,7 @@ FILES = {
     "gps.srt": (srt([f"GPS(11.5{k},48.1,19) BAROMETER:91.{k}" for k in range(8)]), "readings of a camera or a drone"),
     "dashcam.srt": (srt([f"2021/03/04 12:00:0{k} {40 + k} km/h" for k in range(8)]), "readings of a camera or a drone"),
     "clock.srt": (srt([f"12:00:0{k} Montag" for k in range(8)]), "readings of a device: the same words"),
+    "slow clock.srt": (srt([f"12:00:{2 * k:02} Montag" for k in range(20)], 2), "readings of a device: the same words"),
     "sprite.vtt": (
         "WEBVTT\n\n" + srt([f"my s.jpg#xywh={160 * k},0,160,90" for k in range(8)]),
         "addresses of pictures",
@@ -40,7 +41,7 @@ FILES = {
     "data.vtt": ("WEBVTT\n\n" + srt([json.dumps({"title": "a", "n": k}, indent=1) for k in range(3)]), "data for"),
     "kind.vtt": ("WEBVTT\nKind: chapters\n\n" + srt(["Welcome", "The end"]), "a track of chapters"),
     "clip.chapters.vtt": ("WEBVTT\n\n" + srt(["Welcome", "The end"]), "a track of chapters"),
-    "long.vtt": ("WEBVTT\n\n" + srt(["Welcome to it", "The second part"], 90, 90), "titles of chapters"),
+    "long.vtt": ("WEBVTT\n\n" + srt(["Welcome to it", "The second part", "The end"], 90, 90), "titles of chapters"),
 }
 
 
@@ -62,12 +63,25 @@ def test_it_is_left_out_with_a_reason(tmp_path, name):
         ["Ten.", "9", "8", "7"],
         ["Room 101.", "Room 102.", "Room 103."],
         ["It was 3 to 2.", "No, it was 4 to 2, I saw it.", "Look at a.jpg on my page."],
+        ["1, 2, 3,", "4, 5, 6,", "7, 8, 9, 10."],
+        ["It's 3 to 1 now", "It's 4 to 1 now", "It's 5 to 2 now"],
+        [f"It's {k} to {k + 1} now" for k in range(12)],
         ["Where are you now?", "Where are you now?", "Where are you now?"],
     ],
 )
 def test_speech_about_such_things_stays(tmp_path, texts):
     (tmp_path / "a.srt").write_text(srt(texts, step=3))
     assert len(subtitles.read(str(tmp_path / "a.srt"))[1]["segments"]) == len(texts)
+
+
+def test_two_long_cues_are_no_chapters(tmp_path):
+    (tmp_path / "a.srt").write_text(srt(["Look at that whale.", "It is gone."], step=40, length=40))
+    assert len(subtitles.read(str(tmp_path / "a.srt"))[1]["segments"]) == 2
+
+
+def test_a_short_count_is_speech_at_any_pace(tmp_path):
+    (tmp_path / "a.srt").write_text(srt(["1, 2, 3,", "4, 5, 6,", "7, 8, 9, 10."]))
+    assert len(subtitles.read(str(tmp_path / "a.srt"))[1]["segments"]) == 3
 
 
 def test_the_record_tells_it(tmp_path):

@@ -376,8 +376,9 @@ def test_the_command(tmp_path, capsys):
     assert "would be overwritten" in capsys.readouterr().err
     rows = [{"key": "a.wav", "start": k, "end": k + 1, "text": "Good morning."} for k in range(2)]  # a row a segment
     (root / "segments.json").write_text(json.dumps(rows))
-    assert transcribe.main([*command, "--out", str(root / "segments.json")]) == 1
-    assert "2 rows have 1 different keys); it would be overwritten" in capsys.readouterr().err
+    assert transcribe.main([*command, "--missing-only", "--out", str(root / "segments.json")]) == 0
+    kept = json.loads((root / "segments.json").read_text())
+    assert kept[:2] == rows and [row["key"] for row in kept[2:]] == ["b.wav", "c.wav", "d.wav"]
     # Plain folders: ids are paths, and so are the keys.
     videos = tmp_path / "videos"
     (videos / "talks").mkdir(parents=True)
