@@ -150,6 +150,32 @@ def test_running_again_writes_only_what_is_missing(root, built, tmp_path):
     assert run(root, out, runner=MustNotRun()) == json.loads((built / "manifest.json").read_text())
 
 
+def test_a_shard_unlike_its_index_is_made_again(root, built, tmp_path):
+    """As a kill leaves it between the two renames of a shard that is made again; or half of it was deleted."""
+    out = copy(built, tmp_path / "out")
+    longer, gone, cut, unreported = (
+        out / records.shard_name(split, number, count)
+        for split, number, count in (("train", 0, 3), ("train", 1, 3), ("val", 0, 1), ("test", 0, 2))
+    )
+    longer.write_bytes(longer.read_bytes() * 2)
+    gone.unlink()
+    (out / (cut.name + records.INDEX_SUFFIX)).write_text('{"schema": ')
+    (out / (unreported.name + manifest.REPORT_SUFFIX)).write_text("")
+    whole = state(out)
+    for options in ({"settings": {"image_size": 64}}, {"settings": {"corpus": "folder"}}):
+        with pytest.raises(records.ShardError, match=r"was built with .*, this run has .*another --out"):
+            run(root, out, **options)
+    assert state(out) == whole
+    assert run(root, out) == json.loads((built / "manifest.json").read_text())
+    fresh, again = state(built), state(out)
+    assert {name: digest for name, (digest, _) in again.items()} == {n: digest for n, (digest, _) in fresh.items()}
+    rewritten = {name for name in again if name.endswith(records.INDEX_SUFFIX) and again[name] != whole[name]}
+    assert rewritten == {path.name + records.INDEX_SUFFIX for path in (longer, gone, cut, unreported)}
+    (out / (gone.name + records.INDEX_SUFFIX)).write_text('{"schema": 0}')
+    with pytest.raises(records.ShardError, match="has schema version 0"):
+        run(root, out)
+
+
 def test_spectrograms_are_stored_where_asked_for(root, tmp_path, capsys):
     """A folder of a clip with sound, a mute one and one whose sound is broken; without the flag nothing changes."""
     tfds = pytest.importorskip("tensorflow_datasets")
