@@ -15,36 +15,41 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from data_prep.contents import Contents
 from data_prep.corpora import Sample
 from data_prep.files import write_json
 from save_jax.data import records
 
 REPORT_SUFFIX = ".report.json"
 _SMALL = 2**16  # bytes of a file that was compared by content by older versions
-_PIECES, _PIECE = 16, 2**16  # of a large file: how many are read, and how long they are
 _PACKAGES = ("save_jax", "av", "numpy", "pillow", "simplejpeg", "kaldi-native-fbank", "scipy")
 COUNTS = (
     "clips", "captions", "with_sound", "with_transcript", "with_teacher", "with_notes", "failed", "empty_captions",
 )  # fmt: skip
 
 
-def digest(samples: Sequence[Sample], root: str, by_size: bool = False) -> str:
+def digest(samples: Sequence[Sample], root: str, by_size: bool = False, contents: Contents | None = None) -> str:
     """SHA-256 of what a shard of some samples is made from: all their texts, and their files.
 
-    A file counts by its path in `root`, so that the corpus may lie elsewhere the next time, and by its content: by all
-    of it up to 1 MiB, by its size and 16 pieces of it beyond. Times of writing prove nothing.
+    A file counts by its path in `root`, so that the corpus may lie elsewhere the next time, and by its content, as
+    `contents` have it (None: every file is read). Times of writing prove nothing.
 
     `by_size`: as older versions had it, which knew no more than the size of files above 64 KiB.
     """
-    describe = _by_size if by_size else _by_content
+    contents = contents or Contents(root)
     known = [
         [
             *(s.id, s.captions, s.groups, s.transcript, s.speech, s.tags),
-            *(describe(path, root) for path in (s.video, s.audio, s.subtitles, s.teacher_video, s.teacher_audio)),
+            *(_by_size(path, root) if by_size else contents.describe(path) for path in files_of(s)),
         ]
         for s in samples
     ]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def files_of(sample: Sample) -> tuple[str | None, ...]:
+    """The files and folders that a clip is made from; None for those it has not."""
+    return sample.video, sample.audio, sample.subtitles, sample.teacher_video, sample.teacher_audio
 
 
 def _by_size(path: str | None, root: str) -> list | None:
@@ -60,29 +65,6 @@ def _by_size(path: str | None, root: str) -> list | None:
         return [name, size]
     with open(path, "rb") as file:
         return [name, hashlib.sha256(file.read()).hexdigest()]
-
-
-def _by_content(path: str | None, root: str) -> list | None:
-    if path is None:
-        return None
-    name = os.path.relpath(path, root)
-    if os.path.isdir(path):  # of pictures
-        inside = sorted(entry.name for entry in os.scandir(path) if entry.is_file())
-        return [name, [[picture, _content(os.path.join(path, picture))] for picture in inside]]
-    return [name, _content(path) if os.path.isfile(path) else None]
-
-
-def _content(path: str) -> str:
-    size, content = os.path.getsize(path), hashlib.sha256()
-    content.update(str(size).encode())
-    with open(path, "rb") as file:
-        if size <= _PIECES * _PIECE:
-            content.update(file.read())
-        else:
-            for number in range(_PIECES):  # the first and the last among them
-                file.seek(number * (size - _PIECE) // (_PIECES - 1))
-                content.update(file.read(_PIECE))
-    return content.hexdigest()
 
 
 class ShardReport:

@@ -1,6 +1,7 @@
 """Which shards a build has to write: those that are missing, unfinished, out of date, or hold failed clips."""
 
 import glob
+import json
 import os
 from collections.abc import Mapping, Sequence
 
@@ -41,7 +42,11 @@ def check_same_corpus(
         )
     there = {}
     for path in _shards_in(out):
-        index = records.read_index(path)
+        index = _stated(path)
+        if index is None:
+            continue  # the shard will be written again
+        if index.get("schema") != records.SCHEMA_VERSION:
+            records.read_index(path)  # raises, and says so
         if index["settings"] != dict(settings):
             raise records.ShardError(
                 f"{path} was built with {index['settings']}, this run has {dict(settings)}; use the same settings, or "
@@ -56,6 +61,16 @@ def check_same_corpus(
         )
 
 
+def _stated(path: str) -> dict | None:
+    """What a shard's index says, also where the shard is another (a build was killed) or gone. None: unreadable."""
+    try:
+        with open(path + records.INDEX_SUFFIX) as file:
+            index = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return index if isinstance(index, dict) else None
+
+
 def missing_shards(
     shards: Mapping[str, Sequence[Sample]],
     digests: Mapping[str, str],
@@ -66,7 +81,7 @@ def missing_shards(
     """The shards to write. Raises ShardError for stale ones unless `update`."""
     missing, stale, by_size = {}, [], []
     for path, part in shards.items():
-        if not _finished(path) or (retry_failed and _holds_failed(path)):
+        if not finished(path) or (retry_failed and _holds_failed(path)):
             missing[path] = part
         elif (made_from := manifest.read_report(path)["samples"]) != digests[path]:
             if made_from == manifest.digest(part, root, by_size=True):
@@ -89,12 +104,13 @@ def missing_shards(
     return missing
 
 
-def _finished(path: str) -> bool:
-    """Whether the shard is there, with the report that was written for it."""
-    if not all(os.path.exists(path + suffix) for suffix in ("", records.INDEX_SUFFIX, manifest.REPORT_SUFFIX)):
+def finished(path: str) -> bool:
+    """Whether the shard is there, of the size that its index says, with the report that was written for it."""
+    try:
+        written, report = records.read_index(path)["crc32c"], manifest.read_report(path)
+    except (OSError, ValueError):  # ShardError among them
         return False
-    written = records.read_index(path)["crc32c"]
-    return manifest.read_report(path).get("crc32c", written) == written
+    return "samples" in report and report.get("crc32c", written) == written
 
 
 def _holds_failed(path: str) -> bool:

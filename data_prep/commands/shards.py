@@ -14,7 +14,8 @@ import filelock
 from tqdm import tqdm
 
 from data_prep import clip, corpora, manifest, runners
-from data_prep.commands.plan import check_same_corpus, missing_shards, plan_shards
+from data_prep.commands.plan import check_same_corpus, finished, missing_shards, plan_shards
+from data_prep.contents import Contents
 from data_prep.corpora import Corpus, Sample
 from data_prep.files import write_json
 from data_prep.teachers import vectors
@@ -62,8 +63,11 @@ def build(
     with alone_in(out):
         shards, strange = plan_shards(splits, out, clips_per_shard)
         check_same_corpus(shards, strange, out, settings, update)
-        digests = {path: manifest.digest(part, root) for path, part in shards.items()}
+        contents = Contents(root, out)
+        contents.read(path for sample in samples for path in manifest.files_of(sample) if path)
+        digests = {path: manifest.digest(part, root, contents=contents) for path, part in shards.items()}
         missing = missing_shards(shards, digests, root, retry_failed, update)
+        contents.keep()
         for leftover in glob.glob(os.path.join(glob.escape(out), "*.tmp-*")):  # of a build that was killed
             os.remove(leftover)
         manifest_path = os.path.join(out, records.MANIFEST)
@@ -107,8 +111,10 @@ def _write(
     with runner, tqdm(total=total, unit="clip", smoothing=0.05) as bar:
         results = runner.run(task, itertools.chain(*missing.values()))
         for path, part in missing.items():
-            if os.path.exists(path + records.INDEX_SUFFIX) and os.path.exists(path + manifest.REPORT_SUFFIX):
-                # One to do again. Its report must not pass for that of the new shard, if the build is killed between.
+            # A report that is there must not pass for that of the new shard, if the build is killed between.
+            if not finished(path):
+                _remove(path + manifest.REPORT_SUFFIX)
+            else:
                 manifest.complete_report(path, crc32c=records.read_index(path)["crc32c"])
             report = manifest.ShardReport(digests[path])
             index = records.write_shard(path, _kept(report, part, root, results, bar), settings)

@@ -17,7 +17,7 @@ import pytest
 from helpers import media
 from helpers.work import kill_some
 
-from data_prep import corpora, manifest, runners
+from data_prep import contents, corpora, manifest, runners
 from data_prep.clip import prepare
 from data_prep.commands import build
 from data_prep.commands.shards import alone_in
@@ -67,11 +67,11 @@ def copy(built: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
 
 
 def state(folder: pathlib.Path) -> dict[str, tuple[str, int]]:
-    """Name → content and time of writing."""
+    """Name → content and time of writing, of all but hidden files: those differ from build to build."""
     return {
         path.name: (hashlib.md5(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in sorted(folder.iterdir())
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".")
     }
 
 
@@ -148,6 +148,32 @@ def test_running_again_writes_only_what_is_missing(root, built, tmp_path):
     assert rewritten == {shard.name + suffix for suffix in ("", records.INDEX_SUFFIX, ".report.json")}
 
     assert run(root, out, runner=MustNotRun()) == json.loads((built / "manifest.json").read_text())
+
+
+def test_a_shard_unlike_its_index_is_made_again(root, built, tmp_path):
+    """As a kill leaves it between the two renames of a shard that is made again; or half of it was deleted."""
+    out = copy(built, tmp_path / "out")
+    longer, gone, cut, unreported = (
+        out / records.shard_name(split, number, count)
+        for split, number, count in (("train", 0, 3), ("train", 1, 3), ("val", 0, 1), ("test", 0, 2))
+    )
+    longer.write_bytes(longer.read_bytes() * 2)
+    gone.unlink()
+    (out / (cut.name + records.INDEX_SUFFIX)).write_text('{"schema": ')
+    (out / (unreported.name + manifest.REPORT_SUFFIX)).write_text("")
+    whole = state(out)
+    for options in ({"settings": {"image_size": 64}}, {"settings": {"corpus": "folder"}}):
+        with pytest.raises(records.ShardError, match=r"was built with .*, this run has .*another --out"):
+            run(root, out, **options)
+    assert state(out) == whole
+    assert run(root, out) == json.loads((built / "manifest.json").read_text())
+    fresh, again = state(built), state(out)
+    assert {name: digest for name, (digest, _) in again.items()} == {n: digest for n, (digest, _) in fresh.items()}
+    rewritten = {name for name in again if name.endswith(records.INDEX_SUFFIX) and again[name] != whole[name]}
+    assert rewritten == {path.name + records.INDEX_SUFFIX for path in (longer, gone, cut, unreported)}
+    (out / (gone.name + records.INDEX_SUFFIX)).write_text('{"schema": 0}')
+    with pytest.raises(records.ShardError, match="has schema version 0"):
+        run(root, out)
 
 
 def test_spectrograms_are_stored_where_asked_for(root, tmp_path, capsys):
@@ -245,6 +271,87 @@ def test_another_vector_under_the_same_name_is_noticed(root, built, tmp_path):
     np.save(other / "FeatureData" / "ImageBind" / "AudioFeature" / "video3.npy", np.full(1024, 2, np.float32))
     with pytest.raises(records.ShardError, match=r"1 of 6 shards, .*train\.tfrecord-00001-of"):
         run(other, tmp_path / "out")
+
+
+class Reading:
+    """Names of the files that are opened for their content while it is told to look."""
+
+    def __init__(self):
+        self.names, self.looks = [], False
+        sys.addaudithook(self)  # there is no way to remove one
+
+    def __call__(self, event, arguments):
+        if self.looks and event == "open" and str(arguments[0]).endswith((".mp4", ".srt", ".png")):
+            self.names.append(os.path.basename(arguments[0]))
+
+    def of(self, function) -> list[str]:
+        self.names, self.looks = [], True
+        try:
+            function()
+        finally:
+            self.looks = False
+        return sorted(self.names)
+
+
+def test_files_are_read_again_only_where_they_may_have_changed(tmp_path):
+    """Files, and a folder of pictures. The same content under new times is the same; the same times prove nothing."""
+    videos, out, reading = tmp_path / "videos", tmp_path / "out", Reading()
+    videos.mkdir()
+    subtitles = "1\n00:00:00,000 --> 00:00:01,000\n{}\n"
+    for number in range(4):
+        media.write_media(videos / f"{number}.mp4", [media.numbered(number)] * 8, fps=8)
+        (videos / f"{number}.srt").write_text(subtitles.format("Good morning."))
+    folder = {"corpus": corpora.CORPORA["folder"], "settings": {"corpus": "folder"}}
+    run(videos, out, **folder)
+    time.sleep(2.1)  # younger files are always read: they may change within one tick of the clock
+
+    def start():
+        return run(videos, out, runner=MustNotRun(), **folder)
+
+    names = sorted(path.name for path in videos.iterdir())
+    assert set(reading.of(start)) == set(names)
+    assert reading.of(start) == []
+    os.utime(videos / "0.srt")
+    before = state(out)
+    assert reading.of(start) == ["0.srt"] and touched(out, before) == set()  # and its content is what it was
+    first = videos / "1.srt"
+    times = first.stat()
+    first.write_text(subtitles.format("Good evening."))  # in place, of the same size, with the times of before
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (first.stat().st_size, first.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    with pytest.raises(records.ShardError, match=r"1 of 2 shards, .*-00000-of"):
+        start()
+    run(videos, out, update=True, **folder)
+    (videos / "3.srt").rename(videos / "x")
+    first.rename(videos / "3.srt")
+    (videos / "x").rename(first)
+    with pytest.raises(records.ShardError, match="2 of 2 shards"):
+        start()
+    (out / contents.NOTES).write_text('{"1.srt": 1')  # lost notes cost time alone
+    run(videos, out, update=True, **folder)
+    assert records.ShardSource(records.split_shards(str(out), "test"))[3].transcript == "Good evening."
+
+
+def test_a_folder_of_pictures_is_known_by_the_pictures_in_it(tmp_path):
+    pictures, reading = tmp_path / "clip", Reading()
+    pictures.mkdir()
+    for number in range(3):
+        (pictures / f"{number}.png").write_bytes(bytes([number]) * 100)
+    time.sleep(2.1)
+
+    def known() -> list:
+        seen = contents.Contents(str(tmp_path), str(tmp_path))
+        seen.read([str(pictures)])
+        seen.keep()
+        return seen.describe(str(pictures)) or []
+
+    first = known()
+    assert first == contents.Contents(str(tmp_path)).describe(str(pictures)) and len(first[1]) == 3
+    assert reading.of(known) == []
+    (pictures / "1.png").write_bytes(bytes([9]) * 100)
+    assert reading.of(known) == ["1.png"] and known()[1][1] != first[1][1]
+    (pictures / "2.png").unlink()
+    assert known()[1] == [first[1][0], known()[1][1]]
 
 
 def test_sounds_of_equal_length_that_changed_places_are_noticed(root, tmp_path):
