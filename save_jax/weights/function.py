@@ -26,12 +26,8 @@ NEEDS = {
     "mae-vlsa": ("heads",),
     "vlsa-ast": (),
 }
-OPENCLIP = (
-    "open_clip",
-    "openclip",
-    "laion",
-    "datacomp",
-)  # in file names: OpenAI's names of tensors, and any activation
+# In names of the files that OpenCLIP publishes: the same tensors as OpenAI's, and any activation.
+OPENCLIP = ("open_clip_pytorch_model", "open_clip_model", "laion")
 OPENAI = ("input_resolution", "context_length", "vocab_size")  # only OpenAI's own archives hold these
 AST_GRIDS = {1212: 10, 850: 12, 657: 14, 512: 16}  # patches of 1024 × 128 → stride, as AST's authors published them
 MAE_HEADS = {768: 12, 1024: 16, 1280: 16}  # of MAE's three encoders, by width; its decoder has 512 and 16
