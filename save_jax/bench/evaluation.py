@@ -19,6 +19,9 @@ def evaluation(args: argparse.Namespace) -> dict:
     """Prints and returns both times, their ratio, and how often each clip's frames are decoded."""
     run = open_run(args.workdir, args.data_dir)
     evaluator, split = run.evaluator, run.config.data.test_split
+    config = evaluator.config.copy_and_resolve_references().unlock()
+    config.evaluation.without_modalities = True  # all that a final evaluation may do
+    evaluator.config = config.lock()
     machine, bank = timing.machine(), bank_split(run.data, run.config)
     decoded = []
     decode = transforms.decode_frames

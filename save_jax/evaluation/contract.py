@@ -1,7 +1,7 @@
 """The contract of every method's evaluator, and the result of an evaluation."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from save_jax import sharding
 from save_jax.data.pipeline import Data
+from save_jax.data.reader import Batch
 from save_jax.data.records import Clip
 from save_jax.data.split_info import SplitInfo
 
@@ -48,6 +49,10 @@ class Evaluator(Protocol):
             numbers: of the clips to embed, in this order, instead of all.
             change: applied to each clip first.
         """
+        ...
+
+    def embed(self, params: dict, batches: Iterable[Batch]) -> Any:
+        """As `embed_videos`, for batches that are read already; rows that pad are kept."""
         ...
 
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """SAVE's evaluator: embeds a split once, scores every text against every video, ranks both ways, averages gates."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import flax.struct
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from save_jax import sharding
 from save_jax.data.pipeline import Data, eval_batches
+from save_jax.data.reader import Batch
 from save_jax.data.records import FBANK_SHAPE
 from save_jax.evaluation import metrics, scoring
 from save_jax.evaluation.contract import Change, Evaluation, in_batches
@@ -22,6 +23,7 @@ from save_jax.models.retrieval import Retrieval
 from save_jax.models.similarity import AnyArray, VideoIndex
 
 T = TypeVar("T")
+_TOGETHER = 8  # batches that are fused in one call
 # A batch has some of them. The last three are stored outputs of frozen towers.
 VIDEO_INPUTS = ("frames", "frame_mask", "fbank", "speech_ids", "visual", "ast", "speech")
 
@@ -102,19 +104,26 @@ class RetrievalEvaluator:
         This reads and encodes pictures, sound and speech. `fuse` makes embeddings of them, and of exchanged ones. They
         take several times the memory of the index.
         """
-        count = len(self.data.sources[split] if numbers is None else numbers)
-        batches = self._encoded(params, split, numbers, change)
+        batches = self._encoded(params, self._batches(split, numbers, change))
         parts = [jax.device_get(self._encoders.gather(tokens)) for tokens in batches]
-        return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
+        return self._joined(parts, split, numbers)
 
-    def _encoded(
-        self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None, change: Change | None
-    ) -> Iterator[VideoTokens]:
-        """Tokens of one batch after the other, on the devices."""
+    def _batches(
+        self, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
+    ) -> Iterator[Batch]:
         process = {"process": jax.process_index(), "processes": jax.process_count()}
-        for batch in eval_batches(self.data, self.config, split, numbers, change, **process):
+        return eval_batches(self.data, self.config, split, numbers, change, **process)
+
+    def _encoded(self, params: dict, batches: Iterable[Batch]) -> Iterator[VideoTokens]:
+        """Tokens of one batch after the other, on the devices."""
+        for batch in batches:
             inputs = {name: batch[name] for name in VIDEO_INPUTS if name in batch}
             yield self._encoders.modalities(params, sharding.to_devices(inputs, self.mesh))
+
+    def _joined(self, parts: Sequence[T], split: str, numbers: Sequence[int] | np.ndarray | None) -> T:
+        """Batches in one, without what pads the last."""
+        count = len(self.data.sources[split] if numbers is None else numbers)
+        return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
 
     def nothing(self, params: dict) -> VideoTokens:
         """Tokens of one video that has neither sound nor speech, NumPy; its frames mean nothing."""
@@ -131,8 +140,12 @@ class RetrievalEvaluator:
         return self.by_batch(functools.partial(self._encoders.fuse, params), tokens)
 
     def by_batch(self, call: Callable[[VideoTokens], T], tokens: VideoTokens) -> T:
-        """What a jitted function gives for the tokens of videos, NumPy, a batch at a time. The last batch is padded."""
-        size, count = self.config.batch_size, len(tokens.mask)
+        """What a jitted function gives for the tokens of videos, NumPy, some batches at a time; the last one is padded.
+
+        Fusion needs little memory and little time for a batch: alone, most of its time would be that of the call.
+        """
+        count, batch = len(tokens.mask), self.config.batch_size
+        size = batch * min(_TOGETHER, -(-count // batch))
         mine, parts = sharding.rows_of_process(size), []
         for at in range(0, count, size):
             rows = np.minimum(np.arange(at, at + size), count - 1)[mine]
@@ -144,16 +157,15 @@ class RetrievalEvaluator:
         self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
     ) -> VideoIndex:
         """The index of the clips, NumPy."""
-        return self._embed(params, split, numbers, change)[0]
+        return self._joined(self._embed(params, self._batches(split, numbers, change)), split, numbers)[0]
 
-    def _embed(
-        self, params: dict, split: str, numbers: Sequence[int] | np.ndarray | None = None, change: Change | None = None
-    ) -> tuple[VideoIndex, dict]:
-        """Index and gates, NumPy; tokens are held for one batch alone."""
-        count = len(self.data.sources[split] if numbers is None else numbers)
-        batches = self._encoded(params, split, numbers, change)
-        parts = [jax.device_get(self._encoders.fuse(params, tokens)) for tokens in batches]
-        return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
+    def embed(self, params: dict, batches: Iterable[Batch]) -> VideoIndex:
+        """The index of batches that `eval_batches` gave, padding included."""
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *[index for index, _ in self._embed(params, batches)])
+
+    def _embed(self, params: dict, batches: Iterable[Batch]) -> list[tuple[VideoIndex, dict]]:
+        """Index and gates of each batch, NumPy; tokens are held for one batch alone."""
+        return [jax.device_get(self._encoders.fuse(params, tokens)) for tokens in self._encoded(params, batches)]
 
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:
         """Query embeddings, float32 [texts, d]."""
@@ -182,7 +194,10 @@ class RetrievalEvaluator:
                 "save_jax.open_run(WORKDIR, DATA_DIR).search(SENTENCE) searches its videos"
             )
         tokens = self.tokens(params, split) if keep_tokens else None
-        videos, gates = self._embed(params, split) if tokens is None else self.fuse(params, tokens)
+        if tokens is None:
+            videos, gates = self._joined(self._embed(params, self._batches(split)), split, None)
+        else:
+            videos, gates = self.fuse(params, tokens)
         texts = self.embed_texts(params, info.captions)
         scores = self.score(params, texts, videos)
         results = metrics.retrieval(scores, info.caption_to_video, info.groups)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -126,12 +126,17 @@ class VlsaEvaluator:
 
         After fine-tuning: of the modalities that it brought together.
         """
+        embedded = self.embed(params, self._batches(split, numbers, change))
+        count = len(self.data.sources[split] if numbers is None else numbers)
+        return jax.tree.map(lambda rows: rows[:count], embedded)
+
+    def embed(self, params: dict, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """As `embed_videos`, for batches that are read already; rows that pad are kept."""
         parts = []
-        for batch in self._batches(split, numbers, change):
+        for batch in batches:
             inputs = {name: batch[name] for name in self.video_inputs}
             parts.append(jax.device_get(self._embed_clips(params, sharding.to_devices(inputs, self.mesh))))
-        count = len(self.data.sources[split] if numbers is None else numbers)
-        return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:
         """Unit query embeddings, float32 [texts, d]."""
