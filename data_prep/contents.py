@@ -69,7 +69,7 @@ class Contents:
     def keep(self) -> None:
         """Writes the notes, of the files that were asked for. Raises OSError (a full disk)."""
         if self._path and self._now != self._before:
-            write_json(self._path, self._now)
+            write_json(self._path, self._now, ascii_only=True)
 
     def _describe(self, path: str) -> list:
         name = os.path.relpath(path, self._root)

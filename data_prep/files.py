@@ -27,10 +27,13 @@ def replacing(path: str) -> Iterator[str]:
             os.remove(temporary)
 
 
-def write_json(path: str, value: object, indent: int = 1, end: str = "") -> None:
-    """Writes a JSON file; its bytes are on the disk before it has its name. Raises OSError (a full disk)."""
+def write_json(path: str, value: object, indent: int = 1, end: str = "", ascii_only: bool = False) -> None:
+    """Writes a JSON file; its bytes are on the disk before it has its name. Raises OSError (a full disk).
+
+    `ascii_only`: other characters are escaped, so that names of files which are no text can be written.
+    """
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=indent)
+        json.dump(value, file, ensure_ascii=ascii_only, indent=indent)
         file.write(end)
         file.flush()
         os.fsync(file.fileno())

@@ -13,7 +13,7 @@ import pytest
 from save_jax.config import base
 from save_jax.config.sizes import FusionSizes
 from save_jax.data import tokenizer
-from save_jax.models import ast, clip, fusion
+from save_jax.models import clip, fusion
 from save_jax.models.clip import at_end_of_text
 from save_jax.models.fusion import GatedFusion, Resampler
 from save_jax.training import losses, optim
@@ -38,7 +38,7 @@ def test_weights_of_the_branches():
 
 def test_three_epsilons():
     """CLIP's, timm's and CLIP4Clip's own layer norm; with nearly constant input each gives other numbers."""
-    assert (clip.EPSILON, ast.EPSILON, fusion.EPSILON) == (1e-5, 1e-6, 1e-12)
+    assert (clip.EPSILON, base().model.ast_epsilon, fusion.EPSILON) == (1e-5, 1e-6, 1e-12)
     assert losses.TEACHER_SCALE == 5.0 and base().optim.eps == 1e-6
     resampler = Resampler(SIZES, F32)
     params = lively(resampler, MEMORY)
