@@ -45,6 +45,7 @@ _ALPHABETS = {
 _UNUSUAL, _HANDICAP = ("koi8_r", "cp866", "iso8859_2", "mac_roman"), 0.08  # of other systems than most files are
 _DOUBLE_BYTE = ("cp932", "euc_jp", "cp949", "gb18030", "big5")  # tried first: few other bytes come in such pairs
 _WESTERN_ENCODINGS = ("cp1252", "mac_roman")  # all that few letters may be: elsewhere they are many
+_LAST = set("ךםןףץ")  # what a Hebrew word ends with
 _PUNCTUATION = set("‘’‚“”„‹›–—…«»°·\xa0€£©®™♪♫•№´×½")  # which may stand within words
 _SIGNS = _PUNCTUATION | set("¢¥§¶±¼¾²³¹÷¿¡†‡‰ªºµ")
 _LIKE_LETTERS = set("ªºµ")  # signs that Unicode calls letters
@@ -159,7 +160,7 @@ def _scores(data: bytes, odd: bytes) -> list[tuple[str, float]]:
 def _alphabet_share(text: str, letters: list[str], alphabet: str) -> float:
     """Share of the letters that the alphabet has; its less usual ones count half, and those in odd places not at all.
 
-    Odd places: a capital after a small letter, and another script's letter beside an ASCII one. Usual signs say
+    Odd places: a capital after a small letter, a letter after Hebrew's last ones, and another script's letter beside an ASCII one. Usual signs say
     nothing, but within a word; where there are signs alone, they are usual ones in usual places or score 0.
     """
     usual, _, rare = alphabet.partition("|")
@@ -170,6 +171,7 @@ def _alphabet_share(text: str, letters: list[str], alphabet: str) -> float:
     total = sum(worth.get(letter) or worth.get(letter.lower(), 0.0) for letter in counted)
     pairs = [pair for pair in itertools.pairwise(text) if not (pair[0] + pair[1]).isascii()]
     odd = sum(first.islower() and second.isupper() for first, second in pairs)
+    odd += sum(first in _LAST and second.isalpha() for first, second in pairs)
     if max(alphabet) > "\u0250":  # beyond Latin
         odd += sum(
             any(one.isascii() and one.isalpha() for one in pair)

@@ -53,11 +53,13 @@ def check_same_corpus(
                 "another --out, or delete the shards"
             )
         there |= dict.fromkeys(index["ids"])
-    here = [sample.id for part in shards.values() for sample in part]
-    if update and there and here and not there.keys() & set(here):
+    here = {sample.id for part in shards.values() for sample in part}
+    lost = [clip for clip in there if clip not in here]
+    if update and here and 2 * len(lost) > len(there):
         raise records.ShardError(
-            f"{out} holds shards of other clips, such as {next(iter(there))}, and none of this corpus's, such as "
-            f"{here[0]}: --update would replace one corpus by another; give another --out, or delete the shards"
+            f"{out} holds {len(there)} clips, and {len(lost)} of them, such as {lost[0]}, are not in this corpus of "
+            f"{len(here)}: --update would replace one corpus by another; give the --root of the first run or another "
+            "--out, or delete the shards"
         )
 
 

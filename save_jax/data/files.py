@@ -8,7 +8,7 @@ from pathlib import Path
 def write_json(path: str | Path, value: object) -> None:
     """Writes whole or not at all: under another name first, on the disk, then renamed."""
     temporary = f"{path}.tmp"
-    with open(temporary, "w") as file:
+    with open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2)
         file.write("\n")
         file.flush()
@@ -23,5 +23,5 @@ def plain(value: object) -> object:
 
 def read_json(path: str | Path) -> dict:
     """The content of a JSON file."""
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         return json.load(file)

@@ -227,7 +227,7 @@ def write_shard(path: str, clips: Iterator[Clip], settings: Mapping) -> dict:
             file.flush()
             os.fsync(file.fileno())
         index |= {"bytes": size, "crc32c": crc.hexdigest().decode()}
-        with open(temporary + INDEX_SUFFIX, "w") as file:
+        with open(temporary + INDEX_SUFFIX, "w", encoding="utf-8") as file:
             json.dump(index, file)
             file.flush()
             os.fsync(file.fileno())
@@ -252,7 +252,7 @@ def write_shard(path: str, clips: Iterator[Clip], settings: Mapping) -> dict:
 def read_index(path: str) -> dict:
     """The index of the shard at `path`, checked for version and against the shard's size."""
     try:
-        with open(path + INDEX_SUFFIX) as file:
+        with open(path + INDEX_SUFFIX, encoding="utf-8") as file:
             index = json.load(file)
     except (OSError, ValueError) as error:
         raise ShardError(

@@ -130,7 +130,7 @@ def _row_bytes(shape: Sequence[int]) -> int:
 def read_meta(directory: str) -> dict:
     """meta.json of a finished folder. Raises ValueError if there is none, or if it has another format."""
     try:
-        with open(os.path.join(directory, META)) as file:
+        with open(os.path.join(directory, META), encoding="utf-8") as file:
             meta = json.load(file)
     except (OSError, ValueError) as error:
         raise ValueError(f"{directory} is no finished cache ({error}); run --mode=cache") from error

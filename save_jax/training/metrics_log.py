@@ -10,7 +10,7 @@ def read_rows(path: str) -> list[dict]:
     """The rows of a metrics.jsonl. A last line that a crash cut off is dropped."""
     rows = []
     if os.path.exists(path):
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             for line in file:
                 try:
                     rows.append(json.loads(line))
@@ -30,10 +30,10 @@ class MetricsLog:
         if jax.process_index():
             return
         rows = [row for row in read_rows(path) if row["step"] <= start_step]
-        with open(path + ".tmp", "w") as file:
+        with open(path + ".tmp", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         os.replace(path + ".tmp", path)
-        self._file = open(path, "a")  # noqa: SIM115 — closed by close()
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 — closed by close()
 
     def write(self, **row: object) -> None:
         if self._file:
