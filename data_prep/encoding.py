@@ -160,8 +160,9 @@ def _scores(data: bytes, odd: bytes) -> list[tuple[str, float]]:
 def _alphabet_share(text: str, letters: list[str], alphabet: str) -> float:
     """Share of the letters that the alphabet has; its less usual ones count half, and those in odd places not at all.
 
-    Odd places: a capital after a small letter, a letter after Hebrew's last ones, and another script's letter beside an ASCII one. Usual signs say
-    nothing, but within a word; where there are signs alone, they are usual ones in usual places or score 0.
+    Odd places: a capital after a small letter, a letter after Hebrew's last ones, and another script's letter beside an
+    ASCII one. Usual signs say nothing, but within a word; where there are signs alone, they are usual ones in usual
+    places or score 0.
     """
     usual, _, rare = alphabet.partition("|")
     worth = dict.fromkeys(rare, 0.5) | dict.fromkeys(usual, 1.0)
