@@ -53,10 +53,13 @@ BARE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as in m
 PREPARE = """
 import sys
 from data_prep.commands import build, inspect, verify
+from save_jax.data import files
 root, name = sys.argv[1:]
 corpus = ["--corpus", "folder", "--root", root]
 codes = [verify.main([*corpus, "--sample", "1"]), build.main([*corpus, "--out", root + "/shards", "--jobs", "1"])]
 codes += [inspect.main([root + "/shards"]), inspect.main([root + "/shards", name, "--out", root + "/look"])]
+written = files.read_json(root + "/shards/manifest.json")["written"]["test"]
+assert name.encode("utf-8", "surrogateescape").decode() in written
 sys.exit(any(codes))
 """
 

@@ -70,11 +70,7 @@ def _main(args: argparse.Namespace) -> int:
         "frames": args.frames,
     } | ({"spectrogram": True} if args.spectrogram else {})  # no key where it is not asked for, as in older shards
     chosen = {name: getattr(args, name) for name in ("transcripts", "teacher", "partial", "retry_failed", "update")}
-    if "://" in args.out:
-        raise ValueError(
-            f"--out {args.out} is an address, and shards are written to a folder of a file system; give a local folder "
-            "and copy it there afterwards (gcloud storage rsync, aws s3 sync, …)"
-        )
+    command_line.check_folder("--out", args.out, "shards are written")
     # Workers of a cluster have other current folders.
     root, out = os.path.abspath(args.root), os.path.abspath(args.out)
     result = build(corpus, root, out, settings, args.clips_per_shard, runners.from_arguments(args), **chosen)

@@ -1,4 +1,4 @@
-"""What every command does first: it takes what was typed, and makes sure that no terminal can end it.
+"""What every command does first: it takes and checks what was typed, and makes sure that no terminal can end it.
 
 A job's log need not be UTF-8. A letter that it cannot hold, as the arrow of a table or a name, is written as an escape.
 Shells expand "~" at the beginning of a word alone, and not in --root=~/videos.
@@ -27,6 +27,15 @@ def accept_any_letter() -> None:
             continue
         if stream.errors != "surrogateescape" or stream.encoding.lower() != "utf-8":  # which pass names as they are
             stream.reconfigure(errors="backslashreplace")
+
+
+def check_folder(option: str, path: str, what: str) -> None:
+    """Raises ValueError for the address of an object store: `what` is written through the file system."""
+    if "://" in path:
+        raise ValueError(
+            f"{option} {path} is an address, and {what} in a folder of a file system; give a local folder and copy it "
+            "there afterwards (gcloud storage rsync, aws s3 sync, …)"
+        )
 
 
 def as_text(name: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 _PATTERN = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 START, END = "<|startoftext|>", "<|endoftext|>"
 MIN_TRANSCRIPT_CHARACTERS = 5
-_CHARACTERS_A_TOKEN = 8  # more than words have
+_CHARACTERS_A_TOKEN = 8  # of a text, to begin with: more than tokens have, so that once is mostly enough
 _KEPT = 100_000  # transcripts, 40 MB in every process that reads
 
 

@@ -1,7 +1,5 @@
 """CLIP's two towers, a ViT and a causal text transformer, as in OpenAI's code. arXiv 2103.00020."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +9,24 @@ from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD, ClipSizes
 from save_jax.models.layers import ACTIVATIONS, Block, LayerNorm, PatchEmbedding, project, remat
 
 EPSILON = 1e-5
+
+
+def _blocks(
+    x: Float[Array, "b n d"],
+    sizes: ClipSizes,
+    depth: int,
+    dtype: jnp.dtype,
+    kind: str,
+    attention: str,
+    causal: bool = False,
+) -> Float[Array, "b n d"]:
+    """The transformer of a tower, whose blocks become `block_0`, … of the module that calls it. `kind`: see `remat`."""
+    width, activation = x.shape[-1], ACTIVATIONS[sizes.activation]
+    heads, make = width // sizes.head_dim, remat(Block, kind)
+    for layer in range(depth):
+        name = f"block_{layer}"
+        x = make(width, heads, depth, activation, EPSILON, dtype, attention, causal=causal, name=name)(x)
+    return x
 
 
 class VisionTower(nn.Module):
@@ -31,19 +47,7 @@ class VisionTower(nn.Module):
         class_token = jnp.broadcast_to(class_embedding.astype(self.dtype), (patches.shape[0], 1, s.vision_width))
         x = jnp.concatenate([class_token, patches], axis=1) + position.astype(self.dtype)
         x = LayerNorm(EPSILON, self.dtype, name="ln_pre")(x)
-        width, heads, depth = s.vision_width, s.vision_width // s.head_dim, s.vision_layers
-        block = functools.partial(
-            remat(Block, self.remat),
-            width,
-            heads,
-            depth,
-            ACTIVATIONS[s.activation],
-            EPSILON,
-            self.dtype,
-            self.attention_kind,
-        )
-        for layer in range(depth):
-            x = block(name=f"block_{layer}")(x)
+        x = _blocks(x, s, s.vision_layers, self.dtype, self.remat, self.attention_kind)
         x = LayerNorm(EPSILON, self.dtype, name="ln_post")(x[:, 0])
         projection = self.param("projection", init, (s.vision_width, s.embed_dim))
         return project(x, projection)
@@ -63,20 +67,7 @@ class TextTower(nn.Module):
         table = self.param("token_embedding", nn.initializers.normal(0.02), (s.vocab_size, s.text_width))
         position = self.param("position_embedding", nn.initializers.normal(0.01), (s.context_length, s.text_width))
         x = (table[ids] + position[: ids.shape[1]]).astype(self.dtype)
-        width, heads, depth = s.text_width, s.text_width // s.head_dim, s.text_layers
-        block = functools.partial(
-            remat(Block, self.remat),
-            width,
-            heads,
-            depth,
-            ACTIVATIONS[s.activation],
-            EPSILON,
-            self.dtype,
-            self.attention_kind,
-            causal=True,
-        )
-        for layer in range(depth):
-            x = block(name=f"block_{layer}")(x)
+        x = _blocks(x, s, s.text_layers, self.dtype, self.remat, self.attention_kind, causal=True)
         x = LayerNorm(EPSILON, self.dtype, name="ln_final")(x)
         init = nn.initializers.normal(s.text_width**-0.5)
         return project(x, self.param("projection", init, (s.text_width, s.embed_dim)))

@@ -24,7 +24,6 @@ class VideoEmbedding:
     visual: Float[Array, "b t d"]  # frame embeddings plus frame positions
     fused: Float[Array, "b t d"]
     audio: Float[Array, "b q d"] | None
-    speech: Float[Array, "b w d"] | None
     audio_fused: Fused | None
     speech_fused: Fused | None
 
@@ -161,7 +160,7 @@ class Retrieval(nn.Module):
         if speech is not None:
             speech_fused = self.speech_fusion(visual, speech)
             fused = fused + weights["speech"] * speech_fused.tokens
-        return VideoEmbedding(visual, fused, audio, speech, audio_fused, speech_fused)
+        return VideoEmbedding(visual, fused, audio, audio_fused, speech_fused)
 
     def __call__(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "b d"], VideoEmbedding, Float[Array, ""]]:
         """A training batch → (text embeddings, video embeddings, log of the scale)."""

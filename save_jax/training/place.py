@@ -14,18 +14,15 @@ from collections.abc import Iterator
 import jax
 
 from save_jax import sharding
+from save_jax.data import command_line
 
 LOCK = ".lock"
 _PROBE = ".renamed-at-start"
 
 
 def check_address(workdir: str) -> None:
-    """Raises ValueError for the address of an object store: files of a run are written through the file system."""
-    if "://" in workdir:
-        raise ValueError(
-            f"--workdir {workdir} is an address, and a run lies in a folder of a file system; give a local folder and "
-            "copy it there afterwards (gcloud storage rsync, aws s3 sync, …)"
-        )
+    """Raises ValueError for the address of an object store."""
+    command_line.check_folder("--workdir", workdir, "a run lies")
 
 
 @contextlib.contextmanager

@@ -33,8 +33,8 @@ def init_params(model: nn.Module, config: ConfigDict, key: jax.Array) -> dict:
 def check_start(model: nn.Module, config: ConfigDict) -> None:
     """Says which modules a run starts with random numbers that it hardly changes.
 
-    Raises ValueError where that is not said to be meant: such a run would train, and mean nothing. Reads no data, and
-    of checkpoints only the names.
+    Raises ValueError where that is not said to be meant: such a run would train, and mean nothing; and for weights that
+    were made for another function. Reads no data, and of checkpoints only names and settings.
     """
     description.check_function(config, config.init_from)
     unused = FINETUNED_WITHOUT if config.task == "vlsa-finetune" else ()
@@ -59,11 +59,7 @@ def check_start(model: nn.Module, config: ConfigDict) -> None:
 
 
 def create(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    config: ConfigDict,
-    mesh: Mesh,
-    init_from: str = "",
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh, init_from: str = ""
 ) -> TrainState:
     """A new state: parameters from the checkpoints that `init_from` names, else random from `config.seed`.
 
@@ -84,7 +80,6 @@ def create(
     layout = sharding.of_state(jax.eval_shape(init, key), mesh, config.sharding)
     state = jax.jit(init, out_shardings=layout)(key)
     if start_paths(init_from):
-        description.check_function(config, init_from)
         loaded = loading.load_modules(init_from, like=state.params)
         params = model.complete(state.params | loaded, keep=tuple(loaded))
         # What was copied (the text tower) now occurs in several places. A donated state must not hold a buffer twice.

@@ -34,8 +34,8 @@ INPUTS = {"ast": ("fbank",), "visual": ("frames", "frame_mask"), "speech": ("spe
 BRANCHES = {"ast": "audio", "visual": "vision", "speech": "speech", "text": "vision"}
 KINDS = {"ast": ("ast",), "towers": ("ast", "visual", "speech", "text")}
 # What the values depend on besides parameters and shards.
-SETTINGS = ("dtype", "image_size", "patch_size", "head_dim", "ast_heads", "ast_patch", "ast_stride")
-SETTINGS += ("activation", "ast_epsilon")
+SETTINGS = ("dtype", "activation", "image_size", "patch_size", "head_dim")
+SETTINGS += ("ast_heads", "ast_patch", "ast_stride", "ast_epsilon")
 
 
 def fields(config: ConfigDict) -> tuple[str, ...]:

@@ -192,9 +192,9 @@ def test_input_prints_and_writes_its_figures(tmp_path):
 
 def test_a_final_evaluation_is_timed_beside_one_pass(tmp_path, capsys):
     workdir = make_run(tmp_path, "vision,audio,speech", plain_clips(8))
-    found = bench.main(f"evaluation {workdir} --rounds 1 --json {tmp_path / 'evaluation.json'}".split())
+    bench.main(f"evaluation {workdir} --rounds 1 --json {tmp_path / 'evaluation.json'}".split())
     [row] = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
     assert row["clips"] == 8 and row["pass"]["rounds"] == row["evaluation"]["rounds"] == 1
     assert row["ratio"] == row["evaluation"]["median"] / row["pass"]["median"]
     assert 2 <= row["decoded_per_clip"] <= 4  # once for the ranks, and a few for the audit, padding included
-    assert "8 clips: one pass and scoring" in capsys.readouterr().out and found is None
+    assert "8 clips: one pass and scoring" in capsys.readouterr().out

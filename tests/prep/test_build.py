@@ -406,9 +406,10 @@ def test_update_replaces_no_other_corpus_and_no_other_settings(root, built, tmp_
     out = copy(built, tmp_path / "out")
     before = state(out)
     renamed = {split: [f"other-{name}" for name in ids] for split, ids in SPLITS.items()}
+    renamed["test"][0] = SPLITS["test"][0]  # one name that both have
     other = media.write_corpus(tmp_path / "c", renamed, missing=[i for ids in renamed.values() for i in ids])
     for per_shard in (2, 3):  # shards of the same names, and of others
-        with pytest.raises(records.ShardError, match=r"holds 10 clips, and 10 of them, such as video8"):
+        with pytest.raises(records.ShardError, match=r"holds 10 clips, and 9 of them, such as video9"):
             run(other, out, per_shard=per_shard, update=True, runner=MustNotRun())
         with pytest.raises(records.ShardError, match=r"was built with .*'image_size': 32"):
             run(root, out, per_shard=per_shard, update=True, runner=MustNotRun(), settings={"image_size": 64})
@@ -631,3 +632,10 @@ def test_ctrl_c_ends_in_one_line_and_goes_on_later(number, root, built, tmp_path
         while time.monotonic() < deadline:
             os.killpg(process.pid, 0)
             time.sleep(0.05)
+
+
+def test_an_address_is_no_folder(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert build.main(["--corpus", "msrvtt-9k", "--root", str(root), "--out", "gs://mine/shards", "--partial"]) == 1
+    assert "--out gs://mine/shards is an address, and shards are written in a folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
