@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import queue
 import shutil
 import signal
 import sys
@@ -40,14 +41,47 @@ def iterate(batches: grain.MapDataset, workers: int, ahead: int, batch_bytes: in
 
 
 def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[Any]:
-    try:
-        with _no_main():
-            first = [next(iterator) for _ in range(workers)]  # one of each process: all are started now
-        yield from first
-        del first
-        yield from iterator
-    finally:
+    """The batches, read from grain by a thread of its own, one for each request.
+
+    Ctrl-C comes to the main thread. In the midst of grain's queues it would leave a lock that nobody opens again, and
+    closing would wait for it for ever. A SimpleQueue has no such lock.
+    """
+    requests: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True for another batch, False to close
+    answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def answer() -> None:
+        batches = _started(iterator, workers)
+        while requests.get():
+            try:
+                answers.put((next(batches), None))
+            except BaseException as error:
+                answers.put((None, error))
         iterator.close()
+
+    thread = threading.Thread(target=answer, name="loader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            requests.put(True)
+            batch, error = answers.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield batch
+            del batch
+    finally:
+        requests.put(False)
+        if not sys.is_finalizing():  # no thread runs any more, and grain has closed at exit
+            thread.join()
+
+
+def _started(iterator: grain.DatasetIterator, workers: int) -> Iterator[Any]:
+    with _no_main():
+        first = [next(iterator) for _ in range(workers)]  # one of each process: all are started now
+    yield from first
+    del first
+    yield from iterator
 
 
 @contextlib.contextmanager

@@ -148,6 +148,42 @@ def test_no_worker_outlives_the_program(tmp_path):
             program.kill()
 
 
+IN_A_LOCK = """
+import sys
+import threading
+import grain
+from save_jax.data import workers
+
+def interrupt_in_a_lock(frame, event, value):
+    if frame.f_code is threading.Condition.__enter__.__code__:
+        if event == "return":
+            raise KeyboardInterrupt  # as Ctrl-C does: the lock is closed, and the `with` has not begun
+        return interrupt_in_a_lock
+
+iterator = workers.iterate(grain.MapDataset.range(10**9), 1, 2, 1)
+next(iterator)
+if sys.argv[1] == "interrupted":
+    sys.settrace(interrupt_in_a_lock)
+    for number in iterator:
+        if number == 1000:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+print("left open")
+"""
+
+
+@pytest.mark.parametrize("how", ["interrupted", "left open"])
+def test_the_program_ends_wherever_ctrl_c_found_it(tmp_path, how):
+    """An interrupt in the midst of a queue's lock left it closed for ever, and the program hung."""
+    script = tmp_path / "script.py"
+    script.write_text(IN_A_LOCK)
+    program = subprocess.run([sys.executable, str(script), how], timeout=120, capture_output=True, text=True)
+    if how == "interrupted":
+        assert program.returncode == -signal.SIGINT and "KeyboardInterrupt" in program.stderr, program
+    else:
+        assert program.returncode == 0 and program.stdout == "left open\n", program
+
+
 def test_more_than_the_shared_memory_is_refused():
     with pytest.raises(ValueError, match=r"needs up to .* GiB of shared memory, /dev/shm has .* --shm-size"):
         workers.iterate(grain.MapDataset.range(4), 2, 8, 1 << 50)
