@@ -3,6 +3,7 @@
 Data parallelism is `jax.jit` with these shardings. Losses and models are written over the global batch.
 """
 
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -15,8 +16,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm] — JAX declares it as a variable
 
 DATA = "data"
+_FOLDED = re.compile(r"^resampler/.*/cross_attention/(key|value)/")
 SMALLEST_SPLIT = 1 << 14  # smaller arrays stay replicated: an all-gather would cost more than it saves
+TABLES = ("token_embedding']",)  # ends of the paths of frozen tables that words are looked up in
 Tree = TypeVar("Tree")
+Flat: TypeAlias = dict[str, jax.Array]
 
 
 def start_processes(address: str = "", processes: int = 0, process: int = -1) -> None:
@@ -91,24 +95,42 @@ def of_state(tree: Tree, mesh: Mesh, mode: str) -> Tree:
         tree: anything with shapes.
         mode: config.sharding. "replicated": every device holds everything. "fsdp": every large array is sharded along
             the longest of its dimensions that the number of devices divides. A step all-gathers the parameters.
-            Gradients, optimiser moments and updates stay sharded: each device computes its own shard of them.
+            Gradients, optimiser moments and updates stay sharded: each device computes its own shard of them. Tables
+            that words are looked up in stay replicated: a step reads few of their rows, and would gather all.
     Returns:
         A tree of shardings with the structure of `tree`.
     """
 
-    def of_array(x: jax.Array) -> NamedSharding:
+    def of_array(path: jax.tree_util.KeyPath, x: jax.Array) -> NamedSharding:
         fitting = [axis for axis, length in enumerate(x.shape) if length % mesh.size == 0]
-        if mode == "replicated" or not fitting or np.prod(x.shape) < SMALLEST_SPLIT:
+        table = jax.tree_util.keystr(path).endswith(TABLES)
+        if mode == "replicated" or table or not fitting or np.prod(x.shape) < SMALLEST_SPLIT:
             return replicated(mesh)
         axis = max(fitting, key=lambda axis: x.shape[axis])
         return NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA))
 
-    return jax.tree.map(of_array, tree)
+    return jax.tree_util.tree_map_with_path(of_array, tree)
 
 
 def gathered(tree: Tree, mesh: Mesh) -> Tree:
     """Within jit: all-gathers sharded arrays. They stay on the device until the last gradient that needs them."""
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
+
+
+def gathered_kernels(params: Flat, mesh: Mesh, mode: str, dtype: str) -> Flat:
+    """As `gathered` of flat parameters, but matrices are cast to the dtype that they are multiplied in before it.
+
+    Half the bytes are gathered, and half of those of gradients reduced, straight into shards. The products are the
+    same. Others are gathered as they are: of the resampler's keys and values, which a norm's scale is multiplied into.
+    """
+
+    def of_one(name: str, x: jax.Array) -> jax.Array:
+        if mode == "fsdp" and dtype != "float32" and name.endswith("/kernel") and not _FOLDED.search(name):
+            x = x.astype(dtype)
+            x = jax.lax.with_sharding_constraint(x, of_state(x, mesh, mode))  # else the cast would come after it
+        return x
+
+    return gathered({name: of_one(name, x) for name, x in params.items()}, mesh)
 
 
 def whole(tree: Tree, mesh: Mesh) -> Tree:

@@ -2,7 +2,7 @@
 
 `score` is of scoring at scale (`score.py`), `evaluation` of a run's final evaluation (`evaluation.py`), `step`, `heads`
 and `memory` are of training (`step.py`), `input` of what feeds it (`input.py`), `vlsa` of VLSA's pre-training
-(`vlsa.py`), `efficiency` is the papers' table of cost.
+(`vlsa.py`), `efficiency` is the papers' table of cost. `compile` needs no device (`compile.py`).
 """
 
 import argparse
@@ -28,6 +28,16 @@ def _input(args: argparse.Namespace) -> dict:
     )
 
     return bench_input.read(args)
+
+
+def _compile(args: argparse.Namespace) -> dict:
+    from save_jax.bench import compile as bench_compile  # as _input: the loader's part of training
+
+    return bench_compile.compile_all(args)
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _caches(text: str) -> list[str]:
@@ -117,6 +127,20 @@ def main(argv: list[str] | None = None) -> None:
     command.add_argument("--batch", type=int, default=0, help="over all devices; default 2 on a CPU, else 64")
     command.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
     command.set_defaults(run=bench_vlsa.pretraining)
+
+    command = commands.add_parser("compile", help="the programs compiled for TPUs and GPUs that are not there")
+    command.add_argument(
+        "--topology", type=_names, default=["v5e-8", "h100x8"], help="with commas, such as v5e:2x4 or h200x1"
+    )
+    command.add_argument(
+        "--recipe", type=_names, default=["live", "ast", "towers"], help="with commas; words joined by +, as B/16+fsdp"
+    )
+    command.add_argument("--batch", type=int, default=128, help="over all devices; default %(default)s")
+    command.add_argument("--layers", type=int, default=0, help="at most so many in each tower, to be quick; 0: all")
+    command.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the compiler")
+    command.add_argument("--hlo", metavar="FOLDER", default="", help="also write the optimised programs there")
+    command.add_argument("--json", metavar="FILE", help="also write the figures here")
+    command.set_defaults(run=_compile)
 
     args = parser.parse_args(command_line.arguments(argv))
     try:

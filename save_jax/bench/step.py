@@ -14,9 +14,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -29,7 +31,8 @@ from save_jax.data.files import write_json
 from save_jax.data.records import FBANK_SHAPE, TEACHER_DIM
 from save_jax.models.retrieval import make_model
 from save_jax.training import optim, state
-from save_jax.training.objectives import RetrievalObjective
+from save_jax.training.objectives import Objective, RetrievalObjective
+from save_jax.training.state import TrainState
 from save_jax.training.step import make_train_step
 
 CACHES = ("towers", "ast", "none")  # least memory first: a device's peak never goes down again
@@ -249,13 +252,13 @@ def heads(args: argparse.Namespace) -> dict:
     machine = timing.machine()
     shapes = batch_shapes(config)
     tables = made(
-        {name: ((args.clips, *shape[1:]), dtype) for name, (shape, dtype) in shapes.items()},
+        {name: (resident.pieces_shape((args.clips, *shape[1:])), dtype) for name, (shape, dtype) in shapes.items()},
         config,
         sharding.replicated(mesh),
     )
     rng = np.random.default_rng(0)
     tables["clip"] = jnp.arange(args.clips)  # one caption each: what is read for a batch is the same
-    gather = resident.make_gather(mesh)
+    gather = resident.make_gather({name: shape[1:] for name, (shape, _) in shapes.items()} | {"clip": ()}, mesh)
 
     def rows() -> Iterator[dict]:
         while True:
@@ -316,7 +319,10 @@ def memory(args: argparse.Namespace) -> dict:
     print(f"{'micro-batch':>12}{'remat':>8}{'compiled':>10}{'measured':>10}")
     for row in rows:
         args.micro_batch, args.remat = row["micro_batch"], row["remat"]
-        row["bytes_compiled"] = compiled_bytes(compile_only(config_of(args, args.cache[0]), mesh))
+        config = config_of(args, args.cache[0])
+        objective = RetrievalObjective(make_model(config, mesh), config)
+        program = lower(objective, optim.make_optimizer(config.optim, TOTAL_STEPS), batch_shapes(config), config, mesh)
+        row["bytes_compiled"] = compiled_bytes(program.compile())
         run = row["run"] or {}
         measured = f"{run['peak'] / 2**30:.2f}" if run.get("peak") else run.get("failed", "")
         compiled = f"{row['bytes_compiled'] / 2**30:.2f}"
@@ -324,21 +330,27 @@ def memory(args: argparse.Namespace) -> dict:
     return {"bench": "memory", "machine": machine, "settings": settings_of(args), "rows": rows}
 
 
-def compile_only(config: ConfigDict, mesh: Mesh) -> jax.stages.Compiled:
-    """The compiled step of a config; nothing is allocated."""
-    model = make_model(config, mesh)
-    optimizer = optim.make_optimizer(config.optim, TOTAL_STEPS)
+def lower(
+    objective: Objective, optimizer: optax.GradientTransformation, shapes: Shapes, config: ConfigDict, mesh: Mesh
+) -> jax.stages.Lowered:
+    """The training step as the loop runs it, lowered for the devices of a mesh; nothing is allocated."""
+    rows = sharding.by_sample(mesh)
+    shapes = shapes | {"clip": ((config.batch_size,), "int32"), "stop": ((config.batch_size,), "bool")}
+    batch = {name: jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for name, (shape, dtype) in shapes.items()}
+    states = state_shapes(objective.model, optimizer, config, mesh)
+    return make_train_step(objective, optimizer, config, mesh).lower(states, batch)
+
+
+def state_shapes(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh
+) -> TrainState:
+    """Shapes of a train state, laid out as config.sharding says."""
     shapes = jax.eval_shape(lambda: state.create(model, optimizer, config, mesh))
 
     def laid_out(x: jax.ShapeDtypeStruct, where: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
 
-    shapes = jax.tree.map(laid_out, shapes, sharding.of_state(shapes, mesh, config.sharding))
-    rows = sharding.by_sample(mesh)
-    batch = {
-        name: jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for name, (shape, dtype) in batch_shapes(config).items()
-    }
-    return make_train_step(RetrievalObjective(model, config), optimizer, config, mesh).lower(shapes, batch).compile()
+    return jax.tree.map(laid_out, shapes, sharding.of_state(shapes, mesh, config.sharding))
 
 
 # ---------------------------------------------------------------- printing

@@ -166,8 +166,14 @@ class Retrieval(nn.Module):
 
     def __call__(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "b d"], VideoEmbedding, Float[Array, ""]]:
         """A training batch → (text embeddings, video embeddings, log of the scale)."""
+        texts = None
+        if "speech" in self.sizes.branches and "speech_ids" in batch and "text_ids" in batch:
+            # Transcript and query in one pass through the text tower, side by side: no row leaves its device.
+            ids = jnp.stack([batch["speech_ids"], batch["text_ids"]], axis=1)
+            both = self.text(ids.reshape(-1, ids.shape[-1])).reshape(*ids.shape, -1)
+            batch, texts = {**batch, "speech": both[:, 0]}, at_end_of_text(both[:, 1], batch["text_ids"])
         video = self.encode_video(batch)
-        return self.encode_query(batch), video, self.logit_scale
+        return self.encode_query(batch) if texts is None else texts, video, self.logit_scale
 
 
 def make_model(config: ConfigDict, mesh: Mesh) -> Retrieval:

@@ -29,7 +29,7 @@ def device_batches(
     if not config.data.resident:
         batches = pipeline.train_iterator(data, config, "train", **share)
         return batches, pipeline.prefetch(batches, send)
-    tables, gather = resident.load(data, config, "train", mesh), resident.make_gather(mesh)
+    tables, gather = resident.load(data, config, "train", mesh)
     batches = pipeline.pair_iterator(data, config, "train", **share)
 
     def send_numbers(numbers: pipeline.Batch) -> dict[str, jax.Array]:

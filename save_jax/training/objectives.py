@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -17,6 +18,11 @@ Embedded = Any  # a tree of arrays whose rows are the samples of a batch
 
 class Objective(Protocol):
     """Embeds each sample on its own, then computes the loss of all of them together."""
+
+    @property
+    def model(self) -> nn.Module:
+        """With `example` and `complete`, see `state.create`."""
+        ...
 
     @property
     def shown(self) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """BertAdam as the reference runs it (schedule, learning rates by name, decay, clipping, frozen parts), and AdamW.
 
-Unlike in `optax.adamw` the moments are not bias-corrected, and the clip factor has 1e-6 in its denominator. After the
-global clip each tensor is clipped on its own, which changes it by rounding only. Decay is decoupled and multiplied by
-the learning rate. Parameters named `bias` are not decayed. All others are, also layer-norm scales, logit_scale,
-positions and query tokens.
+Unlike in `optax.adamw` the moments are not bias-corrected, and the clip factor has 1e-6 in its denominator. The
+reference clips each tensor on its own after the global clip. Its norm is within the limit by then: this would change it
+by 1e-6 of its size at most, and is left out. Decay is decoupled and multiplied by the learning rate. Parameters named
+`bias` are not decayed. All others are, also layer-norm scales, logit_scale, positions and query tokens.
 """
 
 import re
@@ -38,22 +38,18 @@ def schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
     def rate(step: jax.Array) -> jax.Array:
         progress = step / total_steps
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(progress, 1.0)))
-        return config.learning_rate * jnp.where(progress < config.warmup, progress / max(config.warmup, 1e-9), cosine)
+        warming = progress / max(config.warmup, 1e-9)
+        return config.learning_rate * jnp.where(progress < config.warmup, warming, cosine)
 
     return rate
 
 
-def _clip_factor(norm: jax.Array, limit: float) -> jax.Array:
-    return jnp.minimum(1.0, limit / (norm + 1e-6))
-
-
 def clip_like_torch(limit: float) -> optax.GradientTransformation:
-    """Clips the global norm, then each tensor's own, with PyTorch's 1e-6 in the denominator."""
+    """Clips the global norm, with PyTorch's 1e-6 in the denominator."""
 
     def update(grads, state, params=None):
-        factor = _clip_factor(optax.tree.norm(grads), limit)
-        grads = jax.tree.map(lambda g: g * factor, grads)
-        return jax.tree.map(lambda g: g * _clip_factor(jnp.linalg.norm(g.ravel()), limit), grads), state
+        factor = jnp.minimum(1.0, limit / (optax.tree.norm(grads) + 1e-6))
+        return jax.tree.map(lambda g: g * factor, grads), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

@@ -1,9 +1,12 @@
 """A training split in the memory of every device. Its tables are sent once; each step gathers its batch from them."""
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -11,11 +14,22 @@ from save_jax import sharding
 from save_jax.data import pipeline
 from save_jax.data.reader import PER_PAIR
 
+# A row of many elements lies on a device as PIECES pieces of whole lanes. A TPU whose rows are no multiple of its tiles
+# copies the whole table before it gathers from it, in every step.
+PIECES, LANES = 8, 128
+SMALLEST = PIECES * LANES  # elements of a row; shorter ones stay as they are
+
 SHARE = 0.6  # of a device's free memory that tables may take; the rest is for the step
 
 
-def load(data: pipeline.Data, config: ConfigDict, split: str, mesh: Mesh) -> dict[str, jax.Array]:
-    """`pipeline.tables` of a split, replicated on all devices. Raises ValueError with both sizes if they do not fit."""
+Gather: TypeAlias = jax.stages.Wrapped  # (tables, rows) → batch
+
+
+def load(data: pipeline.Data, config: ConfigDict, split: str, mesh: Mesh) -> tuple[dict[str, jax.Array], Gather]:
+    """`pipeline.tables` of a split, replicated on all devices in pieces, and what gathers batches from them.
+
+    Raises ValueError with both sizes if they do not fit.
+    """
     problem = ""
     try:
         check_fits(pipeline.table_bytes(data, config, split), room(mesh))
@@ -24,11 +38,37 @@ def load(data: pipeline.Data, config: ConfigDict, split: str, mesh: Mesh) -> dic
     if sharding.any_process(bool(problem)):  # all stop: those with room would wait for the others
         raise ValueError(problem or "config.data.resident: the training split does not fit in another process")
     tables, whole = pipeline.tables(data, config, split), sharding.replicated(mesh)
-    sent = {}
+    gather, sent = make_gather({name: table.shape[1:] for name, table in tables.items()}, mesh), {}
     while tables:  # one after the other, so that host memory is given back on the way
         name, table = tables.popitem()
+        table = in_pieces(table)
         sent[name] = jax.make_array_from_process_local_data(whole, table, table.shape)
-    return sent
+    return sent, gather
+
+
+def pieces_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a table has on the devices: [n, …] → [n · PIECES, m, LANES], or its own where rows are short."""
+    elements = math.prod(shape[1:])
+    return shape if elements < SMALLEST else (PIECES * shape[0], -(-elements // SMALLEST), LANES)
+
+
+def in_pieces(table: np.ndarray) -> np.ndarray:
+    """A table in the shape of `pieces_shape`; rows are padded with zeros."""
+    shape = pieces_shape(table.shape)
+    if shape == table.shape:
+        return table
+    rows = table.reshape(len(table), -1)
+    padding = math.prod(shape) // len(table) - rows.shape[1]
+    return (np.pad(rows, ((0, 0), (0, padding))) if padding else rows).reshape(shape)
+
+
+def _rows(table: jax.Array, numbers: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Within jit: rows of a table in pieces, each of `shape`."""
+    if table.shape[1:] == shape:
+        return table[numbers]
+    pieces = PIECES * numbers[:, None] + np.arange(PIECES, dtype=np.int32)
+    rows = table[pieces.reshape(-1)].reshape(len(numbers), -1)
+    return rows[:, : math.prod(shape)].reshape(-1, *shape)
 
 
 def room(mesh: Mesh) -> dict[str, int]:
@@ -55,16 +95,19 @@ def check_fits(need: int, free: dict[str, int]) -> None:
             )
 
 
-def make_gather(mesh: Mesh) -> Callable[[dict, dict], dict]:
+def make_gather(shapes: Mapping[str, tuple[int, ...]], mesh: Mesh) -> Gather:
     """The jitted (tables, rows) → batch, sharded by sample. It equals the batch of `train_iterator` bit for bit.
 
     `rows` has `pair`, int32 [b], as `pipeline.pair_iterator` gives it; the clips follow from it.
+
+    Args:
+        shapes: of a row of each table.
     """
 
     def gather(tables: dict[str, jax.Array], rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
         pair = rows["pair"]
         clip = tables["clip"][pair]
-        return {name: table[pair if name in PER_PAIR else clip] for name, table in tables.items()}
+        return {name: _rows(table, pair if name in PER_PAIR else clip, shapes[name]) for name, table in tables.items()}
 
     whole, by_sample = sharding.replicated(mesh), sharding.by_sample(mesh)
     return jax.jit(gather, in_shardings=(whole, by_sample), out_shardings=by_sample)

@@ -20,9 +20,9 @@ def loss_of_batch(objective: Objective, params: dict, batch: dict) -> tuple[jax.
 
 
 def gradients(
-    objective: Objective, trained: trees.Flat, frozen: trees.Flat, batch: dict, *, micro_batches: int, mesh: Mesh
+    objective: Objective, trained: trees.Flat, frozen: trees.Flat, batch: dict, *, config: ConfigDict, mesh: Mesh
 ) -> tuple[dict, trees.Flat]:
-    """(parts, gradients of the trained parameters) of a batch, encoded at once or in micro-batches.
+    """(parts, gradients of the trained parameters) of a batch, encoded at once or in config.micro_batch samples a time.
 
     Micro-batches (GradCache, arXiv 2101.06983) give the same gradients with the activations of one micro-batch in
     memory. They cost one more forward pass. First all micro-batches are embedded, without keeping activations. The loss
@@ -30,8 +30,11 @@ def gradients(
     pulled back to the parameters.
     """
 
+    micro_batches = config.batch_size // config.micro_batch if config.micro_batch else 1
+
     def whole(trained: trees.Flat) -> dict:
-        return sharding.gathered(trees.unflatten(trained | frozen), mesh)
+        params = sharding.gathered_kernels(trained | frozen, mesh, config.sharding, config.model.dtype)
+        return trees.unflatten(params)
 
     if micro_batches == 1:
 
@@ -64,11 +67,10 @@ def make_train_step(objective: Objective, optimizer: optax.GradientTransformatio
     batch's `clip` (numbers) and `stop` (whether any row has it). So every process knows all clips of a step that
     failed, and a signal to one process stops all at the same step. All parts are replicated.
     """
-    micro_batches = config.batch_size // config.micro_batch if config.micro_batch else 1
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         trained, frozen = optim.split_frozen(state.params, frozen_patterns(config))
-        parts, grads = gradients(objective, trained, frozen, batch, micro_batches=micro_batches, mesh=mesh)
+        parts, grads = gradients(objective, trained, frozen, batch, config=config, mesh=mesh)
         grads = jax.lax.with_sharding_constraint(grads, sharding.of_state(grads, mesh, config.sharding))
         updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         trained = optim.limit_logit_scale(optax.apply_updates(trained, updates), config.optim.max_logit_scale)

@@ -229,7 +229,8 @@ def test_micro_batches_give_the_gradients_of_the_whole(model, params, task):
     batch, flat = sharding.to_devices(jax.device_get(made_batch()), mesh), trees.flatten(params)
 
     def run(parts: int) -> tuple[dict, dict]:
-        return jax.jit(lambda p, b: step.gradients(objective, p, {}, b, micro_batches=parts, mesh=mesh))(flat, batch)
+        config = small(batch_size=8, micro_batch=8 // parts)
+        return jax.jit(lambda p, b: step.gradients(objective, p, {}, b, config=config, mesh=mesh))(flat, batch)
 
     (one, expected), (four, actual) = run(1), run(4)
     chex.assert_trees_all_close(one, four, rtol=1e-5, atol=1e-6)

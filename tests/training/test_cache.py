@@ -226,8 +226,9 @@ def test_resident_tables_give_the_very_batches(small, made, stored):
     if stored:
         tower_cache.make(config)
         data = data.with_stored(tower_cache.open_checked(config, data, parameters(config), mesh))
-    tables, gather = resident.load(data, config, "train", mesh), resident.make_gather(mesh)
-    assert sum(x.nbytes for x in tables.values()) == pipeline.table_bytes(data, config, "train")
+    tables, gather = resident.load(data, config, "train", mesh)
+    size = pipeline.table_bytes(data, config, "train")
+    assert size <= sum(x.nbytes for x in tables.values()) < 1.05 * size  # rows are padded to whole pieces
     numbers = pipeline.pair_iterator(data, config, start=2)
     batches = pipeline.train_iterator(data, config, start=2)
     for _ in range(4):  # over the end of an epoch of three

@@ -92,11 +92,12 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(config, devices, mi
     del batch["clip"]
     params = trees.flatten(jax.jit(lambda key: state.init_params(model, config, key))(jax.random.key(1)))
     params["ast/position_embedding"] *= 50
-    objective, count = objectives.RetrievalObjective(model, config), config.batch_size // micro_batch
+    objective = objectives.RetrievalObjective(model, config)
     computed = []
     mesh = sharding.make_mesh(jax.devices()[:devices])
-    for micro_batches in (1, count):
-        compute = jax.jit(functools.partial(step.gradients, objective, micro_batches=micro_batches, mesh=mesh))
+    for size in (0, micro_batch):
+        settings = changed(config, micro_batch=size)
+        compute = jax.jit(functools.partial(step.gradients, objective, config=settings, mesh=mesh))
         computed.append(jax.device_get(compute(params, {}, sharding.to_devices(batch, mesh))))
     (parts, grads), (parts_cached, grads_cached) = computed
     chex.assert_trees_all_close(parts, parts_cached, rtol=1e-5)
@@ -112,12 +113,12 @@ def test_micro_batches_keep_less_in_memory(config):
     params = trees.flatten(jax.jit(lambda key: state.init_params(model, config, key))(jax.random.key(1)))
     objective = objectives.RetrievalObjective(model, config)
     needs = [
-        jax.jit(functools.partial(step.gradients, objective, micro_batches=count, mesh=mesh))
+        jax.jit(functools.partial(step.gradients, objective, config=changed(config, micro_batch=size), mesh=mesh))
         .lower(params, {}, batch)
         .compile()
         .memory_analysis()
         .temp_size_in_bytes
-        for count in (1, 8)
+        for size in (0, 4)
     ]
     assert needs[1] < 0.3 * needs[0]
 
