@@ -38,7 +38,7 @@ def kernel_for(config: ConfigDict, mesh: Mesh) -> str:
             "config.model.dtype=bfloat16 or config.model.attention=auto"
         )
     if device.platform == "tpu":
-        # By the compiler for v5e a head at a time takes 0.68 of the cycles for AST, which is frozen and has no gradient,
+        # By the compiler for v5e, a head at a time takes 0.68 of the cycles for AST, frozen and so without a gradient,
         # and 1.2 times as many for the decoder of VLSA, which has one.
         return "tpu" if config.task == "retrieval" else "xla"
     if device.platform != "gpu":

@@ -14,8 +14,8 @@ from save_jax import sharding
 from save_jax.data import pipeline
 from save_jax.data.reader import PER_PAIR
 
-# A long row lies on a device as PIECES pieces of whole tiles, which have up to 32 times 128 elements. A TPU would copy a
-# whole table of other rows before it gathers from it, in every step.
+# A long row lies on a device as PIECES pieces of whole tiles, which have up to 32 times 128 elements. A TPU copies a
+# table of other rows as a whole before it gathers from it, in every step.
 PIECES, TILE, LANES = 8, 32, 128
 LONG = 1 << 17  # elements of a row; shorter ones stay as they are
 
