@@ -3,12 +3,12 @@
 Data parallelism is `jax.jit` with these shardings. Losses and models are written over the global batch.
 """
 
+import importlib.metadata
 import zlib
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import jax
-import jaxlib
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -145,7 +145,8 @@ def agree_on_versions() -> None:
     Each compiles for itself, and must get the same program.
     """
     if jax.process_count() > 1:
-        ours = f"save_jax {save_jax.__version__}, jax {jax.__version__}, jaxlib {jaxlib.__version__}"
+        jaxlib = importlib.metadata.version("jaxlib")
+        ours = f"save_jax {save_jax.__version__}, jax {jax.__version__}, jaxlib {jaxlib}"
         agree(f"what is installed ({ours} in this process)", ours)
 
 

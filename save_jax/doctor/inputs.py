@@ -85,9 +85,12 @@ def check_tokenizer(source: str) -> Line:
 
 def check_weights(paths: str) -> Iterator[Line]:
     """Whether weights, `paths` as of config.init_from, are what a run can start from."""
+    from absl import logging
+
     from save_jax.config.retrieval import start_paths
     from save_jax.weights import description, loading
 
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is intended
     for path in start_paths(paths):
         modules = ", ".join(sorted(loading.modules_of(path)))
         described = os.path.exists(os.path.join(path, description.NAME))

@@ -76,8 +76,8 @@ def test_cached_towers_count(capsys):
 def test_training_and_evaluation_tell_both_first(config, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(devices, "FULL_SIZE", 0.0)
     config = config.copy_and_resolve_references().unlock()
+    config.model.branches = "vision"  # whose programs are small
     config.steps = config.eval_every = 2
-    config.evaluation.without_modalities = False
     main.run(config, str(tmp_path), "train")
     said = capsys.readouterr()
     assert said.out.startswith("8 × CPU (") and said.out.splitlines()[0].endswith("; float32")
