@@ -13,8 +13,8 @@ from save_jax import sharding
 from save_jax.config.sizes import precision
 from save_jax.models import operations
 
-# Operations of training on one sample, above which a model is for accelerators. The demos' take 0.2e9 at most, the
-# papers' 23e9 at least (their heads alone, beside cached towers).
+# Operations for one sample, above which a model is for accelerators. Training takes the demos' 0.2e9 at most, and the
+# papers' 23e9 at least (their heads alone, beside cached towers); encoding takes the papers' 100e9 and more.
 FULL_SIZE = 2e9
 _LENGTHS = (("year", 365 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -56,14 +56,14 @@ def matrix_rate(dtype: str, seconds: float = 0.5) -> float:
 
 def warn_of_training_on_cpu(config: ConfigDict, steps: int) -> None:
     """Warns, once of all processes, where the `steps` that a run has left are those of a full-size model on a CPU."""
-    work = steps * sum(operations.of_training(config).values())
-    _warn(config, work, f"the {steps:,} steps of {config.name}")
+    step = sum(operations.of_training(config).values())
+    _warn(config, step / config.batch_size, steps * step, f"the {steps:,} steps of {config.name}")
 
 
 def warn_of_evaluating_on_cpu(config: ConfigDict, clips: int) -> None:
     """As `warn_of_training_on_cpu`, of a split of that many clips, each encoded once."""
-    work = clips * sum(operations.of_encoding(config).values()) / config.batch_size
-    _warn(config, work, f"encoding the {clips:,} clips of split {config.data.test_split!r} once")
+    a_clip = sum(operations.of_encoding(config).values()) / config.batch_size
+    _warn(config, a_clip, clips * a_clip, f"encoding the {clips:,} clips of split {config.data.test_split!r} once")
 
 
 def in_words(seconds: float) -> str:
@@ -72,8 +72,7 @@ def in_words(seconds: float) -> str:
     return f"{seconds / length:,.0f} {unit}s"
 
 
-def _warn(config: ConfigDict, work: float, what: str) -> None:
-    a_sample = sum(operations.of_training(config).values()) / config.batch_size
+def _warn(config: ConfigDict, a_sample: float, work: float, what: str) -> None:
     if not work or a_sample < FULL_SIZE or jax.default_backend() != "cpu" or jax.process_index():
         return
     rate, processes = matrix_rate(config.model.dtype), jax.process_count()

@@ -67,6 +67,8 @@ def test_cached_towers_count(capsys):
     config.cache = "towers"
     devices.warn_of_training_on_cpu(resolve(config), 7030)
     assert not capsys.readouterr().err
+    devices.warn_of_evaluating_on_cpu(resolve(config), 1000)  # which runs the towers
+    assert "encoding the 1,000 clips of split 'test' once would take about" in capsys.readouterr().err
     config = read_config("msrvtt")
     config.cache = "towers"
     devices.warn_of_training_on_cpu(resolve(config), 7030)
