@@ -67,6 +67,11 @@ def make_mesh(devices: Sequence[Device] | None = None) -> Mesh:
     return Mesh(np.array(devices), (DATA,), axis_types=(AxisType.Auto,))
 
 
+def platform(mesh: Mesh) -> str:
+    """What the devices of a mesh are: "cpu", "gpu" or "tpu". They need not be in this machine."""
+    return mesh.devices.flat[0].platform
+
+
 def local(mesh: Mesh) -> Mesh:
     """The mesh of this process's own devices, for what each process computes on its own."""
     return make_mesh([device for device in mesh.devices.flat if device.process_index == jax.process_index()])

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     training.add_argument("--micro-batch", type=int, default=0, help="samples at a time; 0: all of them")
     training.add_argument("--remat", choices=resolving.CHOICES["model.remat"], default="none")
-    training.add_argument("--attention", choices=resolving.CHOICES["model.attention"], default="xla")
+    training.add_argument("--attention", choices=resolving.CHOICES["model.attention"], default="auto")
     training.add_argument("--budget", type=float, default=60.0, help="seconds after which no further round begins")
     training.add_argument("--steps", type=int, default=1, help="steps in a row in each round, waited for at their end")
 

@@ -14,9 +14,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from save_jax import config as config_lib
+from save_jax import sharding
 from save_jax.bench import timing
 from save_jax.models import similarity
-from save_jax.models.retrieval import Retrieval
+from save_jax.models.retrieval import Retrieval, make_model
 from save_jax.training import state
 
 METHODS = {  # row → (branches, grains of the score)
@@ -59,7 +60,7 @@ def text_encoder(config: ConfigDict) -> Callable[[], jax.Array]:
     shapes = {name: shapes[name] for name in ("text", "logit_scale", "frame_position_embedding")}
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: jnp.asarray(0.02 * rng.standard_normal(x.shape, np.float32)), shapes)
-    model = Retrieval(config_lib.model_sizes(config))
+    model = make_model(config, sharding.make_mesh())
     encode = jax.jit(lambda params, ids: model.apply({"params": params}, ids, method=Retrieval.encode_text))
     ids = jnp.asarray(rng.integers(1, config.model.vocab_size, (1, config.data.max_words)), jnp.int32)
     return lambda: encode(params, ids)

@@ -101,7 +101,7 @@ def score_row(
     texts, videos = made(queries, count, frames, dim, dtype)
     logit_scale = jnp.asarray(LOGIT_SCALE)
     plain = jax.tree.map(lambda x: x if x.dtype == bool else x.astype(np.float32, copy=False), videos)
-    tile = min(count, max(BEST, scoring.tile_of(queries, frames)))
+    tile = min(count, max(BEST, scoring.tile_of(queries, frames, jax.devices()[0].platform)))
     on_device = jax.device_put(scoring.pad(videos, tile), jax.devices()[0])
     texts_there = jax.device_put(texts, jax.devices()[0])
     ways = {

@@ -28,7 +28,7 @@ from save_jax.config.sizes import precision
 from save_jax.data.files import write_json
 from save_jax.data.records import FBANK_SHAPE, TEACHER_DIM
 from save_jax.models import operations
-from save_jax.models.retrieval import Retrieval
+from save_jax.models.retrieval import make_model
 from save_jax.training import optim, state
 from save_jax.training.objectives import RetrievalObjective
 from save_jax.training.step import make_train_step
@@ -104,7 +104,7 @@ class Step:
     """A compiled training step with its state: `run(batch, count)` trains `count` times and waits for the last."""
 
     def __init__(self, config: ConfigDict, mesh: Mesh, batch: dict[str, jax.Array]):
-        model = Retrieval(config_lib.model_sizes(config))
+        model = make_model(config, mesh)
         optimizer = optim.make_optimizer(config.optim, TOTAL_STEPS)
         self.state = state.create(model, optimizer, config, mesh)
         step = make_train_step(RetrievalObjective(model, config), optimizer, config, mesh)
@@ -126,7 +126,7 @@ def memory_of(compiled: jax.stages.Compiled) -> Any:
     """What the compiler says of a program's memory. Raises ValueError on a backend whose compiler says nothing."""
     said = compiled.memory_analysis()
     if said is None:
-        raise ValueError(f"the compiler of {jax.default_backend()} does not say what memory a program takes")
+        raise ValueError("the compiler of these devices does not say what memory a program takes")
     return said
 
 
@@ -179,7 +179,7 @@ def step_row(config: ConfigDict, mesh: Mesh, args: argparse.Namespace) -> dict:
     peak = peak_bytes()  # before the product lies there, too
     parts = operations.of_step(config)
     total = sum(parts.values())
-    size, count = timing.saturating(args.steps * total, jax.default_backend())
+    size, count = timing.saturating(args.steps * total, sharding.platform(mesh))
     product, product_operations = timing.matrix_product(size, config.model.dtype, count, precision(config))
     ways = {"step": lambda: training.run(batch, args.steps), "product": product}
     times = timing.alternate(ways, args.rounds, args.budget)
@@ -327,7 +327,7 @@ def memory(args: argparse.Namespace) -> dict:
 
 def compile_only(config: ConfigDict, mesh: Mesh) -> jax.stages.Compiled:
     """The compiled step of a config; nothing is allocated."""
-    model = Retrieval(config_lib.model_sizes(config))
+    model = make_model(config, mesh)
     optimizer = optim.make_optimizer(config.optim, TOTAL_STEPS)
     shapes = jax.eval_shape(lambda: state.create(model, optimizer, config, mesh))
 

@@ -34,7 +34,7 @@ def config_of(args: argparse.Namespace, way: str) -> ConfigDict:
     if args.small:  # for tests, and to see that a bench runs
         config.model.image_size, config.model.vocab_size = 32, 600
         config = config_lib.smoke(config)
-    config.batch_size = args.batch or (2 if jax.default_backend() == "cpu" else 64)
+    config.batch_size = args.batch or (2 if sharding.platform(sharding.make_mesh()) == "cpu" else 64)
     config.micro_batch = args.micro_batch
     config.model.dtype, config.model.remat, config.model.attention = args.dtype, args.remat, args.attention
     config.model.drop_hidden = WAYS[way]
@@ -78,7 +78,7 @@ class Step(bench_step.Step):
     """A compiled step of pre-training with its state."""
 
     def __init__(self, config: ConfigDict, mesh: Mesh, batch: dict[str, jax.Array]):
-        model, optimizer = make_model(config), optim.adamw(config.optim, config.steps)
+        model, optimizer = make_model(config, mesh), optim.adamw(config.optim, config.steps)
         self.state = state.create(model, optimizer, config, mesh)
         step = make_train_step(Pretraining(model, config), optimizer, config, mesh)
         self.compiled = step.lower(self.state, batch).compile()
@@ -130,7 +130,7 @@ def pretraining(args: argparse.Namespace) -> dict:
 
     counts = {way: operations.of_pretraining(config) for way, config in configs.items()}
     totals = {way: sum(parts.values()) for way, parts in counts.items()}
-    sides = timing.saturating(args.steps * totals["visible"], jax.default_backend())
+    sides = timing.saturating(args.steps * totals["visible"], sharding.platform(mesh))
     product, product_operations = timing.matrix_product(sides[0], config.model.dtype, sides[1], precision(config))
     ways = {way: lambda training=training: training.run(batch, args.steps) for way, training in trainings.items()}
     times = timing.alternate(ways | {"product": product}, args.rounds, args.budget)

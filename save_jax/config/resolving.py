@@ -18,7 +18,7 @@ CHOICES = {
     "sharding": ("replicated", "fsdp"),
     "cache": ("none", "ast", "towers"),
     "model.remat": ("none", "blocks", "dots"),
-    "model.attention": ("xla", "cudnn"),
+    "model.attention": ("auto", "xla", "cudnn"),
     "model.dtype": ("float32", "bfloat16"),
     "model.precision": ("auto", "default", "high", "highest"),
 }

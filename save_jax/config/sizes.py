@@ -63,7 +63,6 @@ class ModelSizes:
     weights: tuple[float, ...]  # of the branches in the fused tokens, in the same order
     dtype: np.dtype  # of the computation; parameters are float32
     remat: str  # what the gradient computes again: "none", "blocks" or "dots"
-    attention: str  # "xla" or "cudnn"
     precision: str  # of float32 products on accelerators, as jax.default_matmul_precision takes it
     pixel_mean: tuple[float, ...] = PIXEL_MEAN  # pixels are normalised with them
     pixel_std: tuple[float, ...] = PIXEL_STD
@@ -120,7 +119,6 @@ def model_sizes(config: ConfigDict) -> ModelSizes:
         weights=tuple(m.weights[method(config)]),
         dtype=np.dtype(m.dtype),
         remat=m.remat,
-        attention=m.attention,
         precision=precision(config),
     )
 

@@ -56,7 +56,7 @@ def _model() -> ConfigDict:
     m.dtype = "float32"
     m.precision = "auto"
     m.remat = "none"
-    m.attention = "xla"
+    m.attention = "auto"
     m.width = 768
     m.layers = 12
     m.heads = 12

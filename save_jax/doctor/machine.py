@@ -73,7 +73,7 @@ def check_devices() -> Iterator[Line]:
             "devices",
             "note",
             f"compute capability {capability}, and bfloat16 needs {FUSED}",
-            "leave config.model.dtype=float32 and config.model.attention=xla",
+            "leave config.model.dtype=float32",
         )
 
 
@@ -127,11 +127,13 @@ def check_cudnn() -> Line:
 
     name = "cuDNN attention"
     if jax.default_backend() != "gpu":
-        return Line(name, "ok", "not for this machine: it needs an NVIDIA GPU; config.model.attention=xla, the default")
+        return Line(name, "ok", "not for this machine: it needs an NVIDIA GPU")
     capability = _capability(jax.local_devices()[0])
     if capability and capability < FUSED:
         needs = f"it needs compute capability {FUSED}, this GPU has {capability}"
-        return Line(name, "note", f"not for this GPU: {needs}", "leave config.model.attention=xla")
+        return Line(
+            name, "note", f"not for this GPU: {needs}", "leave config.model.attention=auto, which goes without it"
+        )
     wheels = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
     installed = ", ".join(f"{wheel} {_version(wheel)}" for wheel in wheels if _version(wheel)) or "none of pip's"
     x = jnp.ones((2, 64, 2, 64), jnp.bfloat16)
@@ -145,9 +147,9 @@ def check_cudnn() -> Line:
         text = " ".join(str(error).split())[:300]
         cuda = "cuda12" if _version("jax-cuda12-plugin") else "cuda13"
         unset = "unset LD_LIBRARY_PATH, then " if "LD_LIBRARY_PATH" in os.environ else ""
-        step = f"{unset}{process.install(cuda)}; until then config.model.attention=xla, the default"
+        step = f"{unset}{process.install(cuda)}; until then config.model.attention=xla"
         return Line(name, "problem", f"fails ({installed}): {text}", step)
-    return Line(name, "ok", f"works ({installed}): config.model.attention=cudnn with config.model.dtype=bfloat16")
+    return Line(name, "ok", f"works ({installed}): config.model.attention=auto takes it in bfloat16")
 
 
 def check_cache() -> Line:

@@ -78,8 +78,7 @@ def audit(evaluator: Evaluator, params: dict, split: str, embedded: Any) -> dict
         before = jax.tree.map(lambda x: x[sample], embedded)
     again = jax.tree.map(lambda x: x[: len(sample)], evaluator.embed(params, [changed]))
     order = _difference(before, again)
-    platform = next(iter(evaluator.mesh.devices.flat)).platform
-    allowed = tolerance(config.model.dtype, platform, precision(config))
+    allowed = tolerance(config.model.dtype, sharding.platform(evaluator.mesh), precision(config))
     if order > allowed:
         raise LeakError(f"video embeddings change by {order:.2g} with order and batch, more than {allowed:.0e}")
     return {"clips": len(sample), "captions_changed": leak, "order_and_batch": order}

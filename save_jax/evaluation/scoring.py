@@ -17,9 +17,13 @@ TILE = 1 << 26
 CPU_TILE = 1 << 19
 
 
-def tile_of(queries: int, frames: int) -> int:
-    """How many videos to score at once against `queries` queries. Few count as 64: the videos need memory, too."""
-    tile = min(TILE, CPU_TILE) if jax.default_backend() == "cpu" else TILE
+def tile_of(queries: int, frames: int, platform: str) -> int:
+    """How many videos to score at once against `queries` queries. Few count as 64: the videos need memory, too.
+
+    Args:
+        platform: what computes, "cpu" or another.
+    """
+    tile = min(TILE, CPU_TILE) if platform == "cpu" else TILE
     return max(1, tile // max(1, max(queries, 64) * frames))
 
 
@@ -48,7 +52,7 @@ def all_pairs(
     """
     count, size = len(videos.mask), min(len(texts), 512)
     padded = np.concatenate([texts, np.zeros((-len(texts) % size, texts.shape[1]), texts.dtype)])
-    tile = -(-min(count, tile_of(size, videos.frames.shape[1])) // mesh.size) * mesh.size
+    tile = -(-min(count, tile_of(size, videos.frames.shape[1], sharding.platform(mesh))) // mesh.size) * mesh.size
     scores = np.empty((len(padded), -(-count // tile) * tile), np.float32)
     for at in range(0, count, tile):
         part = pad(jax.tree.map(lambda x, at=at: x[at : at + tile], videos), tile)

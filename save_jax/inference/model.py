@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from save_jax import sharding
-from save_jax.config import branches, model_sizes
+from save_jax.config import branches
 from save_jax.data.records import Clip
 from save_jax.data.tokenizer import Tokenizer
 from save_jax.data.transforms import ClipToArrays
@@ -22,7 +22,7 @@ from save_jax.evaluation import attribution, scoring
 from save_jax.evaluation.contract import in_batches
 from save_jax.evaluation.retrieval import VIDEO_INPUTS, encoders
 from save_jax.inference import media
-from save_jax.models.retrieval import Retrieval
+from save_jax.models.retrieval import make_model
 from save_jax.models.similarity import VideoIndex
 
 BATCH = 8  # videos encoded at a time
@@ -103,7 +103,7 @@ class Model:
         params: float32, on the mesh.
         """
         self.config, self.params, self.tokenizer, self.mesh = config, params, tokenizer, mesh
-        self._module = Retrieval(model_sizes(config))
+        self._module = make_model(config, mesh)
         self._encoders = encoders(self._module, mesh)
         data = config.data
         self._to_arrays = ClipToArrays(

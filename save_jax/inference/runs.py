@@ -12,14 +12,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from save_jax import sharding
-from save_jax.config import defaults, model_sizes, resolve
+from save_jax.config import defaults, resolve
 from save_jax.data import files, pipeline, records
 from save_jax.evaluation import scoring
 from save_jax.evaluation.contract import Evaluation, Trained
 from save_jax.evaluation.retrieval import RetrievalEvaluator
 from save_jax.inference.model import Model, Videos
 from save_jax.models import similarity
-from save_jax.models.retrieval import Retrieval
+from save_jax.models.retrieval import make_model
 from save_jax.training import state
 from save_jax.training.contract import Checkpoint
 from save_jax.training.workdir import check_tokenizer_of
@@ -78,7 +78,7 @@ class Run(Trained):
         shown = np.flatnonzero(np.asarray(self.index.mask).any(axis=1))
         videos = jax.tree.map(lambda x: x[shown], self.index)
         ids = [self.data.sources[self.config.data.test_split].ids[number] for number in shown]
-        tile = max(1, min(len(ids), scoring.tile_of(1, videos.mask.shape[1])))
+        tile = max(1, min(len(ids), scoring.tile_of(1, videos.mask.shape[1], sharding.platform(self.evaluator.mesh))))
         return ids, tile, jax.device_put(scoring.pad(videos, tile))
 
     def search(self, sentence: str, top: int = 5) -> list[Hit]:
@@ -131,7 +131,7 @@ def read_config(
             f"{path} has settings unknown here: {', '.join(unknown)}; use the version of save_jax that made this run"
         )
     config.update(stored)
-    config.model.attention = "xla"  # a run may be opened on another machine than it was trained on
+    config.model.attention = "auto"  # a run may be opened on another machine than it was trained on
     made_with = os.path.join(config.data_dir, "tokenizer")
     config.data_dir = os.path.expanduser(data_dir or config.data_dir)
     config.data.test_split = split or config.data.test_split
@@ -212,7 +212,7 @@ def open_run(workdir: str, data_dir: str | None = None, split: str | None = None
     config = config.copy_and_resolve_references().unlock()
     config.batch_size = -(-config.batch_size // mesh.size) * mesh.size  # of another machine than it was trained on
     config.lock()
-    model = Retrieval(model_sizes(config))
+    model = make_model(config, mesh)
     step, params = restore(model, config, workdir, mesh, which)
     data = open_data(config)
     check_tokenizer_of(data.tokenizer, workdir)

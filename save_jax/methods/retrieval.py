@@ -5,12 +5,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from save_jax import sharding
-from save_jax.config import method, model_sizes
+from save_jax.config import method
 from save_jax.data.pipeline import Data
 from save_jax.evaluation import assessment
 from save_jax.evaluation.contract import Evaluation, bank_split
 from save_jax.evaluation.retrieval import RetrievalEvaluator
-from save_jax.models.retrieval import Retrieval
+from save_jax.models.retrieval import make_model
 from save_jax.report import plots, tables
 from save_jax.training import optim, tower_cache
 from save_jax.training.contract import Checkpoint
@@ -23,7 +23,7 @@ class RetrievalMethod:
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
         self.config, self.mesh = config, mesh
-        self.model = Retrieval(model_sizes(config))
+        self.model = make_model(config, mesh)
         self.objective = RetrievalObjective(self.model, config)
 
     def optimizer(self, total_steps: int) -> optax.GradientTransformation:

@@ -24,7 +24,7 @@ class VlsaMethod:
     def __init__(self, config: ConfigDict, mesh: Mesh):
         self.config, self.mesh = config, mesh
         self.pretrains = config.task == "vlsa-pretrain"
-        self.model = make_model(config)
+        self.model = make_model(config, mesh)
         self.objective = (Pretraining if self.pretrains else Finetuning)(self.model, config)
 
     def optimizer(self, total_steps: int) -> optax.GradientTransformation:

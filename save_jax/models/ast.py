@@ -19,7 +19,7 @@ class AudioTower(nn.Module):
     sizes: AstSizes
     dtype: jnp.dtype
     remat: str = "none"
-    attention_kind: str = "xla"
+    kernel: str = "cpu"
 
     def setup(self):
         self.norm = LayerNorm(self.sizes.epsilon, self.dtype)
@@ -37,7 +37,7 @@ class AudioTower(nn.Module):
         position = self.param("position_embedding", init, (2 + patches.shape[1], s.width))
         x = jnp.concatenate([*extra, patches], axis=1) + position.astype(self.dtype)
         block = functools.partial(
-            remat(Block, self.remat), s.width, s.heads, s.layers, exact_gelu, s.epsilon, self.dtype, self.attention_kind
+            remat(Block, self.remat), s.width, s.heads, s.layers, exact_gelu, s.epsilon, self.dtype, self.kernel
         )
         for layer in range(s.layers):
             x = block(name=f"block_{layer}")(x)

@@ -17,7 +17,7 @@ def _blocks(
     depth: int,
     dtype: jnp.dtype,
     kind: str,
-    attention: str,
+    kernel: str,
     causal: bool = False,
 ) -> Float[Array, "b n d"]:
     """The transformer of a tower, whose blocks become `block_0`, … of the module that calls it. `kind`: see `remat`."""
@@ -25,7 +25,7 @@ def _blocks(
     heads, make = width // sizes.head_dim, remat(Block, kind)
     for layer in range(depth):
         name = f"block_{layer}"
-        x = make(width, heads, depth, activation, EPSILON, dtype, attention, causal=causal, name=name)(x)
+        x = make(width, heads, depth, activation, EPSILON, dtype, kernel, causal=causal, name=name)(x)
     return x
 
 
@@ -35,7 +35,7 @@ class VisionTower(nn.Module):
     sizes: ClipSizes
     dtype: jnp.dtype
     remat: str = "none"
-    attention_kind: str = "xla"
+    kernel: str = "cpu"
 
     @nn.compact
     def __call__(self, pixels: Float[Array, "b s s 3"]) -> Float[Array, "b d"]:
@@ -47,7 +47,7 @@ class VisionTower(nn.Module):
         class_token = jnp.broadcast_to(class_embedding.astype(self.dtype), (patches.shape[0], 1, s.vision_width))
         x = jnp.concatenate([class_token, patches], axis=1) + position.astype(self.dtype)
         x = LayerNorm(EPSILON, self.dtype, name="ln_pre")(x)
-        x = _blocks(x, s, s.vision_layers, self.dtype, self.remat, self.attention_kind)
+        x = _blocks(x, s, s.vision_layers, self.dtype, self.remat, self.kernel)
         x = LayerNorm(EPSILON, self.dtype, name="ln_post")(x[:, 0])
         projection = self.param("projection", init, (s.vision_width, s.embed_dim))
         return project(x, projection)
@@ -59,7 +59,7 @@ class TextTower(nn.Module):
     sizes: ClipSizes
     dtype: jnp.dtype
     remat: str = "none"
-    attention_kind: str = "xla"
+    kernel: str = "cpu"
 
     @nn.compact
     def __call__(self, ids: Int[Array, "b w"]) -> Float[Array, "b w d"]:
@@ -67,7 +67,7 @@ class TextTower(nn.Module):
         table = self.param("token_embedding", nn.initializers.normal(0.02), (s.vocab_size, s.text_width))
         position = self.param("position_embedding", nn.initializers.normal(0.01), (s.context_length, s.text_width))
         x = (table[ids] + position[: ids.shape[1]]).astype(self.dtype)
-        x = _blocks(x, s, s.text_layers, self.dtype, self.remat, self.attention_kind, causal=True)
+        x = _blocks(x, s, s.text_layers, self.dtype, self.remat, self.kernel, causal=True)
         x = LayerNorm(EPSILON, self.dtype, name="ln_final")(x)
         init = nn.initializers.normal(s.text_width**-0.5)
         return project(x, self.param("projection", init, (s.text_width, s.embed_dim)))

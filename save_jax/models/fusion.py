@@ -26,9 +26,9 @@ def _init(sizes: FusionSizes) -> Initializer:
     return nn.initializers.normal(sizes.init_std)
 
 
-def _attention(sizes: FusionSizes, dtype: jnp.dtype, kind: str, name: str) -> Attention:
+def _attention(sizes: FusionSizes, dtype: jnp.dtype, kernel: str, name: str) -> Attention:
     heads = sizes.width // sizes.head_dim
-    return Attention(sizes.width, heads, dtype, kind, in_init=_init(sizes), out_init=_init(sizes), name=name)
+    return Attention(sizes.width, heads, dtype, kernel, in_init=_init(sizes), out_init=_init(sizes), name=name)
 
 
 def _mlp(sizes: FusionSizes, dtype: jnp.dtype, name: str, use_bias: bool = True) -> MLP:
@@ -40,13 +40,13 @@ class ResamplerLayer(nn.Module):
 
     sizes: FusionSizes
     dtype: jnp.dtype
-    attention_kind: str = "xla"
+    kernel: str = "cpu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b q d"], memory: Float[Array, "b m d"]) -> Float[Array, "b q d"]:
         """`memory` comes normalised, but without the scale and shift of this layer's ln_3."""
-        sizes, dtype, kind = self.sizes, self.dtype, self.attention_kind
-        x = x + _attention(sizes, dtype, kind, "attention")(LayerNorm(EPSILON, dtype, name="ln_1")(x))
+        sizes, dtype, kernel = self.sizes, self.dtype, self.kernel
+        x = x + _attention(sizes, dtype, kernel, "attention")(LayerNorm(EPSILON, dtype, name="ln_1")(x))
         ln_3 = LayerNorm(EPSILON, dtype, name="ln_3")  # one norm for both sides, as in the reference
         queries = ln_3(x)
         scale, shift = (ln_3.get_variable("params", name) for name in ("scale", "bias"))
@@ -62,7 +62,7 @@ class Resampler(nn.Module):
     sizes: FusionSizes
     dtype: jnp.dtype
     remat: str = "none"
-    attention_kind: str = "xla"
+    kernel: str = "cpu"
 
     @nn.compact
     def __call__(self, audio: Float[Array, "b m d"]) -> Float[Array, "b q d"]:
@@ -71,7 +71,7 @@ class Resampler(nn.Module):
         queries = queries + self.param("query_position_embedding", _init(self.sizes), shape)
         x = jnp.broadcast_to(queries, (audio.shape[0], *shape))
         memory = LayerNorm(EPSILON, self.dtype, scale_and_shift=False)(audio)
-        layers = functools.partial(remat(ResamplerLayer, self.remat), self.sizes, self.dtype, self.attention_kind)
+        layers = functools.partial(remat(ResamplerLayer, self.remat), self.sizes, self.dtype, self.kernel)
         for layer in range(self.sizes.resampler_layers):
             x = layers(name=f"block_{layer}")(x, memory)
         return x
@@ -95,13 +95,13 @@ class GatedLayer(nn.Module):
 
     sizes: FusionSizes
     dtype: jnp.dtype
-    attention_kind: str = "xla"
+    kernel: str = "cpu"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b t d"], memory: Float[Array, "b m d"]
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b 1"], Float[Array, "b 1"]]:
-        sizes, dtype, kind = self.sizes, self.dtype, self.attention_kind
+        sizes, dtype, kernel = self.sizes, self.dtype, self.kernel
 
         def norm(name: str, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
             return LayerNorm(EPSILON, dtype, name=name)(x)
@@ -109,11 +109,11 @@ class GatedLayer(nn.Module):
         means = jnp.concatenate([x.mean(axis=1), memory.mean(axis=1)], axis=-1)  # both gates read the layer's input
         attention_gate = Gate(sizes, dtype, name="attention_gate")(means)
         mlp_gate = Gate(sizes, dtype, name="mlp_gate")(means)
-        crossed = _attention(sizes, dtype, kind, "cross_attention")(norm("ln_3", x), memory)
+        crossed = _attention(sizes, dtype, kernel, "cross_attention")(norm("ln_3", x), memory)
         x = x + attention_gate[:, None] * crossed
         gated = _mlp(sizes, dtype, "gated_mlp", use_bias=False)(norm("ln_4", x))
         x = x + mlp_gate[:, None] * gated
-        x = x + _attention(sizes, dtype, kind, "attention")(norm("ln_1", x))
+        x = x + _attention(sizes, dtype, kernel, "attention")(norm("ln_1", x))
         x = x + _mlp(sizes, dtype, "mlp")(norm("ln_2", x))
         return x, attention_gate, mlp_gate
 
@@ -128,11 +128,11 @@ class GatedFusion(nn.Module):
     sizes: FusionSizes
     dtype: jnp.dtype
     remat: str = "none"
-    attention_kind: str = "xla"
+    kernel: str = "cpu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], memory: Float[Array, "b m d"]) -> Fused:
-        layers = functools.partial(remat(GatedLayer, self.remat), self.sizes, self.dtype, self.attention_kind)
+        layers = functools.partial(remat(GatedLayer, self.remat), self.sizes, self.dtype, self.kernel)
         attention_gates, mlp_gates = [], []
         for layer in range(self.sizes.fusion_layers):
             x, attention_gate, mlp_gate = layers(name=f"block_{layer}")(x, memory)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from save_jax.models.attention import attend, summed_in_float32
+
 Initializer = Callable[..., jax.Array]
 normal_02 = nn.initializers.normal(0.02)  # CLIP4Clip's initialisation of everything that is not pretrained
 
@@ -45,35 +47,6 @@ def remat(module: type[nn.Module], kind: str) -> type[nn.Module]:
     if kind == "none":
         return module
     return nn.remat(module, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable if kind == "dots" else None)
-
-
-def check_attention(kind: str, dtype: jnp.dtype) -> None:
-    """Raises ValueError where this machine cannot run attention of this kind ("xla" or "cudnn") and dtype."""
-    if kind == "cudnn" and dtype == jnp.float32:
-        raise ValueError(
-            "config.model.attention=cudnn computes in bfloat16, and config.model.dtype is float32; set "
-            "config.model.dtype=bfloat16 or config.model.attention=xla"
-        )
-    if kind == "cudnn" and jax.default_backend() != "gpu":
-        raise ValueError(
-            f"config.model.attention=cudnn needs an NVIDIA GPU, and JAX computes on {jax.default_backend()} here; set "
-            "config.model.attention=xla"
-        )
-    capability = getattr(jax.local_devices()[0], "compute_capability", "")
-    if dtype != jnp.float32 and capability.replace(".", "").isdigit() and float(capability) < 8:
-        raise ValueError(
-            f"config.model.dtype=bfloat16 needs an NVIDIA GPU of compute capability 8.0, this has {capability}; set "
-            "config.model.dtype=float32"
-        )
-
-
-def summed_in_float32(dtype: jnp.dtype) -> dict:
-    """Arguments for a product of `dtype` that is summed in float32, and whose gradients are products of `dtype`, too.
-
-    With the type of the result alone the gradients would be products of float32, which are slow on a GPU.
-    """
-    precision = jax.lax.DotAlgorithmPreset.BF16_BF16_F32 if dtype == jnp.bfloat16 else None
-    return {"precision": precision, "preferred_element_type": jnp.float32}
 
 
 def project(x: Float[Array, "*b n"], weight: Float[Array, "n d"]) -> Float[Array, "*b d"]:
@@ -111,62 +84,13 @@ class PatchEmbedding(nn.Module):
         return x
 
 
-def attend(
-    query: Float[Array, "b q h d"],
-    key: Float[Array, "b k h d"],
-    value: Float[Array, "b k h d"],
-    kind: str,
-    causal: bool,
-    mask: Bool[Array, "b k"] | None = None,
-) -> Float[Array, "b q h d"]:
-    """Softmax attention, summed in float32: plain matrix products on a CPU, JAX's own function elsewhere.
-
-    On two cores JAX's function takes 1.3 times as long at 50 tokens, and 3 times as long at AST's 1,214 tokens. There
-    we compute one head at a time, which stays in the cache.
-
-    Args:
-        kind: "xla", or "cudnn" for NVIDIA's kernel where it fits; see `check_attention`.
-        mask: True for the keys to attend to; None means all. A sample without any gets finite numbers that mean
-            nothing.
-    """
-    dtype, size = query.dtype, query.shape[-1]
-    if jax.default_backend() != "cpu":
-        # What cuDNN requires on every GPU that has its kernels. It takes a mask as a bias: one row for every query, and
-        # even lengths.
-        fits = dtype in (jnp.bfloat16, jnp.float16) and size % 8 == 0 and size <= 128
-        if mask is not None:
-            fits = fits and query.shape[1] % 2 == 0 and key.shape[1] % 2 == 0
-            mask = jnp.broadcast_to(mask[:, None, None, :], (len(mask), 1, query.shape[1], key.shape[1]))
-        return jax.nn.dot_product_attention(
-            query,
-            key,
-            value,
-            mask=mask,
-            is_causal=causal,
-            implementation="cudnn" if fits and kind == "cudnn" else "xla",
-        )
-
-    def rows(qkv: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        q, k, v = qkv
-        scores = size**-0.5 * jnp.matmul(q, k.swapaxes(-1, -2), **summed_in_float32(dtype))
-        if causal:
-            scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, -jnp.inf)
-        if mask is not None:  # not -inf: a row with nothing else would become NaN
-            scores = jnp.where(mask[:, None, :], scores, -1e30)
-        return jax.nn.softmax(scores).astype(dtype) @ v
-
-    heads_first = (query.transpose(2, 0, 1, 3), key.transpose(2, 0, 1, 3), value.transpose(2, 0, 1, 3))
-    long = query.shape[1] * key.shape[1] > 1 << 18
-    return (jax.lax.map(rows, heads_first) if long else rows(heads_first)).transpose(1, 2, 0, 3)
-
-
 class Attention(nn.Module):
     """Multi-head attention of `x` over `memory`, or over `x` itself. `mask`: what is attended to, see `attend`."""
 
     width: int
     heads: int
     dtype: jnp.dtype
-    kind: str = "xla"  # or "cudnn", see `attend`
+    kernel: str = "cpu"  # see `attend`
     causal: bool = False
     in_init: Initializer = normal_02
     out_init: Initializer = normal_02
@@ -185,7 +109,7 @@ class Attention(nn.Module):
         query = dense(kernel_init=self.in_init, name="query")(x).reshape(split)
         key = dense(kernel_init=self.in_init, name="key")(memory).reshape(split_memory)
         value = dense(kernel_init=self.in_init, name="value")(memory).reshape(split_memory)
-        out = attend(query, key, value, self.kind, self.causal, mask)
+        out = attend(query, key, value, self.kernel, self.causal, mask)
         return dense(kernel_init=self.out_init, name="out")(out.reshape(x.shape))
 
 
@@ -273,7 +197,7 @@ class Block(nn.Module):
     activation: Callable[[jax.Array], jax.Array]
     epsilon: float
     dtype: jnp.dtype
-    attention_kind: str = "xla"
+    kernel: str = "cpu"
     causal: bool = False
 
     @nn.compact
@@ -285,7 +209,7 @@ class Block(nn.Module):
             self.width,
             self.heads,
             self.dtype,
-            self.attention_kind,
+            self.kernel,
             self.causal,
             in_init=nn.initializers.normal(self.width**-0.5),
             out_init=out_init,

@@ -6,15 +6,17 @@ from collections.abc import Collection, Mapping
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 from ml_collections import ConfigDict
 
-from save_jax.config.sizes import ModelSizes
+from save_jax.config.sizes import ModelSizes, model_sizes
 from save_jax.data.records import FBANK_SHAPE
 from save_jax.models.ast import AudioTower
+from save_jax.models.attention import kernel_for
 from save_jax.models.clip import TextTower, VisionTower, at_end_of_text, normalize_pixels
 from save_jax.models.fusion import Fused, GatedFusion, Resampler
-from save_jax.models.layers import check_attention, normal_02, project
+from save_jax.models.layers import normal_02, project
 
 
 @flax.struct.dataclass
@@ -32,11 +34,11 @@ class Retrieval(nn.Module):
     """Text and video encoder. Its outputs are not normalised; `similarity` does that."""
 
     sizes: ModelSizes
+    kernel: str = "cpu"  # of attention, see `attention.attend`; it changes no shape and no parameter
 
     def setup(self):
         s = self.sizes
-        check_attention(s.attention, s.dtype)
-        how = (s.dtype, s.remat, s.attention)
+        how = (s.dtype, s.remat, self.kernel)
         self.vision = VisionTower(s.clip, *how)
         self.text = TextTower(s.clip, *how)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
@@ -166,6 +168,11 @@ class Retrieval(nn.Module):
         """A training batch → (text embeddings, video embeddings, log of the scale)."""
         video = self.encode_video(batch)
         return self.encode_query(batch), video, self.logit_scale
+
+
+def make_model(config: ConfigDict, mesh: Mesh) -> Retrieval:
+    """The model of a resolved config for the devices of a mesh. Raises ValueError as `attention.kernel_for`."""
+    return Retrieval(model_sizes(config), kernel_for(config, mesh))
 
 
 def start_from_text_tower(params: dict, keep: Collection[str] = ()) -> dict:

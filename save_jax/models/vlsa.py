@@ -11,13 +11,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 from ml_collections import ConfigDict
 
 from save_jax.config.sizes import VlsaSizes, vlsa_sizes
 from save_jax.config.vlsa import MODALITIES
+from save_jax.models.attention import kernel_for
 from save_jax.models.clip import normalize_pixels
-from save_jax.models.layers import ACTIVATIONS, Block, LayerNorm, check_attention, normal_02, remat
+from save_jax.models.layers import ACTIVATIONS, Block, LayerNorm, normal_02, remat
 from save_jax.models.masking import Masking, draw_masking
 from save_jax.models.similarity import masked_mean, unit
 
@@ -57,7 +59,7 @@ class Stack(nn.Module):
     activation: str
     dtype: jnp.dtype
     remat: str
-    attention_kind: str
+    kernel: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], mask: Bool[Array, "b n"]) -> Float[Array, "b n d"]:
@@ -66,7 +68,7 @@ class Stack(nn.Module):
             remat(Block, self.remat), self.width, self.heads, self.depth, activation, EPSILON, self.dtype
         )
         for layer in range(self.depth):
-            x = block(self.attention_kind, name=f"block_{layer}")(x, mask)
+            x = block(self.kernel, name=f"block_{layer}")(x, mask)
         return LayerNorm(EPSILON, self.dtype, name="ln_final")(x)
 
 
@@ -79,11 +81,10 @@ class Vlsa(nn.Module):
     sizes: VlsaSizes
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
-    attention_kind: str = "xla"
+    kernel: str = "cpu"
 
     def setup(self):
         s, init = self.sizes, normal_02
-        check_attention(self.attention_kind, self.dtype)
         dense = functools.partial(nn.Dense, dtype=self.dtype)
         self.video_projection, self.audio_projection = dense(s.width), dense(s.width)
         self.word_embedding = self.param("word_embedding", init, (s.vocab_size, s.width))
@@ -98,7 +99,7 @@ class Vlsa(nn.Module):
             "type_embedding": len(MODALITIES),
         }.items():
             setattr(self, name, self.param(name, init, (length, s.width)))
-        same = {"dtype": self.dtype, "remat": self.remat, "attention_kind": self.attention_kind}
+        same = {"dtype": self.dtype, "remat": self.remat, "kernel": self.kernel}
         self.encoder = Stack(s.width, s.layers, s.heads, s.activation, **same)
         self.decoder = Stack(s.decoder_width, s.decoder_layers, s.decoder_heads, s.activation, **same)
         self.decoder_input, self.decoder_position = dense(s.decoder_width), dense(s.decoder_width)
@@ -274,7 +275,7 @@ def errors(name: str, predictions: Array, targets: Array) -> Float[Array, "b h"]
     return jnp.mean(jnp.square(predictions - targets), axis=-1)
 
 
-def make_model(config: ConfigDict) -> Vlsa:
-    """The model of a resolved config."""
+def make_model(config: ConfigDict, mesh: Mesh) -> Vlsa:
+    """The model of a resolved config for the devices of a mesh. Raises ValueError as `attention.kernel_for`."""
     m = config.model
-    return Vlsa(vlsa_sizes(config), jnp.dtype(m.dtype), m.remat, m.attention)
+    return Vlsa(vlsa_sizes(config), jnp.dtype(m.dtype), m.remat, kernel_for(config, mesh))

@@ -18,14 +18,14 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from save_jax import sharding
-from save_jax.config import branches, differences, model_sizes
+from save_jax.config import branches, differences
 from save_jax.config.retrieval import FROZEN_BY_CACHE
 from save_jax.config.sizes import precision
 from save_jax.data import files, pipeline, stored
 from save_jax.data.stored import Stored
 from save_jax.models import trees
 from save_jax.models.apply import apply
-from save_jax.models.retrieval import Retrieval
+from save_jax.models.retrieval import Retrieval, make_model
 from save_jax.training import optim, state
 
 FOLDER = "cache"  # within config.data_dir
@@ -90,7 +90,7 @@ def make(config: ConfigDict) -> str:
         raise ValueError(f"--mode=cache runs in one process, here are {jax.process_count()}; start it on one host")
     wanted, mesh = fields(config), sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh)
-    model, optimizer = Retrieval(model_sizes(config)), optim.make_optimizer(config.optim, 1)
+    model, optimizer = make_model(config, mesh), optim.make_optimizer(config.optim, 1)
     state.check_start(model, config)
     data = pipeline.Data(config, tuple(dict.fromkeys(("train", config.data.val_split, config.data.test_split))))
     params = state.create(model, optimizer, config, mesh, config.init_from).params

@@ -44,7 +44,7 @@ def main() -> None:
     texts, videos = bench.made(args.queries, args.videos, args.frames, args.dim)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     theirs = [torch.from_numpy(x).to(device) for x in (texts, videos.frames, videos.mask.astype(np.float32))]
-    tile = max(bench.BEST, scoring.tile_of(args.queries, args.frames))
+    tile = max(bench.BEST, scoring.tile_of(args.queries, args.frames, jax.devices()[0].platform))
     texts_there, on_device = jax.device_put((texts, scoring.pad(videos, tile)), jax.devices()[0])
 
     def reference() -> np.ndarray:

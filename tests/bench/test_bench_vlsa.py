@@ -7,6 +7,7 @@ import jax
 import pytest
 from helpers.jaxprs import products
 
+from save_jax import sharding
 from save_jax.bench import command as bench
 from save_jax.bench import vlsa as bench_vlsa
 from save_jax.config import resolve
@@ -34,7 +35,7 @@ def test_operations_are_those_of_the_program(way):
     """
     sizes = {"model.width": 256, "model.heads": 2, "model.decoder_width": 192, "model.layers": 2, "batch_size": 3}
     config = small(way, **sizes)
-    model = make_model(config)
+    model = make_model(config, sharding.make_mesh())
     params = trees.flatten(jax.eval_shape(lambda key: state.init_params(model, config, key), jax.random.key(0)))
     batch = {name: jax.ShapeDtypeStruct(*spec) for name, spec in bench_vlsa.batch_shapes(config).items()}
     objective = Pretraining(model, config)

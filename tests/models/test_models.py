@@ -12,7 +12,7 @@ import pytest
 
 from save_jax.config import METHODS, model_sizes, resolve
 from save_jax.config.sizes import PIXEL_MEAN, PIXEL_STD
-from save_jax.models.layers import Attention, FewQueriesAttention, LayerNorm, PatchEmbedding, attend
+from save_jax.models.layers import Attention, FewQueriesAttention, LayerNorm, PatchEmbedding
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import state
 from save_jax.training.objectives import RetrievalObjective
@@ -196,61 +196,6 @@ def test_remat_keeps_less_and_changes_nothing(config, video):
     for kind in ("dots", "blocks"):
         chex.assert_trees_all_close(grads[kind], grads["none"], rtol=0, atol=1e-5 * largest)
     assert kept["blocks"] < 0.5 * kept["none"] and kept["blocks"] < kept["dots"] < 0.75 * kept["none"], kept
-
-
-def test_cudnn_attention_says_what_it_needs(config):
-    with pytest.raises(ValueError, match="attention=cudnn needs an NVIDIA GPU, and JAX computes on cpu here"):
-        build(config, attention="cudnn", dtype="bfloat16")
-    with pytest.raises(ValueError, match="computes in bfloat16, and"):
-        build(config, attention="cudnn")
-
-
-@pytest.mark.parametrize(
-    ("size", "tokens", "masked", "found"),
-    [
-        (16, 3, False, "cudnn"),
-        (12, 3, False, "xla"),
-        (136, 3, False, "xla"),
-        (16, 4, True, "cudnn"),
-        (16, 3, True, "xla"),  # a mask asks for even lengths
-    ],
-)
-def test_cudnn_attention_is_asked_for_where_it_fits(size, tokens, masked, found, monkeypatch):
-    """Which kernel is asked for, and with a mask of which shape, is all that can be seen without a GPU."""
-    asked = []
-
-    def attention(query, key, value, *, mask, is_causal, implementation):
-        asked.append(implementation)
-        assert (mask is not None) == masked and (mask is None or mask.shape == (1, 1, tokens, tokens))
-        return value
-
-    monkeypatch.setattr(jax.nn, "dot_product_attention", attention)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    x = jnp.ones((1, tokens, 2, size), jnp.bfloat16)
-    attend(x, x, x, "cudnn", False, jnp.ones((1, tokens), bool) if masked else None)
-    assert asked == [found]
-
-
-@pytest.mark.parametrize("tokens", [7, 520])
-def test_masked_attention_on_a_cpu_is_that_of_jax(tokens):
-    """Also where a sample has no key at all: finite numbers."""
-    query, key, value = jax.random.normal(jax.random.key(0), (3, 3, tokens, 2, 8))
-    mask = jnp.arange(tokens) < jnp.array([[tokens], [5], [0]])
-    ours = attend(query, key, value, "xla", False, mask)
-    theirs = jax.nn.dot_product_attention(query, key, value, mask=mask[:, None, None, :])
-    np.testing.assert_allclose(ours[:2], theirs[:2], atol=1e-5)
-    assert np.isfinite(ours).all()
-
-
-@pytest.mark.parametrize(("tokens", "causal"), [(7, False), (7, True), (520, False), (520, True)])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_attention_on_a_cpu_is_that_of_jax(tokens, causal, dtype):
-    """Short ones at once, long ones head by head."""
-    query, key, value = jax.random.normal(jax.random.key(0), (3, 2, tokens, 3, 8)).astype(dtype)
-    ours = attend(query, key, value, "xla", causal)
-    theirs = jax.nn.dot_product_attention(query, key, value, is_causal=causal)
-    assert ours.dtype == theirs.dtype
-    np.testing.assert_allclose(np.float32(ours), np.float32(theirs), atol=2e-2 if dtype == "bfloat16" else 1e-5)
 
 
 def products(jaxpr: jax.extend.core.Jaxpr) -> Iterator[jax.extend.core.JaxprEqn]:

@@ -4,11 +4,10 @@ import jax
 import pytest
 from helpers.jaxprs import products
 
-from save_jax.config import model_sizes, resolve
+from save_jax import sharding
+from save_jax.config import resolve
 from save_jax.config.finding import read_config
-from save_jax.models import operations
-from save_jax.models.retrieval import Retrieval
-from save_jax.models.vlsa import make_model
+from save_jax.models import operations, retrieval, vlsa
 from save_jax.training.step import loss_of_batch
 from save_jax.training.vlsa_objectives import Finetuning
 
@@ -28,7 +27,7 @@ def one_sample(model, config) -> tuple[dict, dict]:
 def test_encoding_runs_every_tower_once():
     """Without sound: our resampler takes fewer products than the method as written, which is what is counted."""
     config = made("demo:smoke", **{"batch_size": 1, "model.branches": "vision,speech", "cache": "towers"})
-    model = Retrieval(model_sizes(config))
+    model = retrieval.make_model(config, sharding.make_mesh())
     params, batch = one_sample(model, config)
     traced = jax.make_jaxpr(lambda params, batch: model.apply({"params": params}, batch))(params, batch)
     assert sum(operations.of_encoding(config).values()) == products(traced.jaxpr)
@@ -37,7 +36,7 @@ def test_encoding_runs_every_tower_once():
 @pytest.mark.parametrize("pairs", [("text-video",), ("text-video", "text-audio", "video-audio")])
 def test_fine_tuning_of_vlsa(pairs):
     config = made("vlsa_finetune:smoke", **{"batch_size": 1, "loss.pairs": pairs, "model.width": 64})
-    model = make_model(config)
+    model = vlsa.make_model(config, sharding.make_mesh())
     params, batch = one_sample(model, config)
     batch["text_ids"] = batch["words"]
     objective = Finetuning(model, config)
