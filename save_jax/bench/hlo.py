@@ -45,7 +45,6 @@ class Program:
     instructions: int  # in all computations
     cycles: float  # by the compiler's cost model, where it has one
     by_part: dict[str, float]  # part → share of the cycles
-    largest_gather: tuple[float, str]  # bytes and type of the largest all-gather
 
 
 def read(text: str) -> Program:
@@ -55,7 +54,11 @@ def read(text: str) -> Program:
 
 def array_bytes(kind: str) -> int:
     """Bytes of a type, a tuple's all together: `bf16[128,512]{1,0}` → 131072."""
-    return sum(_elements(dims) * _SIZES.get(dtype, 4) for dtype, dims in _ARRAY.findall(kind))
+    return sum(_array_size(dtype, dims) for dtype, dims in _ARRAY.findall(kind))
+
+
+def _array_size(dtype: str, dims: str) -> int:
+    return _elements(dims) * _SIZES.get(dtype, 4)
 
 
 def _elements(dims: str) -> int:
@@ -80,7 +83,7 @@ class _Reader:
     def program(self) -> Program:
         collectives: dict[str, dict] = {}
         products, kernels, by_part = collections.Counter(), collections.Counter(), collections.Counter()
-        cycles, largest, seen = 0.0, (0.0, ""), set()
+        cycles, seen = 0.0, set()
         for computation, one, times in self._run(self.entry, 1):
             kind = one.opcode.removesuffix("-start")
             channel = re.search(r"channel_id=(\d+)", one.rest)
@@ -90,14 +93,13 @@ class _Reader:
                 if computation.startswith("all-reduce-scatter"):  # how a TPU's compiler fuses one
                     kind = "reduce-scatter"
                 # An asynchronous one returns its operands, too.
-                size = array_bytes(one.type) / (2 if one.opcode.endswith("-start") and one.type.startswith("((") else 1)
+                share = 0.5 if one.opcode.endswith("-start") and one.type.startswith("((") else 1.0
                 row = collectives.setdefault(kind, {"count": 0, "bytes": 0.0, "types": {}})
-                dtype = (_ARRAY.findall(one.type) or [("?", "")])[0][0]
                 row["count"] += times
-                row["bytes"] += times * size
-                row["types"][dtype] = row["types"].get(dtype, 0) + times * size
-                if kind == "all-gather":
-                    largest = max(largest, (size, _ARRAY.search(one.type)[0] if _ARRAY.search(one.type) else ""))
+                row["bytes"] += times * share * array_bytes(one.type)
+                for dtype, dims in _ARRAY.findall(one.type):
+                    size = times * share * _array_size(dtype, dims)
+                    row["types"][dtype] = row["types"].get(dtype, 0) + size
             if one.opcode in ("dot", "convolution") and (operations := self._operations(computation, one)):
                 products["·".join(self._types(computation, one))] += times * operations
             if target := re.search(r'custom_call_target="([^"]+)"', one.rest):
@@ -114,7 +116,6 @@ class _Reader:
             sum(map(len, self.computations.values())),
             cycles,
             {part: count / cycles for part, count in by_part.most_common()} if cycles else {},
-            largest,
         )
 
     def _run(self, computation: str, times: int) -> Iterator[tuple[str, Instruction, int]]:

@@ -13,6 +13,7 @@ SIGNS = {
     "NVIDIA GPU": ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/version"),
     "TPU": ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*"),
 }
+CACHE_BYTES = 4 << 30  # of compiled programs; those not used for longest go. JAX_COMPILATION_CACHE_MAX_SIZE: another
 EXTRAS = {"NVIDIA GPU": "cuda12 (driver 525 or newer) or cuda13 (driver 580 or newer)", "TPU": "tpu"}
 
 
@@ -27,6 +28,8 @@ def set_up_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.set_verbosity(logging.ERROR)  # Orbax reports every file, and warns of what is intended
     jax.config.update("jax_compilation_cache_dir", cache_folder())
+    if jax.config.values["jax_compilation_cache_max_size"] < 0:  # JAX's default is no limit
+        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
 
 
 def cache_folder() -> str:
