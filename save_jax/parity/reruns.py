@@ -166,7 +166,7 @@ def hidden_states(twin: Twin) -> Arrays:
             return out
 
         with nn.intercept_methods(record):
-            twin.model.apply({"params": params}, twin.batch)
+            _apply(twin, params, twin.batch)
         return calls
 
     states = {}
