@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "convert": ("save_jax.convert", (), "weights of other code into ours and back; describe a folder of weights"),
     "sweep": ("save_jax.sweep", (), "methods or ablations over several seeds, side by side"),
     "sweep-vlsa": ("save_jax.sweep_vlsa", (), "VLSA's ablation over several seeds"),
+    "doctor": ("save_jax.doctor", (), "what this machine and this installation can do, and what to do next"),
     "bench": ("save_jax.bench", (), "measure this installation on this machine"),
     "parity": ("save_jax.parity", (), "compare this installation with stored numbers of the authors' code"),
 }

@@ -13,7 +13,7 @@ from save_jax.inference import runs
 from save_jax.methods import run as method_run
 from save_jax.models import trees
 from save_jax.report import results_file
-from save_jax.training import companions, place, process, tower_cache, workdir
+from save_jax.training import companions, devices, place, process, tower_cache, workdir
 from save_jax.training import flags as run_flags
 from save_jax.training.monitor import TrainingError
 
@@ -42,6 +42,7 @@ def evaluate(config: ConfigDict, folder: str) -> dict:
         sharding.check_batch_size(config.micro_batch, mesh, "micro_batch")
     data = runs.open_data(config)
     workdir.agree_on_shards(data)
+    devices.warn_of_evaluating_on_cpu(config, len(data.sources[config.data.test_split]))
     workdir.check_tokenizer_of(data.tokenizer, folder)
     method = method_run.make_method(config, mesh)
     picked = runs.restore(method.model, config, folder, mesh)
@@ -59,6 +60,7 @@ def run(config: ConfigDict, folder: str, mode: str) -> None:
     others = companions.Companions(folder)
     try:
         config = resolve(config)
+        sharding.say(devices.describe(config))
         if mode == "cache":
             tower_cache.make(config)
         elif mode == "eval":

@@ -3,6 +3,7 @@
 Data parallelism is `jax.jit` with these shardings. Losses and models are written over the global batch.
 """
 
+import importlib.metadata
 import re
 import zlib
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+import save_jax
 
 Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm] — JAX declares it as a variable
 
@@ -161,6 +164,17 @@ def agree(what: str, text: str) -> None:
     if len(set(everywhere.tolist())) > 1:
         others = [process for process, crc in enumerate(everywhere) if crc != everywhere[0]]
         raise ValueError(f"{what} differs between process 0 and process {others[0]}; start all with the same")
+
+
+def agree_on_versions() -> None:
+    """Raises ValueError in every process if one of them runs another version: they would wait for each other for ever.
+
+    Each compiles for itself, and must get the same program.
+    """
+    if jax.process_count() > 1:
+        jaxlib = importlib.metadata.version("jaxlib")
+        ours = f"save_jax {save_jax.__version__}, jax {jax.__version__}, jaxlib {jaxlib}"
+        agree(f"what is installed ({ours} in this process)", ours)
 
 
 def any_process(here: bool) -> bool:

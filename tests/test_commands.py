@@ -17,7 +17,7 @@ from save_jax.data import command_line
 from save_jax.training import flags, process
 
 MODULES = [
-    *(f"save_jax.{name}" for name in ("main", "report", "convert", "parity", "bench", "sweep", "sweep_vlsa")),
+    *(f"save_jax.{name}" for name in ("main", "report", "convert", "parity", "bench", "doctor", "sweep", "sweep_vlsa")),
     *(f"data_prep.{name}" for name in ("demo", "verify", "transcribe", "teach", "build", "inspect", "parity")),
 ]
 # What 0.1's README typed after them, where it named more than a help page would show.
@@ -27,6 +27,7 @@ OPTIONS = {
     "save_jax.convert": ["--from", "--kind", "--to", "--frames", "--ast-patch", "--ast-stride", "--describe"],
     "save_jax.sweep": ["--grid", "--seeds", "--workdir"],
     "save_jax.sweep_vlsa": ["--finetune", "--seeds", "--workdir"],
+    "save_jax.doctor": ["--config", "--shards", "--weights", "--json"],
     "save_jax.bench": ["score", "efficiency", "step", "heads", "memory", "input", "vlsa"],
     "data_prep.build": ["--corpus", "--root", "--out", "--spectrogram", "--partial", "--update", "--retry-failed"],
     "data_prep.transcribe": ["--engine", "--model"],

@@ -6,8 +6,12 @@ import importlib.util
 import inspect
 import json
 import re
+import subprocess
+import venv
 from pathlib import Path
 
+import jax
+import jaxlib
 import pytest
 from helpers.places import REPOSITORY
 
@@ -87,3 +91,40 @@ class TestNotebook:
         first = cells(path, "code")[0]
         assert {"SAVE_JAX_RUN", "SAVE_JAX_REPOSITORY"} <= set(re.findall(r"SAVE_JAX_\w+", first))
         assert not any("SAVE_JAX_" in cell for cell in cells(path, "code")[1:])
+
+    def test_installing_keeps_the_jax_that_is_there(self, path):
+        """The cell's own functions; CI runs the cell, where there is nothing to install."""
+        (cell,) = (cell for cell in cells(path, "code") if "pip" in cell)
+        tree = ast.parse(cell)
+        tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.FunctionDef)]
+        names = {}
+        exec(compile(tree, str(path), "exec"), names)
+        kept = names["jax_versions"]()
+        assert {f"jax=={jax.__version__}", f"jaxlib=={jaxlib.__version__}"} <= set(kept)
+        assert {line.split("==")[0] for line in kept} <= {"jax", "jaxlib", "libtpu"}  # and nothing of jaxtyping
+        assert names["jax_devices"]() == ", ".join(map(str, jax.devices()))
+
+    @pytest.mark.parametrize("after", ["TPU_0", "CPU_0"])
+    def test_an_install_that_changes_the_devices_stops(self, path, after, tmp_path):
+        """The whole cell, in an empty environment whose `jax` and `pip` are files of a few lines."""
+        venv.create(tmp_path / "venv")
+        (tmp_path / "checkout").mkdir()
+        (tmp_path / "jax.py").write_text("def devices():\n    return ['TPU_0']\n")
+        for name, version in {"jax": "0.11.1", "libtpu": "0.0.40", "jaxtyping": "0.3"}.items():
+            (tmp_path / f"{name}-{version}.dist-info").mkdir()
+            text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            (tmp_path / f"{name}-{version}.dist-info" / "METADATA").write_text(text)
+        (tmp_path / "pip.py").write_text(
+            "import sys\n\nlimits = sys.argv[sys.argv.index('-c') + 1]\nprint(sorted(open(limits).read().split()))\n"
+            f"open('jax.py', 'w').write(\"def devices():\\n    return ['{after}']\\n\")\n"
+        )
+        (cell,) = (cell for cell in cells(path, "code") if "pip" in cell)
+        (tmp_path / "cell.py").write_text(f"import os\n\nREPOSITORY = ''\n{cell}")
+        python = tmp_path / "venv" / "bin" / "python"
+        environment = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run([python, "cell.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert "['jax==0.11.1', 'libtpu==0.0.40']" in done.stdout
+        if after == "TPU_0":
+            assert done.returncode == 0 and done.stdout.endswith("JAX computes on TPU_0\n")
+        else:
+            assert "JAX computed on TPU_0 before, and computes on CPU_0 now" in done.stderr

@@ -190,7 +190,7 @@ def machine(args: argparse.Namespace) -> dict:
     devices, backend = jax.devices(), jax.default_backend()
     if args.device and args.device != backend:
         asked = os.environ.get("JAX_PLATFORMS")
-        reason = "install jax[cuda13] or jax[cuda12], as the driver allows"
+        reason = "save-jax doctor says why"
         reason = f"JAX_PLATFORMS={asked} is set; unset it" if asked else reason
         raise ValueError(
             f"--device {args.device}, but JAX finds no {args.device.upper()} and computes on {backend} "

@@ -7,13 +7,12 @@ from ml_collections import ConfigDict
 
 from save_jax import config as config_lib
 from save_jax import sharding
-from save_jax.bench import operations
 from save_jax.bench import step as bench_step
 from save_jax.bench import vlsa as bench_vlsa
 from save_jax.config import recipe
 from save_jax.evaluation import scoring
 from save_jax.evaluation.retrieval import VIDEO_INPUTS, encoders
-from save_jax.models import retrieval, vlsa
+from save_jax.models import operations, retrieval, vlsa
 from save_jax.models.similarity import VideoIndex
 from save_jax.training import optim, resident
 from save_jax.training.objectives import RetrievalObjective

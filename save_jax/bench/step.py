@@ -24,11 +24,12 @@ from ml_collections import ConfigDict
 
 from save_jax import config as config_lib
 from save_jax import sharding
-from save_jax.bench import operations, timing
+from save_jax.bench import timing
 from save_jax.config import recipe
 from save_jax.config.sizes import precision
 from save_jax.data.files import write_json
 from save_jax.data.records import FBANK_SHAPE, TEACHER_DIM
+from save_jax.models import operations
 from save_jax.models.retrieval import make_model
 from save_jax.training import optim, state
 from save_jax.training.objectives import Objective, RetrievalObjective
@@ -151,7 +152,7 @@ def step(args: argparse.Namespace) -> dict:
         f"{args.model}, {args.backbone}, batch {args.batch}, {args.dtype}, micro-batch {args.micro_batch or 'none'}, "
         f"remat {args.remat}, attention {args.attention}; ms: median (smallest–largest) of rounds in turns"
     )
-    print("TFLOP: of the method as written (bench/operations.py); our resampler's attention computes less of it")
+    print("TFLOP: of the method as written (models/operations.py); our resampler's attention computes less of it")
     print(
         f"{'':12}{'ms':>28}{'TFLOP':>9}{'TFLOP/s':>10}{'of matrix rate':>24}{'GiB':>8}{'start, s: cold':>16}{'warm':>7}"
     )

@@ -14,10 +14,11 @@ from ml_collections import ConfigDict
 
 from save_jax import config as config_lib
 from save_jax import sharding
-from save_jax.bench import operations, timing
 from save_jax.bench import step as bench_step
+from save_jax.bench import timing
 from save_jax.bench.step import compiled_bytes, memory_of, milliseconds, peak_bytes, settings_of
 from save_jax.config.sizes import precision
+from save_jax.models import operations
 from save_jax.models.vlsa import make_model
 from save_jax.training import optim, state
 from save_jax.training.step import make_train_step

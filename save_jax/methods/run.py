@@ -35,8 +35,6 @@ def train(config: ConfigDict, workdir: str) -> dict:
         As `loop.train`; ValueError for a workdir in which another training runs, or that cannot hold checkpoints.
     """
     mesh = sharding.make_mesh()
-    if jax.process_count() > 1:
-        sharding.say(f"{jax.process_count()} processes with {jax.device_count()} devices in all")
     method = make_method(config, mesh)
     with place.alone_in(workdir):
         done = loop.train(method, config, workdir, mesh)

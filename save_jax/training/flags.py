@@ -33,6 +33,7 @@ def join_processes() -> None:
     """Joins the other processes of a run, if the flags name any. Ends with a message if they do not fit together."""
     try:
         sharding.start_processes(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+        sharding.agree_on_versions()
     except (ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
 

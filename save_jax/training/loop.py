@@ -13,7 +13,7 @@ from save_jax import sharding
 from save_jax.data import pipeline
 from save_jax.evaluation.contract import Evaluator
 from save_jax.models import trees
-from save_jax.training import state
+from save_jax.training import devices, state
 from save_jax.training.contract import Checkpoint, Method
 from save_jax.training.feeding import device_batches
 from save_jax.training.interrupt import StopSignals
@@ -82,6 +82,7 @@ def train(method: Method, config: ConfigDict, workdir: str, mesh: Mesh) -> Finis
     optimizer = method.optimizer(schedule.total)
     claim_workdir(config, workdir)
     checkpoints = Checkpoints(workdir, config.keep_last)
+    devices.warn_of_training_on_cpu(config, schedule.total - (checkpoints.latest() or 0))
     start, train_state = _start(method, optimizer, config, workdir, mesh, data, checkpoints, schedule.total)
     keep_tokenizer(data.tokenizer, workdir, config.init_from if not start else "")
     data = method.prepare(data, train_state.params)

@@ -16,13 +16,22 @@ SIGNS = {
 EXTRAS = {"NVIDIA GPU": "cuda12 (driver 525 or newer) or cuda13 (driver 580 or newer)", "TPU": "tpu"}
 
 
+def install(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install -c constraints.txt -e '.[{extra}]'"
+
+
 def set_up_process() -> None:
     """Quiets libraries, and keeps compiled programs for the next run (JAX_COMPILATION_CACHE_DIR says where)."""
     # Python's own handler raises an exception wherever the interpreter is. One raised in a callback of JAX is lost.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.set_verbosity(logging.ERROR)  # Orbax reports every file, and warns of what is intended
-    if not jax.config.values["jax_compilation_cache_dir"]:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/save_jax/xla"))
+    jax.config.update("jax_compilation_cache_dir", cache_folder())
+
+
+def cache_folder() -> str:
+    """Where compiled programs are kept: what JAX is told, or else a folder of this project."""
+    return jax.config.values["jax_compilation_cache_dir"] or os.path.expanduser("~/.cache/save_jax/xla")
 
 
 def unused_accelerator() -> str:
@@ -41,8 +50,8 @@ def warn_of_unused_accelerator() -> None:
     if name := unused_accelerator():
         print(
             f"WARNING: this machine has an accelerator ({name}), and JAX computes on the CPU, many times slower. "
-            f"Install save_jax with the extra {EXTRAS[name]}, such as pip install -c constraints.txt -e "
-            "'.[cuda12]'; or set JAX_PLATFORMS=cpu where the CPU is meant.",
+            f"Install save_jax with the extra {EXTRAS[name]}, such as {install(EXTRAS[name].split()[0])}; or set "
+            "JAX_PLATFORMS=cpu where the CPU is meant. save-jax doctor says more.",
             file=sys.stderr,
             flush=True,
         )

@@ -14,10 +14,10 @@ from save_jax import sharding
 from save_jax.data import pipeline
 from save_jax.data.reader import PER_PAIR
 
-# A row of many elements lies on a device as PIECES pieces of whole lanes. A TPU whose rows are no multiple of its tiles
-# copies the whole table before it gathers from it, in every step.
-PIECES, LANES = 8, 128
-SMALLEST = PIECES * LANES  # elements of a row; shorter ones stay as they are
+# A long row lies on a device as PIECES pieces of whole tiles, which have up to 32 times 128 elements. A TPU copies a
+# table of other rows as a whole before it gathers from it, in every step.
+PIECES, TILE, LANES = 8, 32, 128
+LONG = 1 << 17  # elements of a row; shorter ones stay as they are
 
 SHARE = 0.6  # of a device's free memory that tables may take; the rest is for the step
 
@@ -49,7 +49,8 @@ def load(data: pipeline.Data, config: ConfigDict, split: str, mesh: Mesh) -> tup
 def pieces_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that a table has on the devices: [n, …] → [n · PIECES, m, LANES], or its own where rows are short."""
     elements = math.prod(shape[1:])
-    return shape if elements < SMALLEST else (PIECES * shape[0], -(-elements // SMALLEST), LANES)
+    tiles = -(-elements // (PIECES * TILE * LANES))
+    return shape if elements < LONG else (PIECES * shape[0], tiles * TILE, LANES)
 
 
 def in_pieces(table: np.ndarray) -> np.ndarray:

@@ -13,9 +13,8 @@ from helpers.places import REPOSITORY
 
 from save_jax import sharding
 from save_jax.bench import command as bench
-from save_jax.bench import operations
 from save_jax.config import base, frozen_patterns, model_sizes, resolve, smoke
-from save_jax.models import trees
+from save_jax.models import operations, trees
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import optim, state
 from save_jax.training.objectives import RetrievalObjective

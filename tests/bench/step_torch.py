@@ -238,8 +238,9 @@ def compare(specs: dict[str, dict], rounds: int, steps: int, deadline: float, wa
 def row(cache: str, args: argparse.Namespace, deadline: float) -> dict:
     """Both sides with one setting of config.cache, and how they compare."""
     from save_jax import config
-    from save_jax.bench import operations, timing
     from save_jax.bench import step as bench_step
+    from save_jax.bench import timing
+    from save_jax.models import operations
 
     spec = {"cache": cache, "model": "save", "micro_batch": 0, "remat": args.remat, "attention": args.attention}
     spec |= {name: getattr(args, name) for name in ("backbone", "batch", "dtype", "device", "threads")}

@@ -11,10 +11,10 @@ from helpers.jaxprs import products
 from helpers.made_run import make_run, plain_clips
 
 from save_jax.bench import command as bench
-from save_jax.bench import efficiency, operations, score, timing
+from save_jax.bench import efficiency, score, timing
 from save_jax.bench import step as bench_step
 from save_jax.config import model_sizes, resolve
-from save_jax.models import trees
+from save_jax.models import operations, trees
 from save_jax.models.retrieval import Retrieval
 from save_jax.training import optim
 from save_jax.training.objectives import RetrievalObjective

@@ -9,10 +9,9 @@ from helpers.jaxprs import products
 
 from save_jax import sharding
 from save_jax.bench import command as bench
-from save_jax.bench import operations
 from save_jax.bench import vlsa as bench_vlsa
 from save_jax.config import resolve
-from save_jax.models import trees
+from save_jax.models import operations, trees
 from save_jax.models.vlsa import make_model
 from save_jax.training import state
 from save_jax.training.step import loss_of_batch

@@ -20,8 +20,20 @@ from save_jax.training import place
 STEPS = 20
 
 
-def start(workdir: Path, shards: Path | list[Path], processes: int, devices: int, *more: str) -> list[subprocess.Popen]:
-    """`processes` × `devices` fake devices that train together; `shards`: of all, or of each."""
+def start(
+    workdir: Path,
+    shards: Path | list[Path],
+    processes: int,
+    devices: int,
+    *more: str,
+    first: str = "",
+) -> list[subprocess.Popen]:
+    """`processes` × `devices` fake devices that train together.
+
+    Args:
+        shards: of all, or of each.
+        first: a folder whose modules come first in process 1.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -37,6 +49,8 @@ def start(workdir: Path, shards: Path | list[Path], processes: int, devices: int
             "--config.evaluation.without_modalities=False", *more, *(together if processes > 1 else []),
         ]  # fmt: skip
         environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}{COMPILE_FAST}"}
+        if process == 1 and first:
+            environment["PYTHONPATH"] = os.pathsep.join([first, os.environ.get("PYTHONPATH", "")])
         found.append(
             subprocess.Popen(
                 command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -108,7 +122,7 @@ def alone(shards, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("mode", ["replicated", "fsdp"])
 def test_two_processes_equal_one(mode, alone, shards, tmp_path):
     printed = finish(start(tmp_path, shards, 2, 2, f"--config.sharding={mode}"))
-    assert f"step {STEPS}/{STEPS}" in printed[0]
+    assert f"step {STEPS}/{STEPS}" in printed[0] and "in all) in 2 processes; float32" in printed[0]
     # The first alone tells. By first words: Gloo writes to the same stream from threads that cut each other's lines.
     told = {"step", "test,", "text", "protocol:"}
     first, second = ({line.split(" ")[0] for line in out.splitlines()} for out in printed)
@@ -136,6 +150,15 @@ def test_processes_with_other_shards_are_refused(alone, shards, tmp_path):
         for said in failed(start(workdir, [shards, tmp_path / "other"], 2, 1, *more)):
             assert "the content of the shards" in said and "differs between process 0 and process 1" in said
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_processes_with_other_versions_are_refused(shards, tmp_path):
+    """One says that it runs another JAX; two that are have been seen to be refused in the same way."""
+    (tmp_path / "sitecustomize.py").write_text("import jax\n\njax.__version__ = '0.0.1'\n")
+    printed = failed(start(tmp_path / "run", shards, 2, 1, first=str(tmp_path)))
+    for said, version in zip(printed, (jax.__version__, "0.0.1"), strict=True):
+        assert f", jax {version}, jaxlib" in said and "differs between process 0 and process 1" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_error_of_one_process_ends_all_and_all_say_it(shards, tmp_path):
