@@ -2,12 +2,14 @@
 
 `score` is of scoring at scale (`score.py`), `evaluation` of a run's final evaluation (`evaluation.py`), `step`, `heads`
 and `memory` are of training (`step.py`), `input` of what feeds it (`input.py`), `vlsa` of VLSA's pre-training
-(`vlsa.py`), `efficiency` is the papers' table of cost. `compile` needs no device (`compile.py`).
+(`vlsa.py`), `efficiency` is the papers' table of cost. `compile` needs no device (`compile.py`). `all` runs what an
+accelerator is asked for (`all.py`).
 """
 
 import argparse
 import sys
 
+from save_jax.bench import all as bench_all
 from save_jax.bench import efficiency
 from save_jax.bench import evaluation as bench_evaluation
 from save_jax.bench import score as bench_score
@@ -61,6 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     command.add_argument("--dim", type=int, default=512)
     command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the stored index")
     command.add_argument("--budget", type=float, default=60.0, help="seconds after which no further round begins")
+    command.add_argument("--on-device", action="store_true", help="top_k alone, of an index made there, and its floor")
     command.set_defaults(run=bench_score.score)
 
     command = commands.add_parser("efficiency", parents=[common], help="the papers' table of cost, as Markdown")
@@ -141,6 +144,13 @@ def main(argv: list[str] | None = None) -> None:
     command.add_argument("--hlo", metavar="FOLDER", default="", help="also write the optimised programs there")
     command.add_argument("--json", metavar="FILE", help="also write the figures here")
     command.set_defaults(run=_compile)
+
+    command = commands.add_parser("all", parents=[common], help="all that an accelerator is asked for, in ten minutes")
+    bench_all.add_options(command)
+
+    command = commands.add_parser("machine", parents=[common], help="this machine and what JAX computes on")
+    command.add_argument("--device", choices=["gpu", "cpu", "tpu"], help="that it has to be")
+    command.set_defaults(run=bench_all.machine)
 
     args = parser.parse_args(command_line.arguments(argv))
     try:

@@ -1,11 +1,13 @@
 """`bench score`: the one score at scale, beside plain NumPy.
 
 All pairs, and the best ten without the matrix (`evaluation.scoring`), beside the plain matrix product and log-sum in
-NumPy on the same data.
+NumPy on the same data. With `--on-device`, for galleries that only an accelerator's memory holds: the best ten alone,
+of an index that is made there, beside the floor that this device sets.
 """
 
 import argparse
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +63,82 @@ def memory_needed(queries: int, videos: int, frames: int, dim: int, dtype: str) 
     return numbers * (2 * size + (4 if size < 4 else 0)) + 12 * queries * videos + 16 * scoring.TILE
 
 
+def made_on_device(queries: int, videos: int, frames: int, dim: int, dtype: str, tile: int) -> tuple:
+    """As `made`, but on the first device, where nothing else has to hold it; padded to a multiple of `tile`."""
+    block, rows = min(videos, 1024), np.arange(-(-videos // tile) * tile)
+
+    def make(key: jax.Array) -> tuple[jax.Array, similarity.VideoIndex]:
+        keys = jax.random.split(key, 3)
+        mask = jnp.arange(frames) < jax.random.randint(keys[1], (block, 1), 1, frames + 1)
+        index = similarity.index(jax.random.normal(keys[0], (block, frames, dim)), mask)
+        tokens, mean, mask = (x[rows % block] for x in (index.frames.astype(dtype), index.mean.astype(dtype), mask))
+        index = similarity.VideoIndex(frames=tokens, mean=mean, mask=mask & (rows < videos)[:, None])
+        return jax.random.normal(keys[2], (queries, dim)), index
+
+    return jax.jit(make)(jax.random.key(0))
+
+
+def top_k_row(
+    queries: int, count: int, frames: int, dim: int, dtype: str, *, rounds: int, budget: float
+) -> dict[str, Any]:
+    """Times `top_k` beside what it cannot beat: reading the index once, and its products at the device's own rate.
+
+    Both are measured in the same rounds: a sum over the index, and matrix products of float32 in full precision, which
+    is the score's. The larger of the two is the floor.
+    """
+    platform = jax.devices()[0].platform
+    tile = min(count, max(BEST, scoring.tile_of(queries, frames, platform)))
+    texts, videos = made_on_device(queries, count, frames, dim, dtype, tile)
+    read = jax.jit(lambda videos: sum(jnp.sum(x, dtype=jnp.float32) for x in (videos.frames, videos.mean)))
+    flops = 2 * queries * count * (frames + 1) * dim
+    size, products = timing.saturating(flops, platform)
+    product, operations = timing.matrix_product(size, "float32", products, "highest")
+    ways = {
+        "top_k": lambda: scoring.top_k(texts, videos, jnp.asarray(LOGIT_SCALE), min(BEST, tile), tile),
+        "read": lambda: read(videos),
+        "product": product,
+    }
+    times = timing.alternate(ways, rounds, budget)
+    rate = operations / times["product"]["median"]
+    floors = {"read": times["read"]["median"], "products": flops / rate}
+    return {
+        "videos": count,
+        "top_k": times["top_k"],
+        "flops": flops,
+        "matrix_rate": rate,
+        "index_bytes": videos.frames.nbytes + videos.mean.nbytes,
+        "floors": floors,  # seconds
+        "over_floor": times["top_k"]["median"] / max(floors.values()),
+    }
+
+
+def of_top_k(args: argparse.Namespace) -> dict:
+    """`--on-device`: a row for every number of videos."""
+    machine, rows = timing.machine(), []
+    print(timing.describe(machine))
+    print(
+        f"{args.queries} queries, {args.frames} frames of width {args.dim}, index in {args.dtype}, made on the device; "
+        "milliseconds, median (smallest–largest) of rounds in turns"
+    )
+    columns = f"{'read once':>12}{'products':>12}{'over the larger':>17}{'index, GB':>11}"
+    print(f"{'videos':>9}{f'top_k, k={BEST}':>28}{columns}")
+    for count in args.videos:
+        sizes = (args.queries, count, args.frames, args.dim, args.dtype)
+        row = top_k_row(*sizes, rounds=args.rounds, budget=args.budget)
+        floors = "".join(f"{1e3 * seconds:>12.1f}" for seconds in row["floors"].values())
+        print(
+            f"{count:>9}{milliseconds(row['top_k']):>28}{floors}{row['over_floor']:>17.2f}"
+            f"{row['index_bytes'] / 1e9:>11.2f}",
+            flush=True,
+        )
+        rows.append(row)
+    return {"bench": "score", "machine": machine, "settings": settings_of(args), "rows": rows}
+
+
 def score(args: argparse.Namespace) -> dict:
     """Times every number of videos that fits into half of this machine's memory."""
+    if args.on_device:
+        return of_top_k(args)
     machine, mesh = timing.machine(), sharding.make_mesh()
     print(timing.describe(machine))
     print(

@@ -179,6 +179,7 @@ def step_row(config: ConfigDict, mesh: Mesh, args: argparse.Namespace) -> dict:
     batch = made(batch_shapes(config), config, sharding.by_sample(mesh))
     training = Step(config, mesh, batch)
     training.run(batch)
+    first_step = timing.since_start()
     peak = peak_bytes()  # before the product lies there, too
     parts = operations.of_step(config)
     total = sum(parts.values())
@@ -198,6 +199,7 @@ def step_row(config: ConfigDict, mesh: Mesh, args: argparse.Namespace) -> dict:
         "bytes": peak or compiled_bytes(training.compiled),
         "bytes_from": "device" if peak else "compiler",
         "bytes_compiled": compiled_bytes(training.compiled),
+        "first_step": first_step,  # seconds from this process's start, where that is known
     }
 
 
@@ -223,7 +225,7 @@ def first_in_process(args: argparse.Namespace, cache: str, folder: str) -> dict:
     begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "save_jax.bench", "first", f"--cache={cache}", *options],
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": folder},
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": folder, timing.BEGAN: str(time.time())},
         capture_output=True,
         text=True,
     )
@@ -237,7 +239,7 @@ def first(args: argparse.Namespace) -> dict:
     config, mesh = config_of(args, args.cache[0]), sharding.make_mesh()
     batch = made(batch_shapes(config), config, sharding.by_sample(mesh))
     loss = float(Step(config, mesh, batch).run(batch)["loss"])
-    figures = {"loss": loss, "peak": peak_bytes()}
+    figures = {"loss": loss, "peak": peak_bytes(), "first_step": timing.since_start()}
     print(json.dumps(figures))
     return figures
 
@@ -307,13 +309,9 @@ def memory(args: argparse.Namespace) -> dict:
     for micro, remat in settings:
         args.micro_batch, args.remat = micro, remat
         with tempfile.TemporaryDirectory() as folder:  # before this process holds the device
-            rows.append(
-                {
-                    "micro_batch": micro,
-                    "remat": remat,
-                    "run": first_in_process(args, args.cache[0], folder) if args.measure else None,
-                }
-            )
+            kept = os.environ.get("JAX_COMPILATION_CACHE_DIR", folder)  # no start is timed here
+            run = first_in_process(args, args.cache[0], kept) if args.measure else None
+            rows.append({"micro_batch": micro, "remat": remat, "run": run})
     machine, mesh = timing.machine(), sharding.make_mesh()
     print(timing.describe(machine))
     print(f"{NAMES[args.cache[0]]}, batch {args.batch}, {args.dtype}; GiB on a device")

@@ -11,6 +11,8 @@ import numpy as np
 
 from save_jax.report import versions
 
+BEGAN = "SAVE_JAX_BENCH_BEGAN"  # of the environment
+
 
 def alternate(ways: Mapping[str, Callable[[], object]], rounds: int = 5, budget: float = 60.0) -> dict[str, dict]:
     """Times ways to do the same, each once in a round, so that what else the machine does befalls them alike.
@@ -71,6 +73,11 @@ def saturating(operations: int, backend: str) -> tuple[int, int]:
     """
     size = 2048 if backend == "cpu" else 8192
     return size, min(max(round(operations / (2 * size**3)), 1), 32)
+
+
+def since_start() -> float | None:
+    """Seconds since this process was started, where who started it says when: BEGAN, in seconds of time.time()."""
+    return time.time() - float(os.environ[BEGAN]) if BEGAN in os.environ else None
 
 
 def machine() -> dict:

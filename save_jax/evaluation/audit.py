@@ -32,8 +32,12 @@ def tolerance(dtype: str, platform: str, precision: str) -> float:
         platform: "cpu", "gpu" or "tpu".
         precision: what config.model.precision came to.
     """
-    known = 23 if platform == "cpu" else BITS_OF_PRECISION.get(precision, KEPT_BITS.get(platform, 7))
-    return max(1e-4, 2.5 * 2.0 ** -(7 if dtype == "bfloat16" else known))
+    return max(1e-4, 2.5 * 2.0 ** -(7 if dtype == "bfloat16" else kept_bits(platform, precision)))
+
+
+def kept_bits(platform: str, precision: str) -> int:
+    """Bits of a float32's mantissa that products of this precision keep on "cpu", "gpu" or "tpu"."""
+    return 23 if platform == "cpu" else BITS_OF_PRECISION.get(precision, KEPT_BITS.get(platform, 7))
 
 
 class LeakError(ValueError):

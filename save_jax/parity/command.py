@@ -1,10 +1,12 @@
 """Are our numbers the authors'? Runs our model on golden files and compares everything that they hold; a command.
 
-    python -m save_jax.parity FILE.npz … [--precision float32|bfloat16]
+    python -m save_jax.parity FILE.npz … [--precision float32|high|default|bfloat16]
 
 Prints a table (quantity, largest absolute and relative error, tolerance, verdict) for each file and ends with 0 only if
-everything holds. A name in a file that this check does not know counts as a failure. Useful after an install on new
-hardware; `fixtures.py` says how files belong together, tests/golden/README.md where such files come from.
+everything holds. `high` and `default` are products of float32 as config.model.precision has them; what they keep, and
+so what is allowed, depends on the device (`comparison.py`). A name in a file that this check does not know counts as a
+failure. Useful after an install on new hardware; `fixtures.py` says how files belong together, tests/golden/README.md
+where such files come from.
 """
 
 import argparse
@@ -17,9 +19,20 @@ import jax
 import numpy as np
 
 from save_jax.data import command_line
+from save_jax.data.files import write_json
 from save_jax.parity import fixtures
 from save_jax.parity import metrics as parity_metrics
-from save_jax.parity.comparison import Row, compare, note, print_table, unknown
+from save_jax.parity.comparison import (
+    COMPUTATIONS,
+    TOLERANCES,
+    Row,
+    Tolerances,
+    arithmetic,
+    compare,
+    note,
+    print_table,
+    unknown,
+)
 from save_jax.parity.fixtures import Fixture, Twin
 from save_jax.parity.input_path import twin_of_records
 from save_jax.parity.reruns import (
@@ -34,25 +47,6 @@ from save_jax.parity.reruns import (
 from save_jax.training import optim
 from save_jax.weights import convert
 
-
-@dataclasses.dataclass(frozen=True)
-class Tolerances:
-    """Relative to the largest value of a tensor; the file's own rounding noise, three times, is always granted."""
-
-    outputs: float
-    losses: float
-    gradients: float
-    probes: float  # of whole gradients, to their norms
-    changes: float | None  # of parameters, by optimiser steps; None: not compared
-
-
-TOLERANCES = {
-    "float32": Tolerances(outputs=1e-4, losses=1e-5, gradients=1e-3, probes=1e-3, changes=1e-2),
-    # Eight bits of mantissa. Measured on the files in tests/golden: outputs 0.03 (gates 0.07), losses 0.006, gradients
-    # 0.2, and their sums by half a norm, since rounding leans to one side. Adam divides a gradient by its own size, so
-    # that small noisy ones move a parameter as far as large ones do, and paths part after the first change.
-    "bfloat16": Tolerances(outputs=0.1, losses=2e-2, gradients=0.4, probes=1.0, changes=None),
-}
 NOISE = 3.0
 
 
@@ -211,16 +205,22 @@ def _temperatures(fixture: Fixture) -> list[float]:
 
 
 class Checker:
-    """Compares golden files; keeps what our model made of a file's inputs for the files that share them."""
+    """Compares golden files; keeps what our model made of a file's inputs for the files that share them.
 
-    def __init__(self, precision: str):
-        self.precision, self.tolerances = precision, TOLERANCES[precision]
+    Args:
+        computation: a key of COMPUTATIONS.
+    """
+
+    def __init__(self, computation: str):
+        self.computation = computation
+        self.arithmetic = arithmetic(computation, jax.default_backend())
+        self.tolerances = TOLERANCES[self.arithmetic]
         self._bases: dict = {}
 
     def _base(self, fixture: Fixture) -> tuple[Fixture, Twin, Step, Arrays, Arrays]:
         base = fixtures.inputs_of(fixture)
         if base.path not in self._bases:
-            twin = fixtures.twin(base, self.precision)
+            twin = fixtures.twin(base, *COMPUTATIONS[self.computation])
             step = compile_step(twin, _temperatures(base))
             self._bases[base.path] = (base, twin, step, *outputs_and_gradients(twin, step))
         return self._bases[base.path]
@@ -263,15 +263,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m save_jax.parity", description="Compare this model with golden numbers."
     )
     parser.add_argument("files", nargs="+", metavar="FILE.npz")
-    parser.add_argument("--precision", choices=sorted(TOLERANCES), default="float32")
+    parser.add_argument(
+        "--precision", choices=list(COMPUTATIONS), default="float32", help="what is computed; default %(default)s"
+    )
+    parser.add_argument("--failed-only", action="store_true", help="print only what does not hold, and the sums")
+    parser.add_argument("--json", metavar="FILE", help="also write what came of each file here")
     options = parser.parse_args(command_line.arguments(arguments))
-    checker, failed = Checker(options.precision), 0
-    print(f"{options.precision} on {jax.devices()[0].device_kind}")
+    checker, failed, files = Checker(options.precision), 0, []
+    device = jax.devices()[0].device_kind
+    told = {"bench": "parity", "precision": options.precision, "allowed": checker.arithmetic, "device": device}
+    print(f"{options.precision} on {device}, held to what {checker.arithmetic} may differ")
     for path in fixtures.gather(options.files):
         try:
             rows = checker.rows(fixtures.load(path))
         except (ValueError, KeyError) as error:
             print(f"error: {path}: {error}", file=sys.stderr)
             return 2
-        failed += print_table(str(path), rows)
+        wrong = print_table(str(path), rows, options.failed_only)
+        failed += wrong
+        files.append({"file": path.name, "lines": len(rows), "failed": wrong})
+        if options.json:
+            write_json(options.json, told | {"files": files})
     return 1 if failed else 0

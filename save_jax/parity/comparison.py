@@ -1,11 +1,62 @@
-"""One line of a parity table, and how it is printed."""
+"""What may differ by how much, by how products are computed; one line of a parity table, and how it is printed."""
 
 import dataclasses
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from save_jax.evaluation import audit
+
 OK, WRONG, UNKNOWN, NOTE = "ok", "WRONG", "UNKNOWN", "note"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerances:
+    """Relative to the largest value of a tensor; the file's own rounding noise, three times, is always granted."""
+
+    outputs: float
+    losses: float
+    gradients: float
+    probes: float  # of whole gradients, to their norms
+    changes: float | None  # of parameters, by optimiser steps; None: not compared
+
+
+# By what is computed. The figures are the largest errors on SAVE's and AVIGATE's files of tests/golden; those of TF32
+# and of bfloat16 products were emulated on a CPU (tests/helpers/rounding.py), and no accelerator has confirmed them.
+# But for float32, sums over whole gradients may be further off than their elements, since rounding leans to one side.
+# And no parameters are compared after optimiser steps: Adam divides a gradient by its own size, so that small noisy
+# ones move a parameter as far as large ones do, and paths part after the first change.
+TOLERANCES = {
+    # 23 bits of mantissa. Sums in another order: outputs 5e-5, losses 1e-6, gradients 8e-5, probes 1e-4; the rest is
+    # room for the orders of other devices.
+    "float32": Tolerances(outputs=1e-4, losses=1e-5, gradients=1e-3, probes=1e-3, changes=1e-2),
+    # 10 bits of every operand. Rounded to the nearest: outputs 2e-3, losses 6e-4, gradients 0.014, probes 0.05. A GPU
+    # may also cut the other bits off: 7e-3, 6e-4, 0.06, 0.1. Twice that is allowed; losses three times.
+    "tf32": Tolerances(outputs=0.015, losses=2e-3, gradients=0.12, probes=0.2, changes=None),
+    # 7 bits of every operand, with all between products in float32: outputs 0.03, losses 6e-4, gradients 0.11, probes
+    # 0.36. Twice that is allowed; losses more, whose error is a sum that may cancel.
+    "bfloat16 products": Tolerances(outputs=0.06, losses=5e-3, gradients=0.25, probes=0.7, changes=None),
+    # The same, and 7 bits of what flows between products. Measured: outputs 0.03 (gates 0.07), losses 0.006, gradients
+    # 0.2, their sums half a norm.
+    "bfloat16": Tolerances(outputs=0.1, losses=2e-2, gradients=0.4, probes=1.0, changes=None),
+}
+COMPUTATIONS = {  # by name: config.model.dtype and config.model.precision
+    "float32": ("float32", "highest"),
+    "high": ("float32", "high"),
+    "default": ("float32", "default"),
+    "bfloat16": ("bfloat16", "default"),
+}
+
+
+def arithmetic(computation: str, platform: str) -> str:
+    """The key of TOLERANCES of one of COMPUTATIONS on "cpu", "gpu" or "tpu".
+
+    "high" on a TPU is three products of bfloat16, which keep more than TF32 does and are held to its tolerances.
+    """
+    dtype, precision = COMPUTATIONS[computation]
+    if dtype == "bfloat16":
+        return "bfloat16"
+    return {23: "float32", 10: "tf32", 7: "bfloat16 products"}[audit.kept_bits(platform, precision)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +95,12 @@ def note(text: str) -> Row:
     return Row(text, np.nan, np.nan, np.nan, NOTE)
 
 
-def print_table(title: str, rows: list[Row]) -> int:
-    """Prints the rows of one file and a summary; returns how many failed."""
-    width = max((len(row.quantity) for row in rows), default=8)
+def print_table(title: str, rows: list[Row], failed_only: bool = False) -> int:
+    """Prints the rows of one file, or those that failed, and a summary; returns how many failed."""
+    shown = [row for row in rows if row.failed or not failed_only]
+    width = max((len(row.quantity) for row in shown), default=8)
     print(f"\n{title}\n{'quantity':{width}}  {'max abs':>9}  {'max rel':>9}  {'allowed':>9}  verdict")
-    for row in rows:
+    for row in shown:
         numbers = (f"{x:9.2e}" if np.isfinite(x) else f"{'–':>9}" for x in (row.error, row.relative, row.tolerance))
         print(f"{row.quantity:{width}}  {'  '.join(numbers)}  {row.verdict}")
     failed = sum(row.failed for row in rows)

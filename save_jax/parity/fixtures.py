@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from save_jax.config import model_sizes, resolve
+from save_jax import sharding
+from save_jax.config import resolve
 from save_jax.data import golden
-from save_jax.models.retrieval import Retrieval
+from save_jax.models.retrieval import Retrieval, make_model
 from save_jax.weights import convert
 from save_jax.weights.rules import RULES, Rule
 from save_jax.weights.sizes import AST_STRIDE, config_for, grid
@@ -146,8 +147,8 @@ def _stride(weights: dict, fbank: tuple[int, int], settings: dict) -> tuple[int,
     return fits[0] if fits else AST_STRIDE
 
 
-def twin(fixture: Fixture, precision: str) -> Twin:
-    """Our model for a golden file, computing in `precision` ("float32" or "bfloat16").
+def twin(fixture: Fixture, dtype: str, precision: str = "auto") -> Twin:
+    """Our model for a golden file, computing in `dtype`, with products of `precision`, as config.model has them.
 
     Raises ValueError where weights or inputs are missing, or do not fit each other or our rules.
     """
@@ -166,8 +167,9 @@ def twin(fixture: Fixture, precision: str) -> Twin:
     fbank = inputs["fbank"].shape[1:]
     stride = _stride(weights, fbank, settings)
     done = convert.convert(weights, kind, ast_stride=stride, mel_bins=fbank[1])
-    model = done.model | {"ast_heads": settings.get("ast_heads", done.model["ast_heads"]), "dtype": precision}
-    config = config_for(model, max_words=inputs["text_ids"].shape[1], max_frames=inputs["video"].shape[1])
+    settings_of_model = done.model | {"ast_heads": settings.get("ast_heads", done.model["ast_heads"]), "dtype": dtype}
+    settings_of_model["precision"] = precision
+    config = config_for(settings_of_model, max_words=inputs["text_ids"].shape[1], max_frames=inputs["video"].shape[1])
     config = apply_settings(config, settings)
     batch = {
         "frames": jnp.asarray(inputs["video"]).transpose(0, 1, 3, 4, 2),
@@ -183,7 +185,8 @@ def twin(fixture: Fixture, precision: str) -> Twin:
             "teacher_video": jnp.asarray(inputs["teacher_video"]),
             "teacher_audio": jnp.asarray(inputs["teacher_audio"]),
         }
-    return Twin(kind, config, Retrieval(model_sizes(config)), done.params, batch, inputs, settings)
+    model = make_model(config, sharding.make_mesh())  # with the kernels of these devices
+    return Twin(kind, config, model, done.params, batch, inputs, settings)
 
 
 def apply_settings(config: ConfigDict, settings: dict) -> ConfigDict:

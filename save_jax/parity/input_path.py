@@ -19,7 +19,6 @@ from save_jax.data.reader import Reader
 from save_jax.data.records import Clip, ShardSource
 from save_jax.data.tokenizer import END, START, Tokenizer
 from save_jax.data.transforms import ClipToArrays
-from save_jax.models.retrieval import Retrieval
 from save_jax.parity.fixtures import Twin
 
 _LETTERS = "bcdfghjklmnpqrstvwxz"
@@ -86,7 +85,7 @@ def twin_of_records(twin: Twin) -> Twin:
         inputs = inputs | {"eval_text_ids": read}
     # Value k of 0 … 255 is normalised to lowest + k · step.
     of_pixels = {"pixel_mean": (-lowest / step / 255,) * 3, "pixel_std": (1 / step / 255,) * 3}
-    model = Retrieval(dataclasses.replace(sizes, **of_pixels))
+    model = twin.model.clone(sizes=dataclasses.replace(sizes, **of_pixels))
     return dataclasses.replace(twin, model=model, batch={k: jnp.asarray(x) for k, x in batch.items()}, inputs=inputs)
 
 

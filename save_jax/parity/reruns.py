@@ -166,19 +166,20 @@ def hidden_states(twin: Twin) -> Arrays:
             return out
 
         with nn.intercept_methods(record):
-            twin.model.apply({"params": params}, twin.batch)
+            _apply(twin, params, twin.batch)
         return calls
 
     states = {}
     for path, calls in jax.device_get(run(twin.params)).items():
         module, part = path.split("/")
-        (first_input, first_output), (_, last_output) = calls[0], calls[-1]
+        (first_input, _), (_, last_output) = calls[0], calls[-1]
         if path == "ast/norm":
             states["ast_out_before_norm"] = first_input
         elif module == "ast":
             states[f"ast_{part.replace('_', '')}_input"] = first_input
+        elif module == "text" and "speech_ids" in twin.batch:  # transcript and query go through it side by side
+            states[f"speech_{part.replace('_', '')}"] = last_output[::2]
+            states[f"text_{part.replace('_', '')}"] = last_output[1::2]
         else:
             states[f"{module}_{part.replace('_', '')}"] = last_output
-        if module == "text" and len(calls) == 2:  # the transcript goes through the same tower, before the query
-            states[f"speech_{part.replace('_', '')}"] = first_output
     return states

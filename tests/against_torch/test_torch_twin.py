@@ -12,6 +12,7 @@ import pytest
 from helpers.places import REPOSITORY
 
 from save_jax import sharding
+from save_jax.bench import command as bench
 from save_jax.config import base, frozen_patterns, model_sizes, resolve, smoke
 from save_jax.models import operations, trees
 from save_jax.models.retrieval import Retrieval
@@ -247,6 +248,17 @@ def test_a_side_that_dies_takes_no_other_with_it(monkeypatch, tmp_path):
     assert [name for name, side in found.items() if side.get("median") == 2.0] == ["ours", "turn", "measure", "again"]
     assert [name for name, side in found.items() if "rate" in side] == ["ours", "again"]
     assert [name for name, side in found.items() if "start_warm" in side] == ["ours"]
+
+
+def test_bench_all_measures_the_twin(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    path = tmp_path / "all.json"
+    bench.main(["all", "--device=cpu", "--only=twin towers", "--rounds=2", f"--json={path}"])
+    found = json.loads(path.read_text())
+    [row] = found["parts"]["twin towers"]["figures"]["rows"]
+    assert row["sides"].keys() == {"twin, eager"}
+    milliseconds = 1e3 * row["sides"]["twin, eager"]["median"]
+    assert found["summary"][0]["measured"] == f"twin, eager {milliseconds:.1f} ms; ours not measured"
 
 
 def test_the_comparison_runs(tmp_path):

@@ -7,11 +7,15 @@ GPUs round operands of float32 products to TF32 (10 bits), TPUs to bfloat16 (7 b
 without an accelerator. Errors are to the authors' own numbers. The score itself is always exact, see models.similarity.
 """
 
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
-from helpers.jaxprs import PRODUCTS
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for helpers
 from helpers.places import GOLDEN
-from jax.extend.core import Literal
+from helpers.rounding import BFLOAT16, TF32, with_rounded_products
 
 from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval
@@ -19,40 +23,19 @@ from save_jax.models.similarity import index, score
 from save_jax.parity import fixtures
 from save_jax.training import losses
 
-CALLS = ("jit", "pjit", "closed_call", "remat", "custom_jvp_call", "custom_vjp_call")
-
-
-def rounded(jaxpr, constants: list, inputs: list, bits: int) -> list:
-    """Evaluates a jaxpr without loops; operands of products keep `bits` bits of mantissa."""
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
-    for equation in jaxpr.eqns:
-        operands = [x.val if isinstance(x, Literal) else values[x] for x in equation.invars]
-        name, params = equation.primitive.name, equation.params
-        if name in CALLS:
-            inner = params.get("jaxpr", params.get("call_jaxpr"))
-            results = rounded(inner.jaxpr, inner.consts, operands, bits)
-        else:
-            if name in PRODUCTS:
-                operands = [jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=bits) for x in operands]
-            results = equation.primitive.bind(*operands, **params)
-            results = results if equation.primitive.multiple_results else [results]
-        values |= dict(zip(equation.outvars, results, strict=True))
-    return [x.val if isinstance(x, Literal) else values[x] for x in jaxpr.outvars]
-
 
 def main() -> None:
     """The command line."""
     fixture = fixtures.load(GOLDEN / "save_tiny_train.npz")
-    twin = fixtures.twin(fixture, "float32")
+    twin = fixtures.twin(fixture, "float32", "default")
 
     def towers(params: dict) -> tuple:
         text, video, _ = apply(Retrieval.__call__, twin.model, params, twin.batch)
         return text, video.fused, video.visual, video.audio
 
-    program = jax.make_jaxpr(towers)(twin.params)
-    for name, bits in (("float32", 23), ("TF32", 10), ("bfloat16", 7)):
-        run = jax.jit(lambda params, bits=bits: rounded(program.jaxpr, program.consts, jax.tree.leaves(params), bits))
-        text, fused, visual, audio = run(twin.params)
+    for name, bits in (("float32", 23), ("TF32", TF32), ("bfloat16", BFLOAT16)):
+        with jax.default_matmul_precision("highest"):  # of what is not the model's
+            text, fused, visual, audio = with_rounded_products(towers, bits)(twin.params)
         logits = score(text, index(fused, twin.batch["frame_mask"]), twin.params["logit_scale"])
         student = losses.audio_visual_similarity(visual, audio)
         teacher = losses.cosines(twin.batch["teacher_video"], twin.batch["teacher_audio"])

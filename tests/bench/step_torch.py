@@ -2,6 +2,7 @@
 
     python tests/bench/step_torch.py --json out.json                    two cores: float32, batch 4, live and heads only
     python tests/bench/step_torch.py --device gpu --json out.json       bfloat16, batch 128, all three, starts, scoring
+    save-jax bench all --device gpu                                     calls it with --twin-alone, and measures ours
 
 Each side lives in a process of its own and sleeps while the other works, so that neither the other's threads nor its
 memory count. Every turn is some steps in a row, waited for at their end; so are the matrix products that say what the
@@ -250,15 +251,16 @@ def row(cache: str, args: argparse.Namespace, deadline: float) -> dict:
     steps = args.steps or {"cpu": 1, "gpu": 10}[args.device] * (3 if cache == "towers" else 1)
     spec["products"] = timing.saturating(steps * work, args.device)
     # The first side named is measured first of each odd round.
-    specs = {OURS: spec} | {f"twin, {kind}": spec | {"compile": kind.replace("eager", "")} for kind in args.compile}
-    sides = compare(specs, args.rounds, steps, deadline, args.starts)
+    specs = {} if args.twin_alone else {OURS: spec}
+    specs |= {f"twin, {kind}": spec | {"compile": kind.replace("eager", "")} for kind in args.compile}
+    sides = compare(specs, args.rounds, steps, deadline, args.starts and not args.twin_alone)
     rate = max((side["rate"] for side in sides.values() if "rate" in side), default=float("nan"))
     twins = [side["median"] for name, side in sides.items() if name != OURS and "median" in side]
     for side in sides.values():
         if "median" in side:
             side["share_of_matrix_rate"] = work / side["median"] / rate
     found = {"cache": cache, "operations": work, "matrix_rate": rate, "steps_in_a_row": steps, "sides": sides}
-    if twins and "median" in sides[OURS]:
+    if twins and "median" in sides.get(OURS, {}):
         found["ours_over_twin"] = sides[OURS]["median"] / min(twins)
         of_processor = [side["processor_median"] for name, side in sides.items() if name != OURS and "median" in side]
         found["ours_over_twin_of_processor_time"] = sides[OURS]["processor_median"] / min(of_processor)
@@ -302,6 +304,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=0, help="in a row in each turn; 0: as many as seem right")
     parser.add_argument("--starts", action="store_true", help="also start with compiled programs kept (gpu: always)")
+    parser.add_argument("--twin-alone", action="store_true", help="neither ours, nor starts, nor scoring")
     parser.add_argument("--limit", type=float, default=0, help="seconds; default: 540 on a GPU, none on a CPU")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--side", help=argparse.SUPPRESS)
@@ -335,8 +338,8 @@ def main() -> None:
             show(found["rows"][-1])
         found["seconds"] = time.perf_counter() - begin
         keep()
-    if gpu:
-        score = ["score", "--videos", "1000000", "--dtype", "bfloat16", "--rounds", "2", "--budget", "20"]
+    if gpu and not args.twin_alone:
+        score = ["score", "--on-device", "--videos", "1000000", "--budget", "20"]
         path = f"{args.json or 'step_torch'}.score.json"
         left = deadline - time.perf_counter()
         try:

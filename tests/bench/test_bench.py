@@ -53,6 +53,19 @@ def test_what_does_not_fit_is_said_and_not_run(tmp_path, capsys):
     assert "not run: needs" in capsys.readouterr().out
 
 
+def test_top_k_on_the_device_stands_beside_its_floor(tmp_path, capsys):
+    texts, videos = score.made_on_device(4, 10, 3, 8, "bfloat16", tile=4)
+    assert texts.shape == (4, 8) and videos.frames.shape == (12, 3, 8) and videos.frames.dtype == "bfloat16"
+    assert videos.mask[:10, 0].all() and not videos.mask[10:].any()  # padded to whole tiles
+    path = tmp_path / "score.json"
+    bench.main(f"score --on-device --queries 7 --videos 20 --frames 3 --dim 16 --rounds 2 --json {path}".split())
+    [row] = json.loads(path.read_text())["rows"]
+    assert row["flops"] == 2 * 7 * 20 * 4 * 16 and row["index_bytes"] == 4 * 20 * 4 * 16
+    assert row["floors"]["products"] == row["flops"] / row["matrix_rate"]
+    assert row["over_floor"] == row["top_k"]["median"] / max(row["floors"].values())
+    assert "over the larger" in capsys.readouterr().out
+
+
 def test_more_videos_than_random_ones_repeat():
     _, videos = score.made(1, 2500, 2, 4)
     np.testing.assert_array_equal(videos.frames[:1024], videos.frames[1024:2048])

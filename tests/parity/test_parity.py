@@ -1,5 +1,6 @@
 """Golden parity: every number of tests/golden that the authors' code computed, through the parity commands."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from save_jax.models.retrieval import Retrieval
 from save_jax.parity import command as parity
 from save_jax.parity import fixtures
 from save_jax.parity import metrics as parity_metrics
+from save_jax.parity.input_path import twin_of_records
+from save_jax.parity.reruns import outputs
 from save_jax.weights import convert
 from save_jax.weights import sizes as weight_sizes
 
@@ -137,6 +140,11 @@ def test_the_command(tmp_path, capsys):
     assert parity.main([metrics_file, str(GOLDEN / "frames.npz")]) == 0
     out = capsys.readouterr().out
     assert "108 of 108 hold" in out and "python -m data_prep.parity checks them" in out
+    assert parity.main([metrics_file, "--failed-only", "--precision=default", f"--json={tmp_path / 'found.json'}"]) == 0
+    assert capsys.readouterr().out.count("\n") == 5  # what is computed, where; file, head and sums
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["files"] == [{"file": "metrics.npz", "lines": 108, "failed": 0}]
+    assert (found["precision"], found["allowed"], found["device"]) == ("default", "float32", "cpu")
     arrays = dict(np.load(metrics_file))
     arrays["ties/v2t/MR"] = arrays["ties/v2t/MR"] + 1
     np.savez(tmp_path / "m.npz", **arrays)
@@ -237,3 +245,21 @@ def test_dual_softmax_by_hand_and_the_reference_s_mistake():
     weights = np.exp(scores / 3) / np.exp(scores / 3).sum(axis=0)
     np.testing.assert_allclose(metrics.dual_softmax(scores), scores * weights)
     assert not np.allclose(parity_metrics.dual_softmax_of_prior(scores, scores.T), scores * weights)
+
+
+# ---------------------------------------------------------------- accelerators
+
+
+@pytest.mark.parametrize("kernel", ["xla", "tpu"])
+def test_attention_of_accelerators_repeats_the_authors_numbers(kernel):
+    """Their kernels, on this CPU, also through the input path."""
+    fixture = fixtures.load(GOLDEN / "avigate_tiny.npz")
+    twin = fixtures.twin(fixture, "float32")
+    assert twin.model.kernel == "cpu"  # this machine's
+    stored = twin_of_records(dataclasses.replace(twin, model=twin.model.clone(kernel=kernel)))
+    assert stored.model.kernel == kernel
+    arrays = {name: x for name, x in fixture.arrays.items() if not name.startswith("out/grad_")}
+    with jax.default_matmul_precision("highest"):
+        ours = outputs(stored)
+    rows = [*parity.forward_rows(fixtures.Fixture(fixture.path, arrays), ours, parity.TOLERANCES["float32"])]
+    assert len(rows) == 20 and not failures(rows)
