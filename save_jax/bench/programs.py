@@ -14,7 +14,7 @@ from save_jax.evaluation import scoring
 from save_jax.evaluation.retrieval import VIDEO_INPUTS, encoders
 from save_jax.models import operations, retrieval, vlsa
 from save_jax.models.similarity import VideoIndex
-from save_jax.training import optim, resident
+from save_jax.training import optim, resident, state
 from save_jax.training.objectives import RetrievalObjective
 from save_jax.training.vlsa_objectives import Pretraining
 
@@ -89,7 +89,7 @@ def lower(name: str, config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
     model, optimizer = retrieval.make_model(config, mesh), optim.make_optimizer(config.optim, bench_step.TOTAL_STEPS)
     if program == "step":
         return bench_step.lower(RetrievalObjective(model, config), optimizer, shapes, config, mesh)
-    encode, params = encoders(model, mesh), bench_step.state_shapes(model, optimizer, config, mesh).params
+    encode, params = encoders(model, mesh), state.shapes(model, optimizer, config, mesh).params
     batch = {field: _shape(shape, dtype, sharding.by_sample(mesh)) for field, (shape, dtype) in shapes.items()}
     if program == "text":
         return encode.text.lower(params, batch["text_ids"])

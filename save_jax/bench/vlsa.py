@@ -79,7 +79,7 @@ class Step(bench_step.Step):
 
     def __init__(self, config: ConfigDict, mesh: Mesh, batch: dict[str, jax.Array]):
         model, optimizer = make_model(config, mesh), optim.adamw(config.optim, config.steps)
-        self.state = state.create(model, optimizer, config, mesh)
+        self.state = state.create(model, optimizer, config, mesh, {})
         step = make_train_step(Pretraining(model, config), optimizer, config, mesh)
         self.compiled = step.lower(self.state, batch).compile()
 

@@ -1,6 +1,5 @@
 """Training, in the order things happen: data, state, restore, loop, and the checkpoint that validation picked."""
 
-import dataclasses
 import os
 from typing import NamedTuple
 
@@ -164,17 +163,16 @@ def _start(
     total: int,
 ) -> tuple[int, state.TrainState]:
     """(steps done, state): restored from the last whole checkpoint; else new, from config.init_from or random."""
-    resumes = checkpoints.latest() is not None
-    train_state = state.create(method.model, optimizer, config, mesh, init_from="" if resumes else config.init_from)
-    if not resumes:
-        return 0, train_state
-    start, params, optimizer_state, meta = checkpoints.restore_last(train_state.params, train_state.opt_state)
+    if checkpoints.latest() is None:
+        return 0, state.start(method.model, optimizer, config, mesh)
+    like = state.shapes(method.model, optimizer, config, mesh)
+    start, params, optimizer_state, meta = checkpoints.restore_last(like.params, like.opt_state)
     check_same_data(data, meta["shards"], workdir)
     sharding.say(
         f"continuing {workdir} at step {start} of {total}" if start < total else f"{workdir} is trained: evaluating"
     )
-    step = train_state.step + start
-    return start, dataclasses.replace(train_state, step=step, params=params, opt_state=optimizer_state)
+    step = jax.device_put(np.int32(start), sharding.replicated(mesh))
+    return start, state.TrainState(step, params, optimizer_state)
 
 
 def _validate(

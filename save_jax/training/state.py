@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from save_jax import sharding
 from save_jax.config import frozen_patterns
-from save_jax.config.retrieval import RANDOM, start_paths
+from save_jax.config.retrieval import RANDOM
 from save_jax.config.vlsa import FINETUNED_WITHOUT
 from save_jax.training import optim
 from save_jax.weights import description, loading
@@ -58,30 +58,54 @@ def check_start(model: nn.Module, config: ConfigDict) -> None:
     )
 
 
-def create(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh, init_from: str = ""
-) -> TrainState:
-    """A new state: parameters from the checkpoints that `init_from` names, else random from `config.seed`.
+def shapes(model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings (config.sharding) of a state on a mesh; nothing is computed or allocated."""
+    made = jax.eval_shape(lambda: _init(model, optimizer, config, jax.random.key(0), {}))
 
-    What the checkpoints do not hold is random, too. In SAVE and AVIGATE the fusion, the resampler and the frame
-    positions then start as copies of the loaded text tower.
+    def laid_out(x: jax.ShapeDtypeStruct, where: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+
+    return jax.tree.map(laid_out, made, sharding.of_state(made, mesh, config.sharding))
+
+
+def start(model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh) -> TrainState:
+    """The state that a run begins with: modules of config.init_from, and the rest new, see `create`.
+
+    Raises ValueError where the checkpoints do not fit the model, see `loading.load_modules`.
+    """
+    modules = loading.load_modules(config.init_from, shapes(model, optimizer, config, mesh).params)
+    return create(model, optimizer, config, mesh, modules)
+
+
+def create(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    config: ConfigDict,
+    mesh: Mesh,
+    modules: dict[str, dict],
+) -> TrainState:
+    """A new state: the given modules, such as `loading.load_modules` gives, and the rest random from `config.seed`.
+
+    In SAVE and AVIGATE the fusion, the resampler and the frame positions that are not given start as copies of the text
+    tower. No random number is computed, and no program for it compiled, in whose place something else comes: that would
+    take half a minute.
 
     Args:
         model: has `example(config)`, a batch to initialise with, and `complete(params, keep)`. That one copies
             parameters to others, except for the modules named in `keep`.
+        modules: on the mesh, laid out as `shapes` says. Their memory is taken over.
     """
+    layout = jax.tree.map(lambda x: x.sharding, shapes(model, optimizer, config, mesh))
+    make = jax.jit(
+        lambda key, modules: _init(model, optimizer, config, key, modules), out_shardings=layout, donate_argnums=1
+    )
+    return make(jax.random.key(config.seed), modules)
 
-    def init(key: jax.Array) -> TrainState:
-        params = init_params(model, config, key)
-        trained, _ = optim.split_frozen(params, frozen_patterns(config))
-        return TrainState(step=jnp.zeros([], jnp.int32), params=params, opt_state=optimizer.init(trained))
 
-    key = jax.random.key(config.seed)
-    layout = sharding.of_state(jax.eval_shape(init, key), mesh, config.sharding)
-    state = jax.jit(init, out_shardings=layout)(key)
-    if start_paths(init_from):
-        loaded = loading.load_modules(init_from, like=state.params)
-        params = model.complete(state.params | loaded, keep=tuple(loaded))
-        # What was copied (the text tower) now occurs in several places. A donated state must not hold a buffer twice.
-        state = state.replace(params=jax.tree.map(jnp.copy, params))
-    return state
+def _init(
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, key: jax.Array, modules: dict
+) -> TrainState:
+    params = model.init(key, model.example(config))["params"]
+    params = model.complete(params | modules, keep=tuple(modules))
+    trained, _ = optim.split_frozen(params, frozen_patterns(config))
+    return TrainState(step=jnp.zeros([], jnp.int32), params=params, opt_state=optimizer.init(trained))

@@ -93,7 +93,7 @@ def make(config: ConfigDict) -> str:
     model, optimizer = make_model(config, mesh), optim.make_optimizer(config.optim, 1)
     state.check_start(model, config)
     data = pipeline.Data(config, tuple(dict.fromkeys(("train", config.data.val_split, config.data.test_split))))
-    params = state.create(model, optimizer, config, mesh, config.init_from).params
+    params = state.start(model, optimizer, config, mesh).params
     expected = _describe(config, data, params, mesh)
     directory = _directory(config, expected)
     if _is_whole(directory, expected):

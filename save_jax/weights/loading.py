@@ -105,12 +105,14 @@ def load_modules(paths: str, like: dict) -> dict[str, dict]:
     """Modules (top-level names: vision, text, ast, …) out of one checkpoint or several separated by commas.
 
     A checkpoint fills a module wholly or leaves it alone, as converted CLIP weights leave everything but CLIP's towers.
-    Prints where each module comes from and which ones are new.
+    Prints where each module comes from and which ones are new. No paths, or "random" alone, give no modules.
 
     Raises ValueError that lists, for all checkpoints, every parameter unknown here, of another shape, missing in a
     module that is partly there, or given twice.
     """
     loaded, origin, problems = {}, {}, []
+    if not start_paths(paths):
+        return loaded
     with ocp.StandardCheckpointer() as checkpointer:
         for path in map(_folder, start_paths(paths)):
             stored = checkpointer.metadata(path).item_metadata.tree

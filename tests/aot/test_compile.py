@@ -1,7 +1,7 @@
-"""One layer of the full-width model, compiled for TPUs and GPUs that are not there. Extra `aot`, an environment of its own.
+"""One layer of the full-width model, compiled for TPUs and GPUs that are not there. Extra `aot`, its own environment.
 
-What must not come back unseen: a new collective, a frozen parameter that is gathered, products of float32 where bfloat16
-was asked for, memory. The figures are those of the pinned versions for Python 3.11.
+What must not come back unseen: a new collective, a frozen parameter that is gathered, products of float32 where
+bfloat16 was asked for, memory. The figures are those of the pinned versions for Python 3.11.
 """
 
 import jax
@@ -47,8 +47,12 @@ def test_a_step_has_the_memory_and_the_collectives_that_it_had(topology, recipe)
 
 @pytest.mark.parametrize(
     ("queries", "keys", "causal", "masked"),
-    [(1214, 1214, False, False), (197, 197, False, False), (257, 257, False, False), (15, 15, False, False)]
-    + [(32, 32, True, False), (15, 32, False, False), (77, 77, True, False), (15, 15, False, True)],
+    [
+        *((n, n, False, False) for n in (1214, 197, 257, 15)),
+        *((n, n, True, False) for n in (32, 77)),
+        (15, 32, False, False),
+        (15, 15, False, True),
+    ],
 )
 def test_cudnn_has_a_kernel_for_every_length(queries, keys, causal, masked):
     """B/16 has 197 tokens and L/14 257, 15 frames are odd as well, and cuDNN trains on even lengths alone."""

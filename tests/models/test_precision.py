@@ -36,7 +36,7 @@ def step_of(config):
     mesh = sharding.make_mesh()
     method = run.make_method(config, mesh)
     optimizer = method.optimizer(2)
-    made = jax.eval_shape(lambda: state.create(method.model, optimizer, config, mesh))
+    made = state.shapes(method.model, optimizer, config, mesh)
     shapes = (bench_step if config.task == "retrieval" else bench_vlsa).batch_shapes(config)
     batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in shapes.items()}
     with jax.default_matmul_precision("default"):

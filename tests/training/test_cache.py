@@ -40,7 +40,7 @@ _PARAMETERS = {}  # by seed, of which alone they depend here
 def parameters(config) -> dict:
     if config.seed not in _PARAMETERS:
         model, optimizer = Retrieval(model_sizes(config)), optim.make_optimizer(config.optim, 1)
-        _PARAMETERS[config.seed] = state.create(model, optimizer, config, sharding.make_mesh()).params
+        _PARAMETERS[config.seed] = state.create(model, optimizer, config, sharding.make_mesh(), {}).params
     return _PARAMETERS[config.seed]
 
 

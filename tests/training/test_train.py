@@ -34,7 +34,7 @@ def first_steps(config, devices: int, steps: int = 3) -> tuple[list[dict], dict]
     data = pipeline.Data(config, ("train",))
     model = Retrieval(model_sizes(config))
     optimizer = optim.make_optimizer(config.optim, 10)
-    train_state = state.create(model, optimizer, config, mesh)
+    train_state = state.create(model, optimizer, config, mesh, {})
     train_step = step.make_train_step(objectives.RetrievalObjective(model, config), optimizer, config, mesh)
     batches = pipeline.train_iterator(data, config)
     metrics = []
@@ -74,7 +74,7 @@ def test_split_parameters_equal_whole_ones(config, monkeypatch):
     assert_equal_steps(whole, first_steps(split, 8))
     mesh = sharding.make_mesh()
     optimizer = optim.make_optimizer(split.optim, 10)
-    train_state = state.create(Retrieval(model_sizes(split)), optimizer, split, mesh)
+    train_state = state.create(Retrieval(model_sizes(split)), optimizer, split, mesh, {})
     numbers = [x.size for x in jax.tree.leaves(train_state)]
     here = [x.addressable_shards[0].data.size for x in jax.tree.leaves(train_state)]
     assert sum(here) < 0.2 * sum(numbers)  # an eighth, and what eight does not divide
@@ -218,7 +218,7 @@ def test_training_starts_from_towers_and_copies_them_into_the_fusion(config, tmp
     loading.save_params(str(tmp_path / "clip"), {name: donor[name] for name in ("vision", "text", "logit_scale")})
     config.init_from, config.steps = str(tmp_path / "clip"), 2
     optimizer = optim.make_optimizer(config.optim, 2)
-    params = state.create(model, optimizer, config, mesh, init_from=config.init_from).params
+    params = state.start(model, optimizer, config, mesh).params
     for name in ("audio_fusion", "speech_fusion", "resampler"):
         chex.assert_trees_all_equal(params[name]["block_0"]["mlp"], donor["text"]["block_0"]["mlp"])
     method_run.train(resolve(config), str(tmp_path / "run"))

@@ -240,9 +240,7 @@ def created(config, init_from: str = "") -> dict:
     config.init_from = init_from
     optimizer = optim.make_optimizer(config.optim, 10)
     mesh = sharding.make_mesh(jax.devices()[:1])
-    return jax.device_get(
-        state.create(Retrieval(model_sizes(config)), optimizer, config, mesh, config.init_from).params
-    )
+    return jax.device_get(state.start(Retrieval(model_sizes(config)), optimizer, config, mesh).params)
 
 
 def equal(one, other) -> bool:
