@@ -12,7 +12,7 @@ from save_jax.bench import vlsa as bench_vlsa
 from save_jax.config import recipe
 from save_jax.evaluation import scoring
 from save_jax.evaluation.retrieval import VIDEO_INPUTS, encoders
-from save_jax.models import operations, retrieval, vlsa
+from save_jax.models import operations, retrieval, similarity, vlsa
 from save_jax.models.similarity import VideoIndex
 from save_jax.training import optim, resident, state
 from save_jax.training.objectives import RetrievalObjective
@@ -110,8 +110,8 @@ def _shape(shape: tuple[int, ...], dtype: str, where: jax.sharding.Sharding) -> 
 
 def _index(videos: int, config: ConfigDict, where: jax.sharding.Sharding) -> VideoIndex:
     frames, dim = config.data.max_frames, config.model.embed_dim
-    shapes = (((videos, frames, dim), "float32"), ((videos, dim), "float32"), ((videos, frames), "bool"))
-    return VideoIndex(*(_shape(shape, dtype, where) for shape, dtype in shapes))
+    made = jax.eval_shape(lambda: similarity.index(jnp.zeros((videos, frames, dim)), jnp.ones((videos, frames), bool)))
+    return jax.tree.map(lambda x: _shape(x.shape, x.dtype, where), made)
 
 
 def _scoring(program: str, config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:

@@ -162,7 +162,8 @@ def check_cache() -> Line:
     folder = process.cache_folder()
     if "://" in folder:
         return Line(name, "ok", f"{folder}, an address that is not looked into")
-    most = jax.config.values["jax_compilation_cache_max_size"]
+    own = folder == process.CACHE
+    most = process.CACHE_BYTES if own else jax.config.values["jax_compilation_cache_max_size"]
     limit = "no limit" if most < 0 else f"at most {most / 2**20:,.0f} MiB"
     if not os.path.exists(folder):
         return Line(name, "ok", f"{folder} ({limit}) is made by the first run")

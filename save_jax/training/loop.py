@@ -1,9 +1,11 @@
 """Training, in the order things happen: data, state, restore, loop, and the checkpoint that validation picked."""
 
+import dataclasses
 import os
 from typing import NamedTuple
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict

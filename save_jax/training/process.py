@@ -13,7 +13,9 @@ SIGNS = {
     "NVIDIA GPU": ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/version"),
     "TPU": ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*"),
 }
-CACHE_BYTES = 4 << 30  # of compiled programs; those not used for longest go. JAX_COMPILATION_CACHE_MAX_SIZE: another
+# Compiled programs, and how much of them; those not used for longest go. JAX cannot limit a folder begun without one,
+# so that a folder of the user has what limit the user gives it.
+CACHE, CACHE_BYTES = os.path.expanduser("~/.cache/save_jax/programs"), 4 << 30
 EXTRAS = {"NVIDIA GPU": "cuda12 (driver 525 or newer) or cuda13 (driver 580 or newer)", "TPU": "tpu"}
 
 
@@ -27,14 +29,14 @@ def set_up_process() -> None:
     # Python's own handler raises an exception wherever the interpreter is. One raised in a callback of JAX is lost.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.set_verbosity(logging.ERROR)  # Orbax reports every file, and warns of what is intended
-    jax.config.update("jax_compilation_cache_dir", cache_folder())
-    if jax.config.values["jax_compilation_cache_max_size"] < 0:  # JAX's default is no limit
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", CACHE)
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
 
 
 def cache_folder() -> str:
     """Where compiled programs are kept: what JAX is told, or else a folder of this project."""
-    return jax.config.values["jax_compilation_cache_dir"] or os.path.expanduser("~/.cache/save_jax/xla")
+    return jax.config.values["jax_compilation_cache_dir"] or CACHE
 
 
 def unused_accelerator() -> str:

@@ -105,7 +105,7 @@ def create(
 def _init(
     model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, key: jax.Array, modules: dict
 ) -> TrainState:
-    params = model.init(key, model.example(config))["params"]
-    params = model.complete(params | modules, keep=tuple(modules))
+    random = model.init(key, model.example(config))["params"]
+    params = model.complete({**random, **modules}, keep=tuple(modules))
     trained, _ = optim.split_frozen(params, frozen_patterns(config))
     return TrainState(step=jnp.zeros([], jnp.int32), params=params, opt_state=optimizer.init(trained))

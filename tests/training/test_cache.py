@@ -9,6 +9,7 @@ from pathlib import Path
 
 import chex
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -238,6 +239,22 @@ def test_resident_tables_give_the_very_batches(small, made, stored):
         chex.assert_trees_all_equal(jax.device_get(batch), expected, strict=True)
     numbers.close()
     batches.close()
+
+
+@pytest.mark.parametrize(
+    ("row", "dtype"), [((2, 160, 160, 3), "uint8"), ((200, 768), "bfloat16"), ((131073,), "float16"), ((7,), "int32")]
+)
+def test_rows_in_pieces_are_the_rows(row, dtype):
+    """Long rows lie in whole tiles, of up to 32 times 128; short ones as they are."""
+    table = np.random.default_rng(0).integers(0, 255, (5, *row)).astype(dtype)
+    pieces = resident.in_pieces(table)
+    assert pieces.shape == resident.pieces_shape(table.shape)
+    assert pieces.shape == table.shape if row == (7,) else pieces.shape[0] == 40 and pieces.shape[1] % 32 == 0
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    gather = resident.make_gather({"x": row, "clip": ()}, mesh)
+    tables = {"x": jnp.asarray(pieces), "clip": jnp.array([4, 0, 0, 2], jnp.int32)}
+    batch = gather(tables, {"pair": jnp.array([3, 0, 2], jnp.int32)})
+    np.testing.assert_array_equal(batch["x"], table[[2, 4, 0]], strict=True)
 
 
 def test_tables_that_do_not_fit_are_refused():

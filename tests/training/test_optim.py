@@ -50,6 +50,16 @@ def test_the_global_norm_is_clipped_to_one():
     np.testing.assert_allclose([clipped["a"][0], clipped["b"][0]], [0.6, 0.8], rtol=1e-5)
 
 
+@pytest.mark.parametrize("others", [0.0, 1e-3, 1.0])
+def test_to_clip_each_tensor_once_more_would_change_nothing_but_rounding(others):
+    """As the reference does. The worst case is a tensor that has the whole norm."""
+    grads = {"a": jnp.array([300.0, 400.0]), "b": jnp.full(3, others)}
+    clipped, _ = optim.clip_like_torch(1.0).update(grads, None)
+    for gradient in clipped.values():
+        again = gradient * jnp.minimum(1.0, 1.0 / (jnp.linalg.norm(gradient) + 1e-6))
+        np.testing.assert_allclose(again, gradient, rtol=1.2e-6)
+
+
 def test_labels_of_the_paper():
     names = {
         "resampler/query_tokens": 100.0,

@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from save_jax import sharding
 from save_jax.config import resolve
 from save_jax.config.finding import read_config
 from save_jax.data.records import ShardError
@@ -33,16 +34,16 @@ def test_meant_to_be_random(config, capsys):
     config = config.copy_and_resolve_references().unlock()
     config.optim.frozen, config.init_from = ("^vision/",), ""
     with pytest.raises(ValueError, match=r"^vision would start"):
-        state.check_start(run.make_method(config, None).model, config)
+        state.check_start(run.make_method(config, sharding.make_mesh()).model, config)
     config.init_from = "random"
-    state.check_start(run.make_method(config, None).model, config)
+    state.check_start(run.make_method(config, sharding.make_mesh()).model, config)
     assert f"random, of config.seed={config.seed}, and hardly trained or not at all: vision" in capsys.readouterr().out
 
 
 def test_weights_that_hold_a_part_leave_the_rest_to_be_named(config, tmp_path):
     config = config.copy_and_resolve_references().unlock()
     config.optim.multipliers = (("^(vision|text)/", 1e-3),)
-    model = run.make_method(config, None).model
+    model = run.make_method(config, sharding.make_mesh()).model
     assert isinstance(model, Retrieval)
     params = state.init_params(model, config, jax.random.key(0))
     loading.save_params(str(tmp_path / "text"), {"text": params["text"]})
