@@ -8,7 +8,7 @@ import dataclasses
 import os
 import re
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
@@ -19,10 +19,16 @@ from save_jax.data.files import write_json
 # What takes less memory, in the order to try it.
 LADDER = ("remat", "micro", "fsdp", "ast")
 GIB = 2**30
+Options: TypeAlias = dict[str, str | bool] | None
 
 
 def compiled_row(
-    topology: str, recipe: str, batch: int, layers: int = 0, options: dict[str, str] | None = None, text_in: str = ""
+    topology: str,
+    recipe: str,
+    batch: int,
+    layers: int = 0,
+    options: dict[str, str | bool] | None = None,
+    text_in: str = "",
 ) -> dict[str, Any]:
     """Figures of one program for one topology; `problem` says why where it does not compile or fit.
 
@@ -57,11 +63,10 @@ def compiled_row(
     counted = programs.counted(recipe, config)
     row |= {"flops": cost.get("flops"), "bytes_accessed": cost.get("bytes accessed")} | dataclasses.asdict(program)
     moved = sum((2 if kind == "all-reduce" else 1) * x["bytes"] for kind, x in program.collectives.items())
-    row["floor_ms"] = {
-        "flops": 1e3 * (counted / mesh.size if counted else cost.get("flops", 0)) / chip.flops,
-        "memory": 1e3 * cost.get("bytes accessed", 0) / chip.bandwidth,
-        "links": 1e3 * moved * (mesh.size - 1) / mesh.size / chip.links,
-    }
+    work = counted / mesh.size if counted else sum(program.products.values())
+    row["floor_ms"] = {"flops": 1e3 * work / chip.flops, "links": 1e3 * moved * (1 - 1 / mesh.size) / chip.links}
+    if "bytes accessed" in cost:  # a GPU's compiler does not say
+        row["floor_ms"]["memory"] = 1e3 * cost["bytes accessed"] / chip.bandwidth
     row["ms_by_cycles"] = 1e-6 * program.cycles / chip.clock if chip.clock and program.cycles else None
     return row
 
@@ -111,7 +116,7 @@ def compile_all(args: argparse.Namespace) -> dict:
         topologies.chip_of(topology)
     for recipe in args.recipe:
         programs.words_of(recipe)
-    options = dict(option.split("=", 1) for option in args.option) or None
+    options: Options = {name: value for name, value in (x.split("=", 1) for x in args.option)}
     print("By the compiler: nothing was run. Floors: counted work over the data sheet; ms: its cycles, a cost model.")
     print(
         f"{'':12}{'':22}{'seconds':>9}{'GiB: args':>11}{'temp.':>7}{'all':>7}{'of':>7}   floors in ms, ms, collectives"
@@ -119,7 +124,7 @@ def compile_all(args: argparse.Namespace) -> dict:
     rows = []
     for topology in args.topology:
         for recipe in args.recipe:
-            row = compiled_row(topology, recipe, args.batch, args.layers, options, args.hlo)
+            row = compiled_row(topology, recipe, args.batch, args.layers, options or None, args.hlo)
             rows.append(row)
             print(line(row), flush=True)
             if args.json:

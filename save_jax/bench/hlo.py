@@ -82,7 +82,8 @@ class _Reader:
 
     def program(self) -> Program:
         collectives: dict[str, dict] = {}
-        products, kernels, by_part = collections.Counter(), collections.Counter(), collections.Counter()
+        kernels, by_part = collections.Counter(), collections.Counter()
+        products: dict[str, float] = collections.defaultdict(float)
         cycles, seen = 0.0, set()
         for computation, one, times in self._run(self.entry, 1):
             kind = one.opcode.removesuffix("-start")

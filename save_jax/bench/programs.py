@@ -60,7 +60,7 @@ def config_of(name: str, batch: int, layers: int = 0) -> ConfigDict:
     """
     words = words_of(name)
     if program_of(name) == "vlsa":
-        config = config_lib.vlsa("vlsa-pretrain")
+        config = config_lib.vlsa_base("vlsa-pretrain")
     else:
         backbones = ",".join(f"backbone={word}" for word in words if word in recipe.BACKBONES)
         config = recipe.apply(config_lib.base(), backbones)
