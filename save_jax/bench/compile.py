@@ -116,7 +116,8 @@ def compile_all(args: argparse.Namespace) -> dict:
         topologies.chip_of(topology)
     for recipe in args.recipe:
         programs.words_of(recipe)
-    options: Options = {name: value for name, value in (x.split("=", 1) for x in args.option)}
+    truth = {"true": True, "false": False}  # the compiler takes no words for them
+    options: Options = {name: truth.get(value, value) for name, value in (x.split("=", 1) for x in args.option)}
     print("By the compiler: nothing was run. Floors: counted work over the data sheet; ms: its cycles, a cost model.")
     print(
         f"{'':12}{'':22}{'seconds':>9}{'GiB: args':>11}{'temp.':>7}{'all':>7}{'of':>7}   floors in ms, ms, collectives"
