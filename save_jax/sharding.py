@@ -19,9 +19,8 @@ import save_jax
 Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm] — JAX declares it as a variable
 
 DATA = "data"
-_FOLDED = re.compile(r"^resampler/.*/cross_attention/(key|value)/")
 SMALLEST_SPLIT = 1 << 14  # smaller arrays stay replicated: an all-gather would cost more than it saves
-TABLES = ("token_embedding']",)  # ends of the paths of frozen tables that words are looked up in
+TABLES = ("token_embedding']", "word_embedding']")  # ends of the paths of tables that words are looked up in
 Tree = TypeVar("Tree")
 Flat: TypeAlias = dict[str, jax.Array]
 
@@ -120,15 +119,20 @@ def gathered(tree: Tree, mesh: Mesh) -> Tree:
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
-def gathered_kernels(params: Flat, mesh: Mesh, mode: str, dtype: str) -> Flat:
+def gathered_kernels(params: Flat, mesh: Mesh, mode: str, dtype: str, exact: str) -> Flat:
     """As `gathered` of flat parameters, but matrices are cast to the dtype that they are multiplied in before it.
 
     Half the bytes are gathered, and half of those of gradients reduced, straight into shards. The products are the
-    same. Others are gathered as they are: of the resampler's keys and values, which a norm's scale is multiplied into.
+    same.
+
+    Args:
+        mode: config.sharding.
+        dtype: config.model.dtype.
+        exact: pattern of names of the kernels that the model does not cast before anything else.
     """
 
     def of_one(name: str, x: jax.Array) -> jax.Array:
-        if mode == "fsdp" and dtype != "float32" and name.endswith("/kernel") and not _FOLDED.search(name):
+        if mode == "fsdp" and dtype != "float32" and name.endswith("/kernel") and not re.search(exact, name):
             x = x.astype(dtype)
             x = jax.lax.with_sharding_constraint(x, of_state(x, mesh, mode))  # else the cast would come after it
         return x
@@ -172,8 +176,9 @@ def agree_on_versions() -> None:
     Each compiles for itself, and must get the same program.
     """
     if jax.process_count() > 1:
-        jaxlib = importlib.metadata.version("jaxlib")
-        ours = f"save_jax {save_jax.__version__}, jax {jax.__version__}, jaxlib {jaxlib}"
+        known = {one.name: one.version for one in importlib.metadata.distributions()}
+        names = sorted(name for name in known if re.fullmatch(r"jax|jaxlib|(jax.cuda|libtpu|nvidia.cudnn).*", name))
+        ours = ", ".join([f"save_jax {save_jax.__version__}", *(f"{name} {known[name]}" for name in names)])
         agree(f"what is installed ({ours} in this process)", ours)
 
 

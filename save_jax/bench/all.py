@@ -72,10 +72,10 @@ def parts(args: argparse.Namespace) -> list[Part]:
     often = ["--rounds", str(args.rounds), "--budget", "10"]
     bench, steps = ["-m", "save_jax.bench"], ["--steps", "2" if small else "10"]
     found = []
-    for attention in ("xla", "cudnn") if args.device == "gpu" else ("xla",):
+    for attention in ("cudnn", "xla") if args.device == "gpu" else ("xla",):
         for cache in CACHES[::-1]:
             one = [*sizes, "--attention", attention, "--cache", cache]
-            first = attention == "xla"
+            first = attention == "cudnn" or args.device != "gpu"
             seconds = {"none": 45, "ast": 35, "towers": 30}[cache]
             name, step = f"{cache} {attention}", [*bench, "step", *one, *often, *steps]
             found.append(Part(f"step {name}", step, seconds, kept=first, programs=name))
@@ -92,7 +92,8 @@ def parts(args: argparse.Namespace) -> list[Part]:
             of_twin += ["--compile", "whole,graphs" if cache == "towers" else "whole"]
         found.append(Part(f"twin {cache}", [*of_twin, "--rounds", str(args.rounds)], 50, absent=absent))
     memory = [*bench, "memory", *sizes, "--cache", "none", "--micro-batches", "0", "--remats", "none,blocks"]
-    found.append(Part("memory", [*memory, "--measure"], 75, kept=False, programs="none xla"))
+    compiled = "none cudnn" if args.device == "gpu" else "none xla"
+    found.append(Part("memory", [*memory, "--measure"], 75, kept=False, programs=compiled))
     golden = [str(path) for path in args.golden or GOLDEN]
     missing = [path for path in golden if not Path(path).exists()]
     absent = f"there is no {missing[0]}; --golden names such files" if missing else ""
@@ -116,8 +117,7 @@ def everything(args: argparse.Namespace) -> dict:
     """
     deadline = time.monotonic() + 60 * args.minutes
     todo, args.json = parts(args), args.json or "bench-all.json"
-    if not (parent := Path(args.json).absolute().parent).is_dir():
-        raise ValueError(f"--json {args.json}: there is no folder {parent}; make it first")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through `finally`, which ends the part that runs
     env = os.environ | ({"JAX_PLATFORMS": "cpu"} if args.device == "cpu" else {})
     found: dict[str, Any] = {"bench": "all", "settings": settings_of(args), "parts": {}}
     with tempfile.TemporaryDirectory() as folder:

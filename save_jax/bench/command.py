@@ -8,6 +8,7 @@ accelerator is asked for (`all.py`).
 
 import argparse
 import sys
+from pathlib import Path
 
 from save_jax.bench import all as bench_all
 from save_jax.bench import efficiency
@@ -132,12 +133,10 @@ def main(argv: list[str] | None = None) -> None:
     command.set_defaults(run=bench_vlsa.pretraining)
 
     command = commands.add_parser("compile", help="the programs compiled for TPUs and GPUs that are not there")
-    command.add_argument(
-        "--topology", type=_names, default=["v5e-8", "h100x8"], help="with commas, such as v5e:2x4 or h200x1"
-    )
-    command.add_argument(
-        "--recipe", type=_names, default=["live", "ast", "towers"], help="with commas; words joined by +, as B/16+fsdp"
-    )
+    devices = "with commas: v5e-8, v4:2x2x2, h100x8, …; an unknown one lists them; default v5e-8,h100x8"
+    command.add_argument("--topology", type=_names, default=["v5e-8", "h100x8"], help=devices)
+    words = "with commas: words joined by +, as B/16+fsdp+micro; an unknown one lists them; default live,ast,towers"
+    command.add_argument("--recipe", type=_names, default=["live", "ast", "towers"], help=words)
     command.add_argument("--batch", type=int, default=128, help="over all devices; default %(default)s")
     command.add_argument("--layers", type=int, default=0, help="at most so many in each tower, to be quick; 0: all")
     command.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the compiler")
@@ -154,6 +153,8 @@ def main(argv: list[str] | None = None) -> None:
 
     args = parser.parse_args(command_line.arguments(argv))
     try:
+        if args.json and not (parent := Path(args.json).absolute().parent).is_dir():
+            raise ValueError(f"--json {args.json}: there is no folder {parent}; make it first")
         figures = args.run(args)
     except ValueError as error:
         sys.exit(f"error: {error}")

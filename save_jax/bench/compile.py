@@ -14,10 +14,14 @@ import jax
 
 from save_jax import sharding
 from save_jax.bench import hlo, programs, topologies
+from save_jax.bench import step as bench_step
 from save_jax.data.files import write_json
 
 # What takes less memory, in the order to try it.
 LADDER = ("remat", "micro", "fsdp", "ast")
+# How a TPU compiler says that a program is too large: all of it, or its temporaries alone.
+_FULL = r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm"
+_FULL_TEMPORARIES = r"temporaries \(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)"
 GIB = 2**30
 Options: TypeAlias = dict[str, str | bool] | None
 
@@ -44,7 +48,7 @@ def compiled_row(
     sharding.check_batch_size(batch, mesh)
     config = programs.config_of(recipe, batch, layers)
     row: dict[str, Any] = {"topology": topology, "recipe": recipe, "batch": batch, "layers": layers or "all"}
-    row |= {"devices": mesh.size, "memory": chip.memory, "jax": jax.__version__}
+    row |= {"devices": mesh.size, "memory": chip.share * chip.memory, "jax": jax.__version__}
     begin, processor = time.perf_counter(), time.process_time()
     with topologies.cudnn_of(mesh):
         lowered = programs.lower(recipe, config, mesh)
@@ -53,7 +57,7 @@ def compiled_row(
         except jax.errors.JaxRuntimeError as error:
             return row | {"problem": _problem(str(error), recipe)}
     row |= {"seconds": time.perf_counter() - begin, "processor_seconds": time.process_time() - processor}
-    row |= _memory(compiled, chip.memory, recipe)
+    row |= _memory(compiled, chip.share * chip.memory, recipe)
     cost, text = compiled.cost_analysis() or {}, compiled.as_text() or ""
     if text_in:
         os.makedirs(text_in, exist_ok=True)
@@ -73,14 +77,7 @@ def compiled_row(
 
 def _memory(compiled: jax.stages.Compiled, size: float, recipe: str) -> dict[str, Any]:
     """Bytes that a device holds while the program runs, its code included, and whether it has them."""
-    said = compiled.memory_analysis()
-    assert said is not None, "the compilers of TPUs and GPUs say it"
-    parts = {
-        "arguments": said.argument_size_in_bytes,
-        "results": said.output_size_in_bytes - said.alias_size_in_bytes,
-        "temporaries": said.temp_size_in_bytes,
-        "code": said.generated_code_size_in_bytes,
-    }
+    parts = bench_step.parts_of_memory(compiled)
     total = sum(parts.values())
     row: dict[str, Any] = {"bytes": parts, "bytes_in_all": total}
     if total > size:
@@ -92,12 +89,24 @@ def _memory(compiled: jax.stages.Compiled, size: float, recipe: str) -> dict[str
 
 def _problem(message: str, recipe: str) -> str:
     """A compiler's refusal in one line; of a program that does not fit, by how much, and what to try."""
-    if found := re.search(
-        r"Used ([\d.]+)([GMK]) of ([\d.]+)([GMK]) hbm. Exceeded hbm capacity by ([\d.]+)([GMK])", message
-    ):
-        used, has, over = (f"{found[i]} {found[i + 1]}iB" for i in (1, 3, 5))
-        return f"takes {used} of {has}, {over} too many; {_next(recipe)}"
+    for pattern in (_FULL, _FULL_TEMPORARIES):
+        if said := re.search(pattern, message):
+            used, has = (_bytes(*said.group(i, i + 1)) for i in (1, 3))
+            least = "at least " if pattern is _FULL_TEMPORARIES else ""
+            over = f"{(used - has) / GIB:.2f} too many"
+            return f"takes {least}{used / GIB:.2f} GiB of {has / GIB:.2f}, {over}; {_next(recipe)}"
     return message.splitlines()[0][:300]
+
+
+def _bytes(number: str, unit: str) -> float:
+    return float(number) * {"K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}[unit]
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, given, value = text.partition("=")
+    if not given:
+        raise ValueError(f"--option {text} has no value; give NAME=VALUE")
+    return name, value
 
 
 def _next(recipe: str) -> str:
@@ -110,44 +119,51 @@ def _next(recipe: str) -> str:
 
 
 def compile_all(args: argparse.Namespace) -> dict:
-    """A row for each recipe and topology. Each is kept in --json as soon as it is there."""
+    """A row for each recipe and topology. Each is kept in --json as soon as it is there.
+
+    Raises ValueError for what does not exist, before anything is compiled, and at the end where something did not
+    compile or fit.
+    """
     topologies.quiet()
+    if args.layers < 0:
+        raise ValueError(f"--layers {args.layers} is negative; give at least 1, or 0 for all")
     for topology in args.topology:
-        topologies.chip_of(topology)
+        sharding.check_batch_size(args.batch, topologies.mesh_of(topology))
     for recipe in args.recipe:
         programs.words_of(recipe)
-    truth = {"true": True, "false": False}  # the compiler takes no words for them
-    options: Options = {name: truth.get(value, value) for name, value in (x.split("=", 1) for x in args.option)}
-    print("By the compiler: nothing was run. Floors: counted work over the data sheet; ms: its cycles, a cost model.")
-    print(
-        f"{'':12}{'':22}{'seconds':>9}{'GiB: args':>11}{'temp.':>7}{'all':>7}{'of':>7}   floors in ms, ms, collectives"
-    )
+    truth: dict[str, str | bool] = {"true": True, "false": False}  # the compiler takes no words for them
+    options: Options = {name: truth.get(value, value) for name, value in map(_option, args.option)}
+    print("Compiled, not run: GiB on a device; least ms by its data sheet; ms by the compiler's cost model (TPUs)")
+    if args.layers:
+        print(f"With {args.layers} layers in each tower: these are not the figures of the model.")
     rows = []
     for topology in args.topology:
         for recipe in args.recipe:
+            print(f"{topology:10} {recipe:20} ", end="", flush=True)
             row = compiled_row(topology, recipe, args.batch, args.layers, options or None, args.hlo)
             rows.append(row)
             print(line(row), flush=True)
             if args.json:
                 write_json(args.json, {"bench": "compile", "rows": rows})
+    if bad := [f"{row['recipe']} on {row['topology']}" for row in rows if "problem" in row]:
+        raise ValueError(f"{len(bad)} of {len(rows)} did not compile or fit: {', '.join(bad)}")
     return {"bench": "compile", "rows": rows}
 
 
 def line(row: dict) -> str:
-    """A row as a line of the table."""
-    start = f"{row['topology']:12}{row['recipe']:22}"
+    """A row in words, without its topology and recipe."""
     if "bytes" not in row:
-        return f"{start}{row['problem']}"
-    parts, floors = row["bytes"], row["floor_ms"]
-    sizes = [parts["arguments"], parts["temporaries"], row["bytes_in_all"], row["memory"]]
+        return row["problem"]
+    parts, has = row["bytes"], row["memory"] / GIB
     moved = ", ".join(
-        f"{kind} {x['bytes'] / 2**20:.0f} MiB ({'+'.join(x['types'])})" for kind, x in row["collectives"].items()
+        f"{kind} {x['bytes'] / 2**20:.0f} MiB" for kind, x in row["collectives"].items() if x["bytes"] > 1 << 20
     )
-    return (
-        f"{start}{row['seconds']:9.0f}{sizes[0] / GIB:11.2f}"
-        + "".join(f"{size / GIB:7.2f}" for size in sizes[1:])
-        + f"   {' '.join(f'{name} {ms:.1f}' for name, ms in floors.items())}"
-        + (f"; {row['ms_by_cycles']:.1f} ms" if row["ms_by_cycles"] else "")
-        + (f"; {moved}" if moved else "")
-        + (f"; DOES NOT FIT: {row['problem']}" if "problem" in row else "")
-    )
+    words = [
+        f"{row['bytes_in_all'] / GIB:6.2f} of {has:.0f} GiB ({parts['temporaries'] / GIB:.2f} temporary)",
+        "least " + ", ".join(f"{name} {ms:.1f}" for name, ms in row["floor_ms"].items()),
+        f"model {row['ms_by_cycles']:.1f} ms" if row["ms_by_cycles"] else "",
+        moved,
+        f"compiled in {row['seconds']:.0f} s",
+        f"DOES NOT FIT: {row['problem']}" if "problem" in row else "",
+    ]
+    return "; ".join(filter(None, words))

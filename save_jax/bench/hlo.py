@@ -30,6 +30,11 @@ class Instruction:
         found = re.search(r'op_name="([^"]*)"', self.rest)
         return found[1] if found else ""
 
+    @property
+    def operands(self) -> list[str]:
+        """Names of what it is computed from."""
+        return re.findall(r"%([\w.-]+)", self.rest[self.rest.index("(") : self.rest.index(")")])
+
     def calls(self, attribute: str) -> list[str]:
         """Names of the computations in an attribute such as `calls`, `body` or `to_apply`."""
         return re.findall(rf"\b{attribute}=\{{?%?([\w.-]+)", self.rest)
@@ -39,7 +44,7 @@ class Instruction:
 class Program:
     """What a program does each time it runs, loops counted."""
 
-    collectives: dict[str, dict]  # kind → {"count", "bytes", "types": {dtype: bytes}}
+    collectives: dict[str, dict]  # kind → {"count", "bytes", "types": {dtype: bytes}}, bytes of the whole array
     products: dict[str, float]  # "bf16·bf16" → operations, of products whose operands have these types
     kernels: dict[str, int]  # target of a custom call → calls
     instructions: int  # in all computations
@@ -93,13 +98,11 @@ class _Reader:
                 seen.add(key)
                 if computation.startswith("all-reduce-scatter"):  # how a TPU's compiler fuses one
                     kind = "reduce-scatter"
-                # An asynchronous one returns its operands, too.
-                share = 0.5 if one.opcode.endswith("-start") and one.type.startswith("((") else 1.0
                 row = collectives.setdefault(kind, {"count": 0, "bytes": 0.0, "types": {}})
                 row["count"] += times
-                row["bytes"] += times * share * array_bytes(one.type)
-                for dtype, dims in _ARRAY.findall(one.type):
-                    size = times * share * _array_size(dtype, dims)
+                for dtype, dims in _ARRAY.findall(self._whole(computation, one)):
+                    size = times * _array_size(dtype, dims)
+                    row["bytes"] += size
                     row["types"][dtype] = row["types"].get(dtype, 0) + size
             if one.opcode in ("dot", "convolution") and (operations := self._operations(computation, one)):
                 products["·".join(self._types(computation, one))] += times * operations
@@ -138,6 +141,16 @@ class _Reader:
             for name in called:
                 yield from self._run(name, inner)
 
+    def _whole(self, computation: str, one: Instruction) -> str:
+        """The type of a collective's whole array: what is gathered, or what is reduced before it is split."""
+        kind = one.opcode.removesuffix("-start")
+        if kind == "reduce-scatter":
+            types = self._types_in(computation)
+            return " ".join(types.get(name, "") for name in one.operands)
+        if kind != "all-reduce" and one.opcode.endswith("-start"):  # (operands, results, …)
+            return _elements_of_tuple(one.type)[1]
+        return one.type
+
     def _trips(self, loop: Instruction) -> int:
         """How often a loop runs. A TPU's compiler does not say; JAX's loops compare a counter with a constant."""
         if said := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):
@@ -152,8 +165,7 @@ class _Reader:
     def _operands(self, computation: str, one: Instruction) -> list[str]:
         """Types of the two factors of a product."""
         types = self._types_in(computation)
-        names = re.findall(r"%([\w.-]+)", one.rest[one.rest.index("(") : one.rest.index(")")])
-        return [types.get(name, "") for name in names[:2]]
+        return [types.get(name, "") for name in one.operands[:2]]
 
     def _types(self, computation: str, one: Instruction) -> list[str]:
         """Types that the factors are multiplied in."""
@@ -190,6 +202,17 @@ def _taps(window: dict[str, str]) -> int:
     for size, dilation, padding in zip(sizes, dilated, padded, strict=True):
         taps *= 1 if (dilation > 1 and dilation >= size) or (padding >= 2 * (size - 1) and size > 1) else size
     return taps
+
+
+def _elements_of_tuple(kind: str) -> list[str]:
+    """`((f32[2], u8[]), f32[4])` → its elements at the first level."""
+    elements, depth, begin = [], 0, 1
+    for at, letter in enumerate(kind):
+        depth += (letter in "([{") - (letter in ")]}")
+        if (letter == "," and depth == 1) or (depth == 0 and letter == ")"):
+            elements.append(kind[begin:at].strip())
+            begin = at + 1
+    return elements
 
 
 def _type_and_rest(text: str) -> tuple[str, str, str]:

@@ -134,5 +134,5 @@ def _gather(shapes: dict, config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
         for field, (shape, dtype) in shapes.items()
     }
     tables |= {"clip": _shape((4 * TABLE,), "int32", whole)}
-    gather = resident.make_gather({field: shape[1:] for field, (shape, _) in shapes.items()} | {"clip": ()}, mesh)
+    gather = resident.make_gather({field: shape[1:] for field, (shape, _) in shapes.items()}, mesh)
     return gather.lower(tables, rows)

@@ -28,6 +28,7 @@ class Chip:
     memory: float  # bytes
     links: float  # bytes a second to other devices, one direction
     clock: float | None = None  # GHz
+    share: float = 1.0  # of its memory that JAX takes
 
 
 CHIPS = {
@@ -35,14 +36,21 @@ CHIPS = {
     "v5e": Chip(197e12, 819e9, 16 * 2**30, 100e9, 1.5),
     "v5p": Chip(459e12, 2765e9, 95 * 2**30, 300e9, 1.75),
     "v6e": Chip(918e12, 1640e9, 32 * 2**30, 224e9, 1.75),
-    "a100": Chip(312e12, 2039e9, 80e9, 300e9),
-    "h100": Chip(989e12, 3350e9, 80e9, 450e9),
-    "h200": Chip(989e12, 4800e9, 141e9, 450e9),
+    "a100": Chip(312e12, 2039e9, 80e9, 300e9, share=0.75),
+    "h100": Chip(989e12, 3350e9, 80e9, 450e9, share=0.75),
+    "h200": Chip(989e12, 4800e9, 141e9, 450e9, share=0.75),
 }
 TPUS = tuple(name for name in CHIPS if name.startswith("v"))
 GPUS = tuple(name for name in CHIPS if name not in TPUS)
-# A slice as clouds rent it → the compiler's name of it. A v4 chip's two cores count as one device.
-SLICES = {"v4-8": "v4:2x2x1", "v5e-8": "v5e:2x4", "v5e-32": "v5e:4x8", "v5p-4": "v5p:2x2x1", "v6e-8": "v6e:2x4"}
+# A slice as clouds rent it → the compiler's name of it. A v4 and a v5p chip are two there, and one device of JAX.
+SLICES = {
+    "v4-8": "v4:2x2x1",
+    "v5e-8": "v5e:2x4",
+    "v5e-32": "v5e:4x8",
+    "v5p-8": "v5p:2x2x1",
+    "v6e-4": "v6e:2x2",
+    "v6e-8": "v6e:2x4",
+}
 _OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 
 # Name, cores, memory clock and sizes as XLA's GpuTargetConfigProto has them.
@@ -65,7 +73,7 @@ _TPU_ENVIRONMENT = {
 
 def chip_of(topology: str) -> str:
     """`v5e:2x4` → v5e, `h100x8` → h100. Raises ValueError for a name that means nothing, with those that do."""
-    name = SLICES.get(topology, topology)
+    name = SLICES.get(topology.lower().replace("v5litepod", "v5e"), topology)
     tpu, gpu = re.fullmatch(r"(v\w+):\d+(x\d+){1,2}", name), re.fullmatch(r"([a-z]+\d+)x\d+(x\d+)?", name)
     chip = tpu[1] if tpu and tpu[1] in TPUS else gpu[1] if gpu and gpu[1] in GPUS else ""
     if not chip:
@@ -81,7 +89,7 @@ def mesh_of(topology: str) -> Mesh:
 
     Raises ValueError for an unknown name, and where its compiler is not installed.
     """
-    chip, name = chip_of(topology), SLICES.get(topology, topology)
+    chip, name = chip_of(topology), SLICES.get(topology.lower().replace("v5litepod", "v5e"), topology)
     try:
         if chip in TPUS:
             os.environ.update(_TPU_ENVIRONMENT)
@@ -92,8 +100,11 @@ def mesh_of(topology: str) -> Mesh:
                 platform="cuda", topology="x".join(["1"] * (3 - len(shape)) + shape), target_config=_target(chip)
             )
     except (RuntimeError, jax.errors.JaxRuntimeError, NotImplementedError) as error:
+        why = str(error).splitlines()[0][:300]
+        if "not divisible" in why or "topology" in why.lower():
+            raise ValueError(f"there is no topology {topology!r}: {why}") from error
         raise ValueError(
-            f"{topology}: {str(error).splitlines()[0][:300]}. The compilers come with the extra aot: pip install -c "
+            f"{topology}: {why}. The compilers come with the extra aot: pip install -c "
             "constraints.txt -e '.[aot]', best into an environment of its own"
         ) from error
     return sharding.make_mesh(list(found.devices))

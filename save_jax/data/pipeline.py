@@ -270,18 +270,21 @@ def eval_batches(
     return iter(dataset.to_iter_dataset(_threads(config)))
 
 
-def table_bytes(data: Data, config: ConfigDict, split: str) -> int:
-    """Size of the `tables` of a split."""
+def table_shapes(data: Data, config: ConfigDict, split: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Name → (shape, dtype) of the `tables` of a split, but for `clip`."""
     source = data.sources[split]
-    example = data.reader(split).pairs(np.zeros(1, int))
-    pairs = int(source.caption_counts.sum())
-    return sum(x.nbytes * (pairs if name in PER_PAIR else len(source)) for name, x in example.items())
+    example, pairs = data.reader(split).pairs(np.zeros(1, int)), int(source.caption_counts.sum())
+    lengths = {name: pairs if name in PER_PAIR else len(source) for name in example}
+    return {name: ((lengths[name], *x.shape[1:]), x.dtype) for name, x in example.items() if name != "clip"}
 
 
-def tables(data: Data, config: ConfigDict, split: str) -> Batch:
+def tables(data: Data, config: ConfigDict, split: str, lay_out: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Batch:
     """A whole split, to gather batches from. Arrays in PER_PAIR have a row for each pair, others for each clip.
 
     `clip`, int32 [pairs], is the clip of each pair.
+
+    Args:
+        lay_out: from the shape of a table to the one that it is wanted in, in which rows may be longer.
     """
     source, arrays, done = data.sources[split], {}, 0
     with tqdm(total=len(source), desc=f"read {split}", unit="clip", leave=False, disable=None) as bar:
@@ -289,8 +292,9 @@ def tables(data: Data, config: ConfigDict, split: str) -> Batch:
             here = min(config.batch_size, len(source) - done)
             for name, rows in batch.items():
                 if name not in arrays:
-                    arrays[name] = np.empty((len(source), *rows.shape[1:]), rows.dtype)
-                arrays[name][done : done + here] = rows[:here]
+                    arrays[name] = np.zeros(lay_out((len(source), *rows.shape[1:])), rows.dtype)
+                flat = rows[:here].reshape(here, -1)
+                arrays[name].reshape(len(source), -1)[done : done + here, : flat.shape[1]] = flat
             done += here
             bar.update(here)
     pairs = np.arange(source.caption_counts.sum())

@@ -154,7 +154,6 @@ def check_cudnn() -> Line:
 
 def check_cache() -> Line:
     """The folder of compiled programs: whether it is there and can be written, its size and its limit."""
-    import jax
 
     from save_jax.training import process
 
@@ -162,8 +161,7 @@ def check_cache() -> Line:
     folder = process.cache_folder()
     if "://" in folder:
         return Line(name, "ok", f"{folder}, an address that is not looked into")
-    own = folder == process.CACHE
-    most = process.CACHE_BYTES if own else jax.config.values["jax_compilation_cache_max_size"]
+    most = process.cache_limit()
     limit = "no limit" if most < 0 else f"at most {most / 2**20:,.0f} MiB"
     if not os.path.exists(folder):
         return Line(name, "ok", f"{folder} ({limit}) is made by the first run")
@@ -175,7 +173,7 @@ def check_cache() -> Line:
     size = sum(entry.stat().st_size for entry in files) / 2**20
     text = f"{folder}: {len(files):,} files, {size:,.0f} MiB, {limit}"
     if most < 0 and size > 10 * 1024:
-        return Line(name, "note", text, "delete it at any time, or set JAX_COMPILATION_CACHE_MAX_SIZE=BYTES")
+        return Line(name, "note", text, "delete it; then JAX_COMPILATION_CACHE_MAX_SIZE=BYTES limits it")
     return Line(name, "ok", text)
 
 

@@ -29,7 +29,7 @@ from save_jax.evaluation import breakdown
 from save_jax.evaluation.retrieval import RetrievalEvaluator, VideoTokens
 from save_jax.models import similarity
 from save_jax.models.apply import apply
-from save_jax.models.retrieval import Retrieval, VideoEmbedding
+from save_jax.models.retrieval import Retrieval, VideoEmbedding, make_model
 
 
 @dataclasses.dataclass
@@ -64,7 +64,7 @@ def without_each(
 def make_explainer(config: ConfigDict, mesh: Mesh) -> Callable[[dict, VideoTokens], tuple[dict, dict]]:
     """The jitted (params, tokens) → (`without_each`, mean absolute attention gates [b] by branch)."""
     sizes = model_sizes(config)
-    model, weights = Retrieval(sizes), dict(zip(sizes.branches, sizes.weights, strict=True))
+    model, weights = make_model(config, mesh), dict(zip(sizes.branches, sizes.weights, strict=True))
 
     def explain(params: dict, tokens: Any) -> tuple[dict, dict]:  # VideoTokens of JAX arrays
         video = apply(Retrieval.fuse, model, params, tokens.visual, tokens.audio, tokens.speech)

@@ -19,8 +19,11 @@ METHODS = {"retrieval": RetrievalMethod, "vlsa-pretrain": VlsaMethod, "vlsa-fine
 
 
 def make_method(config: ConfigDict, mesh: Mesh) -> Method:
-    """The method of a resolved config."""
-    return METHODS[config.task](config, mesh)
+    """The method of a resolved config. Raises ValueError where processes of a run would compute attention otherwise."""
+    made = METHODS[config.task](config, mesh)
+    if jax.process_count() > 1:  # each asks its own machine whether it has cuDNN
+        sharding.agree(f"the kernel of attention ({made.model.kernel} in this process)", made.model.kernel)
+    return made
 
 
 def train(config: ConfigDict, workdir: str) -> dict:

@@ -40,7 +40,7 @@ def kernel_for(config: ConfigDict, mesh: Mesh) -> str:
     if device.platform == "tpu":
         # By the compiler for v5e, a head at a time takes 0.68 of the cycles for AST, frozen and so without a gradient,
         # and 1.2 times as many for the decoder of VLSA, which has one.
-        return "tpu" if config.task == "retrieval" else "xla"
+        return "tpu" if config.task == "retrieval" and kind == "auto" else "xla"
     if device.platform != "gpu":
         return "cpu" if device.platform == "cpu" else "xla"
     if kind == "xla" or dtype == "float32":

@@ -36,9 +36,12 @@ class Retrieval(nn.Module):
     sizes: ModelSizes
     kernel: str = "cpu"  # of attention, see `attention.attend`; it changes no shape and no parameter
 
+    exact_kernels = r"^resampler/.*/cross_attention/(key|value)/"  # a norm's scale is multiplied into them first
+
     def setup(self):
         s = self.sizes
-        how = (s.dtype, s.remat, self.kernel)
+        # On a TPU a head at a time is for what is long and has no gradient: AST.
+        how = (s.dtype, s.remat, "xla" if self.kernel == "tpu" else self.kernel)
         self.vision = VisionTower(s.clip, *how)
         self.text = TextTower(s.clip, *how)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
@@ -46,7 +49,7 @@ class Retrieval(nn.Module):
             "frame_position_embedding", normal_02, (s.clip.context_length, s.clip.embed_dim)
         )
         if "audio" in s.branches:
-            self.ast = AudioTower(s.ast, *how)
+            self.ast = AudioTower(s.ast, s.dtype, s.remat, self.kernel)
             init = nn.initializers.normal(s.ast.width**-0.5)
             self.audio_projection = self.param("audio_projection", init, (s.ast.width, s.clip.embed_dim))
             self.resampler = Resampler(s.fusion, *how)

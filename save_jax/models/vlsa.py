@@ -83,6 +83,8 @@ class Vlsa(nn.Module):
     remat: str = "none"
     kernel: str = "cpu"
 
+    exact_kernels = r"^(heads|matching)_"  # float32 in every dtype
+
     def setup(self):
         s, init = self.sizes, normal_02
         dense = functools.partial(nn.Dense, dtype=self.dtype)

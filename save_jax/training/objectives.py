@@ -2,7 +2,6 @@
 
 from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -20,8 +19,11 @@ class Objective(Protocol):
     """Embeds each sample on its own, then computes the loss of all of them together."""
 
     @property
-    def model(self) -> nn.Module:
-        """With `example` and `complete`, see `state.create`."""
+    def model(self) -> Any:
+        """A Flax module with `example` and `complete`, see `state.create`, and `exact_kernels`.
+
+        That is the pattern of names of kernels that it does not cast to its dtype before it uses them.
+        """
         ...
 
     @property

@@ -30,13 +30,19 @@ def set_up_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.set_verbosity(logging.ERROR)  # Orbax reports every file, and warns of what is intended
     if not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_max_size", cache_limit())
         jax.config.update("jax_compilation_cache_dir", CACHE)
-        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
 
 
 def cache_folder() -> str:
     """Where compiled programs are kept: what JAX is told, or else a folder of this project."""
     return jax.config.values["jax_compilation_cache_dir"] or CACHE
+
+
+def cache_limit() -> int:
+    """The most bytes of compiled programs that are kept: what JAX is told, else CACHE_BYTES of our folder; -1: any."""
+    told = jax.config.values["jax_compilation_cache_max_size"]
+    return CACHE_BYTES if told < 0 and cache_folder() == CACHE else told
 
 
 def unused_accelerator() -> str:

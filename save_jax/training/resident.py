@@ -30,37 +30,34 @@ def load(data: pipeline.Data, config: ConfigDict, split: str, mesh: Mesh) -> tup
 
     Raises ValueError with both sizes if they do not fit.
     """
-    problem = ""
+    shapes, problem = pipeline.table_shapes(data, config, split), ""
     try:
-        check_fits(pipeline.table_bytes(data, config, split), room(mesh))
+        check_fits(table_bytes(shapes), room(mesh))
     except ValueError as error:
         problem = str(error)
     if sharding.any_process(bool(problem)):  # all stop: those with room would wait for the others
         raise ValueError(problem or "config.data.resident: the training split does not fit in another process")
-    tables, whole = pipeline.tables(data, config, split), sharding.replicated(mesh)
-    gather, sent = make_gather({name: table.shape[1:] for name, table in tables.items()}, mesh), {}
+    tables, whole = pipeline.tables(data, config, split, pieces_shape), sharding.replicated(mesh)
+    gather, sent = make_gather({name: shape[1:] for name, (shape, _) in shapes.items()}, mesh), {}
     while tables:  # one after the other, so that host memory is given back on the way
         name, table = tables.popitem()
-        table = in_pieces(table)
         sent[name] = jax.make_array_from_process_local_data(whole, table, table.shape)
     return sent, gather
 
 
 def pieces_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that a table has on the devices: [n, …] → [n · PIECES, m, LANES], or its own where rows are short."""
+    """The shape that a table has on the devices: [n, …] → [n · PIECES, m, LANES], or its own where rows are short.
+
+    Rows are padded with zeros at their end.
+    """
     elements = math.prod(shape[1:])
     tiles = -(-elements // (PIECES * TILE * LANES))
     return shape if elements < LONG else (PIECES * shape[0], tiles * TILE, LANES)
 
 
-def in_pieces(table: np.ndarray) -> np.ndarray:
-    """A table in the shape of `pieces_shape`; rows are padded with zeros."""
-    shape = pieces_shape(table.shape)
-    if shape == table.shape:
-        return table
-    rows = table.reshape(len(table), -1)
-    padding = math.prod(shape) // len(table) - rows.shape[1]
-    return (np.pad(rows, ((0, 0), (0, padding))) if padding else rows).reshape(shape)
+def table_bytes(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> int:
+    """Bytes of tables as they lie on a device."""
+    return sum(math.prod(pieces_shape(shape)) * dtype.itemsize for shape, dtype in shapes.values())
 
 
 def _rows(table: jax.Array, numbers: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -102,7 +99,7 @@ def make_gather(shapes: Mapping[str, tuple[int, ...]], mesh: Mesh) -> Gather:
     `rows` has `pair`, int32 [b], as `pipeline.pair_iterator` gives it; the clips follow from it.
 
     Args:
-        shapes: of a row of each table.
+        shapes: of a row of each table but `clip`.
     """
 
     def gather(tables: dict[str, jax.Array], rows: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -33,7 +33,9 @@ def gradients(
     micro_batches = config.batch_size // config.micro_batch if config.micro_batch else 1
 
     def whole(trained: trees.Flat) -> dict:
-        params = sharding.gathered_kernels(trained | frozen, mesh, config.sharding, config.model.dtype)
+        params = sharding.gathered_kernels(
+            trained | frozen, mesh, config.sharding, config.model.dtype, objective.model.exact_kernels
+        )
         return trees.unflatten(params)
 
     if micro_batches == 1:

@@ -26,6 +26,28 @@ def test_collectives_products_and_loops_are_counted():
     assert program.products == {"f32·f32": 3 * 2 * 8 * 32 * 32}
 
 
+TEXT = """HloModule m
+
+ENTRY %main (a: bf16[4,8], b: f32[64]) -> f32[8] {
+  %a = bf16[4,8]{1,0} parameter(0)
+  %b = f32[64]{0} parameter(1)
+  %c = f32[16]{0} parameter(2)
+  %gather = ((bf16[4,8]{1,0}, f32[64]{0}), (bf16[32,8]{1,0}, f32[512]{0})) all-gather-start(%a, %b), channel_id=1
+  %one = (bf16[4,8]{1,0}, bf16[32,8]{1,0}) all-gather-start(%a), channel_id=2, dimensions={0}
+  %all = (f32[64]{0}, f32[16]{0}) all-reduce-start(%b, %c), channel_id=3, to_apply=%add
+  ROOT %scatter = f32[8]{0} reduce-scatter(%b), channel_id=4, dimensions={0}, to_apply=%add
+}
+"""
+
+
+def test_a_collective_counts_the_whole_array_whichever_way_it_is_written():
+    """What starts and is waited for later names operands and results; what is scattered was larger before."""
+    got = hlo.read(TEXT).collectives
+    assert got["all-gather"]["types"] == {"bf16": 2 * 32 * 8 * 2, "f32": 512 * 4} and got["all-gather"]["count"] == 2
+    assert got["all-reduce"]["types"] == {"f32": (64 + 16) * 4}
+    assert got["reduce-scatter"]["types"] == {"f32": 64 * 4}
+
+
 def test_a_convolution_counts_its_window():
     x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
     w = jax.ShapeDtypeStruct((3, 3, 3, 5), jnp.float32)

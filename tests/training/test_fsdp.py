@@ -11,7 +11,8 @@ from save_jax import sharding
 from save_jax.bench import step as bench_step
 from save_jax.config.finding import read_config
 from save_jax.config.resolving import resolve
-from save_jax.models.retrieval import make_model
+from save_jax.models.retrieval import Retrieval, make_model
+from save_jax.models.vlsa import Vlsa
 from save_jax.training import optim, state
 from save_jax.training.objectives import RetrievalObjective
 from save_jax.training.step import make_train_step
@@ -32,6 +33,7 @@ def test_tables_of_words_stay_whole_and_kernels_are_split():
         ("vision/block_0/ln_1/scale", jnp.float32),
         ("audio_fusion/block_0/cross_attention/key/kernel", jnp.bfloat16),
         ("resampler/block_0/cross_attention/key/kernel", jnp.float32),  # a norm's scale is multiplied into it first
+        ("heads_video/kernel", jnp.float32),  # VLSA's heads multiply in float32
     ],
 )
 def test_kernels_are_gathered_in_the_dtype_of_their_products(name, dtype):
@@ -39,7 +41,9 @@ def test_kernels_are_gathered_in_the_dtype_of_their_products(name, dtype):
     params = {name: jnp.ones((256, 256))}
 
     def gather(mode: str, computed: str) -> jnp.dtype:
-        return jax.eval_shape(lambda p: sharding.gathered_kernels(p, mesh, mode, computed), params)[name].dtype
+        exact = (Vlsa if name.startswith("heads") else Retrieval).exact_kernels
+        gathered = jax.eval_shape(lambda p: sharding.gathered_kernels(p, mesh, mode, computed, exact), params)
+        return gathered[name].dtype
 
     assert gather("fsdp", "bfloat16") == dtype
     assert gather("fsdp", "float32") == gather("replicated", "bfloat16") == jnp.float32
