@@ -34,6 +34,12 @@ from save_jax.config import base, resolve, smoke
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: begun last, one of them would keep one worker busy while the other waits."""
+    long = ("training", "evaluation", "models", "parity", "bench")
+    items.sort(key=lambda item: long.index(item.path.parent.name) if item.path.parent.name in long else len(long))
+
+
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made corpus: 24 training, 9 validation and 13 test clips; no size is a multiple of a batch of 8."""

@@ -105,7 +105,10 @@ def make_gather(shapes: Mapping[str, tuple[int, ...]], mesh: Mesh) -> Gather:
     def gather(tables: dict[str, jax.Array], rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
         pair = rows["pair"]
         clip = tables["clip"][pair]
-        return {name: _rows(table, pair if name in PER_PAIR else clip, shapes[name]) for name, table in tables.items()}
+        return {
+            name: _rows(table, pair if name in PER_PAIR else clip, shapes.get(name, ()))
+            for name, table in tables.items()
+        }
 
     whole, by_sample = sharding.replicated(mesh), sharding.by_sample(mesh)
     return jax.jit(gather, in_shardings=(whole, by_sample), out_shardings=by_sample)

@@ -17,7 +17,7 @@ from save_jax.training import resident
 MIB = 2**20
 # (topology, recipe) → GiB on a device; MiB of each collective. What is below a MiB is not looked at.
 EXPECTED = {
-    ("v5e-8", "live"): (1.18, {"all-reduce": 62, "all-gather": 2}),
+    ("v5e-8", "towers"): (0.55, {"all-reduce": 35, "all-gather": 2}),
     ("h100x8", "live"): (1.08, {"all-reduce": 58, "all-gather": 1}),
     ("h100x8", "fsdp"): (0.72, {"all-gather": 80, "all-reduce": 5, "reduce-scatter": 53}),
 }
@@ -100,6 +100,26 @@ def test_a_batch_out_of_resident_tables_copies_no_table_on_a_tpu(recipe, monkeyp
 
 
 def test_what_does_not_fit_says_by_how_much_and_what_to_try(monkeypatch):
-    monkeypatch.setitem(topologies.CHIPS, "h100", topologies.Chip(989e12, 3350e9, 2**29, 450e9))
-    row = bench_compile.compiled_row("h100x8", "towers", batch=64, layers=1)
-    assert "GiB of 0.50" in row["problem"] and "too many; try towers+remat, or +micro, +fsdp" in row["problem"]
+    monkeypatch.setitem(topologies.CHIPS, "h100", topologies.Chip(989e12, 3350e9, 2**20, 450e9, share=0.5))
+    row = bench_compile.compiled_row("h100x8", "text", batch=64, layers=1)
+    assert "GiB of 0.00" in row["problem"] and "too many; lower --batch" in row["problem"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "RESOURCE_EXHAUSTED: Used 40.50G of 15.75G hbm. Exceeded hbm capacity by 24.75G.",
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (40.50G) exceeds "
+        "available HBM (15.75G).",
+    ],
+)
+def test_a_tpu_compilers_refusal_is_read(message):
+    """Both are its own words."""
+    said = bench_compile._problem(message, "B/16+fsdp")
+    assert "40.50 GiB of 15.75, 24.75 too many; try B/16+fsdp+remat, or +micro, +ast" in said
+
+
+def test_names_that_no_cloud_has_are_refused():
+    with pytest.raises(ValueError, match=r"there is no topology 'v5e:3x5'"):
+        topologies.mesh_of("v5e:3x5")
+    assert topologies.mesh_of("v5litepod-8").size == topologies.mesh_of("V5E-8").size == 8
