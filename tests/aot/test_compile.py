@@ -86,6 +86,22 @@ def test_the_devices_of_the_mesh_decide_the_kernel():
         attention.kernel_for(config, topologies.mesh_of("v5e:2x2"))
 
 
+def test_a_gpu_that_cannot_says_what_it_lacks(monkeypatch):
+    config, mesh = read_config("msrvtt"), topologies.mesh_of("h100x1")
+    config.model.attention = "cudnn"
+    with pytest.raises(ValueError, match=r"cudnn computes in bfloat16, and config.model.dtype is float32"):
+        attention.kernel_for(config, mesh)
+    config.model.dtype = "bfloat16"
+    with pytest.raises(
+        ValueError, match=r"JAX cannot use cuDNN's attention \(.*; install save_jax with the extra cuda12"
+    ):
+        attention.kernel_for(config, mesh)
+    *rest, _ = topologies._GPU_CONFIGS["a100"]
+    monkeypatch.setitem(topologies._GPU_CONFIGS, "a100", (*rest, 7))  # as a V100 has
+    with pytest.raises(ValueError, match=r"bfloat16 needs an NVIDIA GPU of compute capability 8.0, this has 7.0"):
+        attention.kernel_for(config, topologies.mesh_of("a100x1"))
+
+
 @pytest.mark.parametrize("recipe", ["live", "ast"])
 def test_a_batch_out_of_resident_tables_copies_no_table_on_a_tpu(recipe, monkeypatch):
     mesh, config = topologies.mesh_of("v5e:2x2"), programs.config_of(recipe, 32)
