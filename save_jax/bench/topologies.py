@@ -5,6 +5,7 @@ It proves no number and no time: its cycles are a cost model.
 """
 
 import dataclasses
+import importlib.util
 import logging
 import os
 import re
@@ -51,6 +52,7 @@ SLICES = {
     "v6e-4": "v6e:2x2",
     "v6e-8": "v6e:2x4",
 }
+COMPILERS = {True: ("libtpu",), False: ("jax_cuda12_plugin", "jax_cuda13_plugin")}  # of TPUs; of GPUs: packages
 _OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 
 # Name, cores, memory clock and sizes as XLA's GpuTargetConfigProto has them.
@@ -101,7 +103,7 @@ def mesh_of(topology: str) -> Mesh:
             )
     except (RuntimeError, jax.errors.JaxRuntimeError, NotImplementedError) as error:
         why = str(error).splitlines()[0][:300]
-        if "not divisible" in why or "topology" in why.lower():
+        if any(map(importlib.util.find_spec, COMPILERS[chip in TPUS])):
             raise ValueError(f"there is no topology {topology!r}: {why}") from error
         raise ValueError(
             f"{topology}: {why}. The compilers come with the extra aot: pip install -c "

@@ -1,5 +1,7 @@
 """The reader of compiled programs, on programs whose collectives and products are known."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -80,6 +82,19 @@ def test_names_that_do_not_exist_name_those_that_do():
         programs.words_of("live+fsdq")
     names = ("v5e-32", "v4:2x2x2", "h200x1", "h100x2x8")
     assert [topologies.chip_of(name) for name in names] == ["v5e", "v4", "h200", "h100"]
+
+
+def test_a_missing_compiler_is_named_with_its_extra(monkeypatch):
+    """JAX's own words name neither package nor command."""
+    if importlib.util.find_spec("libtpu"):
+        monkeypatch.setattr(topologies.topologies, "get_topology_desc", absent)
+        monkeypatch.setitem(topologies.COMPILERS, True, ("no_such_package",))
+    with pytest.raises(ValueError, match=r"The compilers come with the extra aot: pip install"):
+        topologies.mesh_of("v5e-8")
+
+
+def absent(**_: object) -> None:
+    raise RuntimeError("JAX TPU support not installed")
 
 
 def test_a_recipe_is_a_config():
