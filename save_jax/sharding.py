@@ -176,7 +176,7 @@ def agree_on_versions() -> None:
     Each compiles for itself, and must get the same program.
     """
     if jax.process_count() > 1:
-        known = {one.name: one.version for one in importlib.metadata.distributions()}
+        known = {one.name: one.version for one in importlib.metadata.distributions()} | {"jax": jax.__version__}
         names = sorted(name for name in known if re.fullmatch(r"jax|jaxlib|(jax.cuda|libtpu|nvidia.cudnn).*", name))
         ours = ", ".join([f"save_jax {save_jax.__version__}", *(f"{name} {known[name]}" for name in names)])
         agree(f"what is installed ({ours} in this process)", ours)
