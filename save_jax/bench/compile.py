@@ -31,7 +31,7 @@ def compiled_row(
     recipe: str,
     batch: int,
     layers: int = 0,
-    options: dict[str, str | bool] | None = None,
+    options: Options = None,
     text_in: str = "",
 ) -> dict[str, Any]:
     """Figures of one program for one topology; `problem` says why where it does not compile or fit.
@@ -133,7 +133,7 @@ def compile_all(args: argparse.Namespace) -> dict:
         programs.words_of(recipe)
     truth: dict[str, str | bool] = {"true": True, "false": False}  # the compiler takes no words for them
     options: Options = {name: truth.get(value, value) for name, value in map(_option, args.option)}
-    print("Compiled, not run: GiB on a device; least ms by its data sheet; ms by the compiler's cost model (TPUs)")
+    print("Compiled, not run: GiB on a device; least ms by its data sheet; by cycles: its compiler's cost model (TPUs)")
     if args.layers:
         print(f"With {args.layers} layers in each tower: these are not the figures of the model.")
     rows = []
@@ -161,7 +161,7 @@ def line(row: dict) -> str:
     words = [
         f"{row['bytes_in_all'] / GIB:6.2f} of {has:.0f} GiB ({parts['temporaries'] / GIB:.2f} temporary)",
         "least " + ", ".join(f"{name} {ms:.1f}" for name, ms in row["floor_ms"].items()),
-        f"model {row['ms_by_cycles']:.1f} ms" if row["ms_by_cycles"] else "",
+        f"by cycles {row['ms_by_cycles']:.1f} ms" if row["ms_by_cycles"] else "",
         moved,
         f"compiled in {row['seconds']:.0f} s",
         f"DOES NOT FIT: {row['problem']}" if "problem" in row else "",

@@ -57,11 +57,6 @@ def read(text: str) -> Program:
     return _Reader(text).program()
 
 
-def array_bytes(kind: str) -> int:
-    """Bytes of a type, a tuple's all together: `bf16[128,512]{1,0}` → 131072."""
-    return sum(_array_size(dtype, dims) for dtype, dims in _ARRAY.findall(kind))
-
-
 def _array_size(dtype: str, dims: str) -> int:
     return _elements(dims) * _SIZES.get(dtype, 4)
 

@@ -52,7 +52,7 @@ SLICES = {
     "v6e-4": "v6e:2x2",
     "v6e-8": "v6e:2x4",
 }
-COMPILERS = {True: ("libtpu",), False: ("jax_cuda12_plugin", "jax_cuda13_plugin")}  # of TPUs; of GPUs: packages
+COMPILERS = {"tpu": ("libtpu",), "cuda": ("jax_cuda12_plugin", "jax_cuda13_plugin")}  # packages that bring them
 _OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 
 # Name, cores, memory clock and sizes as XLA's GpuTargetConfigProto has them.
@@ -73,9 +73,14 @@ _TPU_ENVIRONMENT = {
 }
 
 
+def _of_compiler(topology: str) -> str:
+    """A slice by the compiler's name; other names as they are. Some clouds say v5litepod."""
+    return SLICES.get(topology.lower().replace("v5litepod", "v5e"), topology)
+
+
 def chip_of(topology: str) -> str:
     """`v5e:2x4` → v5e, `h100x8` → h100. Raises ValueError for a name that means nothing, with those that do."""
-    name = SLICES.get(topology.lower().replace("v5litepod", "v5e"), topology)
+    name = _of_compiler(topology)
     tpu, gpu = re.fullmatch(r"(v\w+):\d+(x\d+){1,2}", name), re.fullmatch(r"([a-z]+\d+)x\d+(x\d+)?", name)
     chip = tpu[1] if tpu and tpu[1] in TPUS else gpu[1] if gpu and gpu[1] in GPUS else ""
     if not chip:
@@ -91,19 +96,20 @@ def mesh_of(topology: str) -> Mesh:
 
     Raises ValueError for an unknown name, and where its compiler is not installed.
     """
-    chip, name = chip_of(topology), SLICES.get(topology.lower().replace("v5litepod", "v5e"), topology)
+    chip, name = chip_of(topology), _of_compiler(topology)
+    platform = "tpu" if chip in TPUS else "cuda"
     try:
-        if chip in TPUS:
+        if platform == "tpu":
             os.environ.update(_TPU_ENVIRONMENT)
-            found = topologies.get_topology_desc(platform="tpu", topology_name=name, **_OPTIONS.get(chip, {}))
+            found = topologies.get_topology_desc(platform=platform, topology_name=name, **_OPTIONS.get(chip, {}))
         else:
             _, *shape = name.split("x")
             found = topologies.get_topology_desc(
-                platform="cuda", topology="x".join(["1"] * (3 - len(shape)) + shape), target_config=_target(chip)
+                platform=platform, topology="x".join(["1"] * (3 - len(shape)) + shape), target_config=_target(chip)
             )
     except (RuntimeError, jax.errors.JaxRuntimeError, NotImplementedError) as error:
         why = str(error).splitlines()[0][:300]
-        if any(map(importlib.util.find_spec, COMPILERS[chip in TPUS])):
+        if any(map(importlib.util.find_spec, COMPILERS[platform])):
             raise ValueError(f"there is no topology {topology!r}: {why}") from error
         raise ValueError(
             f"{topology}: {why}. The compilers come with the extra aot: pip install -c "
@@ -139,8 +145,8 @@ def cudnn_of(mesh: Mesh) -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Keeps JAX from looking for devices of its own and from reporting that there are none. Call it first of all."""
-    os.environ.update(_TPU_ENVIRONMENT | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    """Keeps JAX from computing on devices of its own. Call it first. A CUDA plugin still says that it finds none."""
+    os.environ.update(_TPU_ENVIRONMENT)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     jax.config.update("jax_platforms", "cpu")
 

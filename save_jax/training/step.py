@@ -29,7 +29,6 @@ def gradients(
     over all embeddings gives the cotangent of each. Then each micro-batch is embedded again, and its cotangents are
     pulled back to the parameters.
     """
-
     micro_batches = config.batch_size // config.micro_batch if config.micro_batch else 1
 
     def whole(trained: trees.Flat) -> dict:

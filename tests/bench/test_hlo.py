@@ -88,7 +88,7 @@ def test_a_missing_compiler_is_named_with_its_extra(monkeypatch):
     """JAX's own words name neither package nor command."""
     if importlib.util.find_spec("libtpu"):
         monkeypatch.setattr(topologies.topologies, "get_topology_desc", absent)
-        monkeypatch.setitem(topologies.COMPILERS, True, ("no_such_package",))
+        monkeypatch.setitem(topologies.COMPILERS, "tpu", ("no_such_package",))
     with pytest.raises(ValueError, match=r"The compilers come with the extra aot: pip install"):
         topologies.mesh_of("v5e-8")
 

@@ -220,8 +220,10 @@ def test_nothing_to_store_is_refused(small):
         tower_cache.make(config)
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_resident_tables_give_the_very_batches(small, made, stored):
+@pytest.mark.parametrize(("stored", "long"), [(False, resident.LONG), (True, resident.LONG), (False, 1000)])
+def test_resident_tables_give_the_very_batches(small, made, stored, long, monkeypatch):
+    """Also where the small pictures of the tests lie in pieces, as those of 224 × 224 do."""
+    monkeypatch.setattr(resident, "LONG", long)
     config = changed(small, cache="towers" if stored else "none")
     mesh, data = sharding.make_mesh(), pipeline.Data(config, ("train", "val", "test"))
     if stored:
