@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from save_jax import sharding
 from save_jax.config.sizes import precision
-from save_jax.models import operations
+from save_jax.models import attention, operations
 
 # Operations for one sample, above which a model is for accelerators. Training takes the demos' 0.2e9 at most, and the
 # papers' 23e9 at least (their heads alone, beside cached towers); encoding takes the papers' 100e9 and more.
@@ -33,12 +33,18 @@ def name_devices(devices: Sequence[sharding.Device]) -> str:
 
 
 def describe(config: ConfigDict) -> str:
-    """The first line of a run: devices, processes where there are several, and what it computes in."""
+    """The first line of a run: devices, processes where there are several, and what it computes in.
+
+    Where a GPU has no usable cuDNN, `config.model.attention=auto` falls back to JAX's own attention; the line says why.
+    """
     devices, processes = jax.devices(), jax.process_count()
     together = f" in {processes} processes" if processes > 1 else ""
     rounded = config.model.dtype == "float32" and devices[0].platform != "cpu"
     exactness = f" (products: {precision(config)})" if rounded else ""
-    return f"{name_devices(devices)}{together}; {config.model.dtype}{exactness}"
+    without = config.model.attention == "auto" and config.model.dtype != "float32" and devices[0].platform == "gpu"
+    problem = attention.cudnn_problem() if without else ""
+    slower = f"; attention: JAX's own, for cuDNN's cannot be used ({problem}); save-jax doctor" if problem else ""
+    return f"{name_devices(devices)}{together}; {config.model.dtype}{exactness}{slower}"
 
 
 def matrix_rate(dtype: str, seconds: float = 0.5) -> float:

@@ -29,6 +29,18 @@ def test_devices_in_words():
     assert devices.name_devices([other]) == "1 × TPU v5 lite"  # a kind that does not tell its memory
 
 
+def test_a_gpu_without_cudnn_says_that_attention_falls_back(monkeypatch):
+    """The GPU is only shaped like one; what JAX says of cuDNN on this machine is real."""
+    gpu = SimpleNamespace(platform="gpu", device_kind="NVIDIA H200", process_index=0, memory_stats=lambda: None)
+    monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    config = resolve(read_config("demo"))
+    assert devices.describe(config).startswith("1 × NVIDIA H200; float32 (products: ")
+    config.model.dtype = "bfloat16"
+    assert "bfloat16; attention: JAX's own, for cuDNN's cannot be used (" in devices.describe(config)
+    config.model.attention = "xla"  # asked for
+    assert devices.describe(config) == "1 × NVIDIA H200; bfloat16"
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_rate_is_measured(dtype):
     assert 1e8 < devices.matrix_rate(dtype, seconds=0.01) < 1e14
