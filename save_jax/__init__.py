@@ -11,15 +11,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from save_jax.evaluation.scores import evaluate_scores
     from save_jax.inference.load import load_model
     from save_jax.inference.runs import open_run
+    from save_jax.judge.scores import evaluate_scores
 
 __version__ = "0.2.0"
 __all__ = ["__version__", "evaluate_scores", "load_model", "open_run"]
 
 _HOME = {
-    "evaluate_scores": "save_jax.evaluation.scores",
+    "evaluate_scores": "save_jax.judge.scores",
     "load_model": "save_jax.inference.load",
     "open_run": "save_jax.inference.runs",
 }

@@ -10,8 +10,8 @@ from helpers.places import REPOSITORY
 
 # A room imports from itself and from rooms before it; those of the last line are used by nobody. Doors of rooms
 # (`__main__.py`) and the package's own door (`save_jax/__init__.py`, which imports when asked) may use any.
-ORDER = ["sharding", "config", "data", "models", "weights", "evaluation", "training", "report", "methods", "inference"]
-ORDER += ["convert", "main", "cli"]
+ORDER = ["sharding", "config", "data", "models", "weights", "judge", "evaluation", "training", "report", "methods"]
+ORDER += ["inference", "convert", "main", "cli"]
 USED_BY_NOBODY = {"sweep", "bench", "parity", "sweep_vlsa", "doctor"}
 
 SOURCES = sorted((REPOSITORY / "save_jax").rglob("*.py"))

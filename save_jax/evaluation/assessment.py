@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 
-from save_jax.evaluation import audit, breakdown, metrics, protocols
+from save_jax.evaluation import audit, breakdown
 from save_jax.evaluation.contract import Evaluation, Evaluator
 from save_jax.evaluation.retrieval import RetrievalEvaluator
+from save_jax.judge import metrics, protocols
 
 
 def assess_common(evaluator: Evaluator, params: dict, split: str, evaluation: Evaluation) -> Evaluation:

@@ -9,9 +9,9 @@ import numpy as np
 from save_jax.config import branches
 from save_jax.data.split_info import SplitInfo
 from save_jax.data.tokenizer import says_something
-from save_jax.evaluation import metrics
 from save_jax.evaluation.contract import Evaluation
 from save_jax.evaluation.retrieval import RetrievalEvaluator, VideoTokens
+from save_jax.judge import metrics
 
 # Words of captions about what is heard or said. Matched as whole words, with simple endings.
 _SOUND = (

@@ -15,8 +15,9 @@ from save_jax import sharding
 from save_jax.data.pipeline import Data, eval_batches
 from save_jax.data.reader import Batch
 from save_jax.data.records import FBANK_SHAPE
-from save_jax.evaluation import metrics, scoring
+from save_jax.evaluation import scoring
 from save_jax.evaluation.contract import Change, Evaluation, in_batches
+from save_jax.judge import metrics
 from save_jax.models import similarity
 from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval

@@ -14,8 +14,8 @@ from save_jax import sharding
 from save_jax.config.sizes import VlsaSizes
 from save_jax.config.vlsa import modalities
 from save_jax.data.pipeline import Data, eval_batches
-from save_jax.evaluation import metrics
 from save_jax.evaluation.contract import Change, Evaluation, in_batches
+from save_jax.judge import metrics
 from save_jax.models.apply import apply
 from save_jax.models.masking import Masking
 from save_jax.models.similarity import ABSENT, unit

@@ -1,4 +1,4 @@
-"""The metrics part of a parity check: recalls and ranks of golden score matrices, through `evaluation.metrics`.
+"""The metrics part of a parity check: recalls and ranks of golden score matrices, through `judge.metrics`.
 
 Where that differs from the reference on purpose, the reference's way is here: reported metrics count ties against the
 query, the reference counts every place that equal scores take; and its dual softmax for several captions of a video
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from save_jax.evaluation import metrics
+from save_jax.judge import metrics
 from save_jax.parity.comparison import Row, compare, note, unknown
 
 _NAMES = {"R1": "R@1", "R5": "R@5", "R10": "R@10", "MR": "MedR", "MeanR": "MeanR"}

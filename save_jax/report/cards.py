@@ -8,10 +8,10 @@ import numpy as np
 import simplejpeg
 
 from save_jax.data.records import Clip
-from save_jax.evaluation import metrics
 from save_jax.evaluation.attribution import Explanation, explain
 from save_jax.evaluation.contract import Evaluation, Trained
 from save_jax.evaluation.retrieval import RetrievalEvaluator
+from save_jax.judge import metrics
 
 SHOWN = 5  # videos ranked first; the right one is added where it comes later
 WORDS = {"vision": "picture", "audio": "sound", "speech": "speech"}  # branches, as a page calls them

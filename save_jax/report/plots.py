@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from save_jax.data.pipeline import Data
 from save_jax.evaluation.contract import Evaluation
-from save_jax.evaluation.metrics import NOWHERE
+from save_jax.judge.metrics import NOWHERE
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -10,7 +10,8 @@ from helpers.evaluators import evaluator_and_params
 from save_jax.config import resolve
 from save_jax.data import transforms
 from save_jax.data.transforms import ClipToArrays
-from save_jax.evaluation import assessment, audit, breakdown, protocols
+from save_jax.evaluation import assessment, audit, breakdown
+from save_jax.judge import protocols
 from save_jax.methods import run as method_run
 
 

@@ -13,7 +13,7 @@ from helpers.places import GOLDEN
 from data_prep.commands import parity as preparation
 from save_jax.config import model_sizes
 from save_jax.data import golden as golden_files
-from save_jax.evaluation import metrics
+from save_jax.judge import metrics
 from save_jax.models.clip import normalize_pixels
 from save_jax.models.retrieval import Retrieval
 from save_jax.parity import command as parity

@@ -20,9 +20,9 @@ from save_jax.data import pipeline, records
 from save_jax.data.records import Clip, ShardError
 from save_jax.data.tokenizer import WordPieces, open_words
 from save_jax.data.transforms import ClipToVlsa
-from save_jax.evaluation import metrics
 from save_jax.evaluation.vlsa import cosines
 from save_jax.inference import runs
+from save_jax.judge import metrics
 from save_jax.methods import run as method_run
 from save_jax.models.similarity import ABSENT
 from save_jax.sweep import vlsa as sweep_vlsa

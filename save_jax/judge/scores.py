@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from save_jax.evaluation import metrics, protocols
+from save_jax.judge import metrics, protocols
 
 # Usual names of protocols → corpora, as `protocols` names them.
 ALIASES = {"msrvtt-1k-a": "msrvtt-9k", "msrvtt-full": "msrvtt-7k"}

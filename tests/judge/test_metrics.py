@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from save_jax.evaluation import metrics
+from save_jax.judge import metrics
 
 # Rows are queries, columns candidates; the right one of row i is column i.
 SCORES = np.array([[0.9, 0.1, 0.3], [0.8, 0.7, 0.2], [0.5, 0.5, 0.5], [0.1, 0.9, 0.2]])

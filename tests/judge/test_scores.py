@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import save_jax
-from save_jax.evaluation import metrics, protocols
+from save_jax.judge import metrics, protocols
 
 
 def test_results_by_hand():

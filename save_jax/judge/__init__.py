@@ -1,0 +1,1 @@
+"""Scores of any model, judged: protocols, metrics, signatures, comparison of systems. NumPy alone."""
