@@ -5,26 +5,91 @@ best). NaN is refused. The reference sorts and searches for the right one's valu
 drops its query from the denominator; both make the result look better.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
 CUTOFFS = (1, 5, 10, 50)
 SUMMED = (1, 5, 10)  # SumR, as the papers count it
 RESAMPLES = 2000  # of the bootstrap
+BLOCK = 1 << 22  # scores that are looked at at once: 16 MB of float32
 NOWHERE = -1e20  # lower scores are of videos without any frame; they stay last under every normalisation
+
+
+class Scores(Protocol):
+    """A matrix [queries, candidates] of which rows can be read: an array, a memory map, a product (`reading.Product`)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+class Places(NamedTuple):
+    """Where the right candidate of each query stands: int64 [queries] each."""
+
+    above: np.ndarray  # candidates with a higher score
+    at_least: np.ndarray  # candidates with as high a score or a higher one, the right one among them: its rank
+
+
+def _refuse_broken(count: int, size: int, first: tuple[int, int]) -> NoReturn:
+    raise ValueError(
+        f"{count} of {size} scores are NaN or infinite, the first for query {first[0]} and candidate {first[1]}; the "
+        "model's output is broken, a metric of it would mean nothing"
+    )
 
 
 def _check(scores: np.ndarray) -> None:
     if not np.isfinite(scores).all():
         bad = np.argwhere(~np.isfinite(scores))
-        raise ValueError(
-            f"{len(bad)} of {scores.size} scores are NaN or infinite, the first for query {bad[0][0]} and candidate "
-            f"{bad[0][1]}; the model's output is broken, a metric of it would mean nothing"
-        )
+        _refuse_broken(len(bad), scores.size, (int(bad[0][0]), int(bad[0][1])))
 
 
-def ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _row_blocks(shape: tuple[int, ...], starts: np.ndarray | None = None) -> Iterator[slice]:
+    """Slices of rows of about `BLOCK` numbers; with `starts`, only there a block begins."""
+    at = np.arange(shape[0]) if starts is None else starts
+    edges = np.append(at, shape[0])
+    begin = 0
+    while begin < shape[0]:
+        upto = int(edges[max(np.searchsorted(edges, begin + max(1, BLOCK // shape[1]), side="right") - 1, 0)])
+        if upto <= begin:  # one group alone is larger than a block
+            upto = int(edges[np.searchsorted(edges, begin, side="right")])
+        yield slice(begin, upto)
+        begin = upto
+
+
+def _compared(block: np.ndarray, right: np.ndarray) -> Places:
+    limit = right[:, None]
+    return Places(np.count_nonzero(block > limit, axis=1), np.count_nonzero(block >= limit, axis=1))
+
+
+def places(scores: Scores, targets: np.ndarray) -> Places:
+    """Where the right candidates stand, reading `scores` in blocks of rows, once.
+
+    Args:
+        scores: float [queries, candidates].
+        targets: int [queries], the right candidate of each.
+    Raises:
+        ValueError for scores that are NaN or infinite.
+    """
+    found, broken, first = [], 0, (0, 0)
+    for rows in _row_blocks(scores.shape):
+        block = np.asarray(scores[rows])
+        # A sum is finite where all numbers are, and is made several times faster than a mask. It may overflow alone.
+        if not np.isfinite(block.sum(dtype=np.float64)) and not (finite := np.isfinite(block)).all():
+            bad = np.argwhere(~finite)
+            first = first if broken else (rows.start + int(bad[0][0]), int(bad[0][1]))
+            broken += len(bad)
+        elif not broken:
+            found.append(_compared(block, np.take_along_axis(block, targets[rows, None], axis=1)[:, 0]))
+    if broken:
+        _refuse_broken(broken, scores.shape[0] * scores.shape[1], first)
+    return Places(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def ranks(scores: Scores, targets: np.ndarray) -> np.ndarray:
     """Rank of each query's right candidate.
 
     Args:
@@ -33,8 +98,7 @@ def ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     Returns:
         int [queries], from 1. Ties count against the query.
     """
-    _check(scores)
-    return (scores >= np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1)
+    return places(scores, targets).at_least
 
 
 def best_captions(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarray:
@@ -42,19 +106,56 @@ def best_captions(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarra
 
     Raises ValueError for a video without a caption: no caption could retrieve it.
     """
-    videos = scores.shape[1]
-    missing = np.setdiff1d(np.arange(videos), caption_to_video)
-    if len(missing):
-        raise ValueError(f"videos {missing[:5].tolist()} of the gallery have no caption")
+    _check_captioned(scores.shape[1], caption_to_video)
     order = np.argsort(caption_to_video, kind="stable")
-    starts = np.searchsorted(caption_to_video[order], np.arange(videos))
+    starts = np.searchsorted(caption_to_video[order], np.arange(scores.shape[1]))
     ordered = scores if (np.diff(caption_to_video) >= 0).all() else scores[order]  # a copy may take a gigabyte
     return np.maximum.reduceat(ordered, starts, axis=0).T
 
 
-def video_to_text_ranks(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarray:
+def _check_captioned(videos: int, caption_to_video: np.ndarray) -> None:
+    missing = np.setdiff1d(np.arange(videos), caption_to_video)
+    if len(missing):
+        raise ValueError(f"videos {missing[:5].tolist()} of the gallery have no caption")
+
+
+def video_to_text_places(scores: Scores, caption_to_video: np.ndarray, columns: np.ndarray | None = None) -> Places:
+    """As `places`, of videos that rank the captions of all videos. The best caption of each video counts.
+
+    `best_captions` in blocks of rows: of a matrix of any size, a few numbers for each video are kept.
+
+    Args:
+        scores: float [captions, videos], finite.
+        caption_to_video: int [captions], the place in `columns` of each caption's video.
+        columns: int [videos], those that have a caption. None: all.
+    """
+    columns = np.arange(scores.shape[1]) if columns is None else columns
+    _check_captioned(len(columns), caption_to_video)
+    in_order = bool((np.diff(caption_to_video) >= 0).all())
+    order = np.argsort(caption_to_video, kind="stable")
+    video_of_row = caption_to_video[order]
+    starts = np.searchsorted(video_of_row, np.arange(len(columns)))
+    every = len(columns) == scores.shape[1]
+
+    def best() -> Iterator[tuple[int, np.ndarray]]:
+        """First video of a block, and [videos of the block, videos]: the best caption of each for all videos."""
+        for rows in _row_blocks((len(order), scores.shape[1]), starts):
+            block = np.asarray(scores[rows] if in_order else scores[order[rows]])
+            block = block if every else block[:, columns]
+            inside = starts[(starts >= rows.start) & (starts < rows.stop)] - rows.start
+            yield int(video_of_row[rows.start]), np.maximum.reduceat(block, inside, axis=0)
+
+    own = np.concatenate([np.diagonal(part, begin) for begin, part in best()])
+    above, at_least = np.zeros(len(columns), np.int64), np.zeros(len(columns), np.int64)
+    for _, part in best():
+        above += np.count_nonzero(part > own, axis=0)
+        at_least += np.count_nonzero(part >= own, axis=0)
+    return Places(above, at_least)
+
+
+def video_to_text_ranks(scores: Scores, caption_to_video: np.ndarray) -> np.ndarray:
     """Every video ranks the captions of all videos. The best caption of each video counts."""
-    return ranks(best_captions(scores, caption_to_video), np.arange(scores.shape[1]))
+    return video_to_text_places(scores, caption_to_video).at_least
 
 
 def dual_softmax(scores: np.ndarray, temperature: float = 3.0) -> np.ndarray:
@@ -143,7 +244,38 @@ def intervals(
     return {name: [float(edge) for edge in np.percentile(drawn, tails)] for name, drawn in of_draw.items()}
 
 
-def retrieval(scores: np.ndarray, caption_to_video: Sequence[int] | np.ndarray, groups: Sequence[str] = ()) -> dict:
+class Ranked(NamedTuple):
+    """Both directions of a matrix. Video→text has the videos that have a caption, in order."""
+
+    t2v: Places
+    v2t: Places
+    captioned: np.ndarray  # int [videos with a caption], their columns
+    own: np.ndarray  # int [captions], the place in `captioned` of each caption's video
+
+
+def both_directions(scores: Scores, caption_to_video: Sequence[int] | np.ndarray) -> Ranked:
+    """Ranks over the complete gallery. A video without a caption is a candidate, but no query.
+
+    Raises ValueError for scores that are NaN or infinite.
+    """
+    targets = np.asarray(caption_to_video)
+    captioned, own = np.unique(targets, return_inverse=True)
+    t2v = places(scores, targets)
+    return Ranked(t2v, video_to_text_places(scores, own, captioned), captioned, own)
+
+
+def summaries(ranked: Ranked, groups: Sequence[str] = ()) -> dict:
+    """{"t2v": summary, "v2t": summary, "groups": {name: {"t2v": …, "v2t": …}}}; `groups` as in `retrieval`."""
+    names = np.asarray(groups if len(groups) else [""] * len(ranked.own))
+    t2v, v2t = ranked.t2v.at_least, ranked.v2t.at_least
+    by_group = {
+        str(name): {"t2v": summary(t2v[names == name]), "v2t": summary(v2t[np.unique(ranked.own[names == name])])}
+        for name in np.unique(names[names != ""])
+    }
+    return {"t2v": summary(t2v), "v2t": summary(v2t), "groups": by_group}
+
+
+def retrieval(scores: Scores, caption_to_video: Sequence[int] | np.ndarray, groups: Sequence[str] = ()) -> dict:
     """Both directions over the complete gallery, and per group of queries.
 
     Args:
@@ -153,12 +285,4 @@ def retrieval(scores: np.ndarray, caption_to_video: Sequence[int] | np.ndarray, 
     Returns:
         {"t2v": summary, "v2t": summary, "groups": {name: {"t2v": …, "v2t": …}}}
     """
-    targets, names = np.asarray(caption_to_video), np.asarray(groups or [""] * len(caption_to_video))
-    captioned, own = np.unique(targets, return_inverse=True)
-    of_captioned = scores if len(captioned) == scores.shape[1] else scores[:, captioned]
-    t2v, v2t = ranks(scores, targets), video_to_text_ranks(of_captioned, own)
-    by_group = {
-        str(name): {"t2v": summary(t2v[names == name]), "v2t": summary(v2t[np.unique(own[names == name])])}
-        for name in np.unique(names[names != ""])
-    }
-    return {"t2v": summary(t2v), "v2t": summary(v2t), "groups": by_group}
+    return summaries(both_directions(scores, caption_to_video), groups)
