@@ -17,6 +17,7 @@ from save_jax.data import command_line
 from save_jax.training import flags, process
 
 MODULES = [
+    "save_jax.judge",
     *(f"save_jax.{name}" for name in ("main", "report", "convert", "parity", "bench", "doctor", "sweep", "sweep_vlsa")),
     *(f"data_prep.{name}" for name in ("demo", "verify", "transcribe", "teach", "build", "inspect", "parity")),
 ]

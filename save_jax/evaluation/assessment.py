@@ -6,7 +6,7 @@ import numpy as np
 from save_jax.evaluation import audit, breakdown
 from save_jax.evaluation.contract import Evaluation, Evaluator
 from save_jax.evaluation.retrieval import RetrievalEvaluator
-from save_jax.judge import metrics, protocols
+from save_jax.judge import metrics, protocols, signature
 
 
 def assess_common(evaluator: Evaluator, params: dict, split: str, evaluation: Evaluation) -> Evaluation:
@@ -14,7 +14,7 @@ def assess_common(evaluator: Evaluator, params: dict, split: str, evaluation: Ev
 
     Returns:
         The evaluation, whose results have in addition
-        protocol: what was measured, and departures from it (protocols.describe);
+        protocol: what was measured, and departures from it (protocols.describe), and its "signature";
         audit: a check on a sample that embeddings do not depend on captions, order and batch (audit.audit);
         intervals: {"t2v", …: {metric: [low, high]}} for every direction from text: bootstrap, 95 %, over videos with
             their queries.
@@ -23,7 +23,10 @@ def assess_common(evaluator: Evaluator, params: dict, split: str, evaluation: Ev
     """
     results, info = evaluation.results, evaluation.info
     corpus, failed = evaluator.data.manifest["corpus"], list(info.gallery["failed"])
-    results["protocol"] = protocols.describe(corpus, split, info.ids, info.caption_to_video, failed)
+    results["protocol"] = protocols.describe(
+        corpus, split, len(info.ids), info.caption_to_video, ids=info.ids, texts=info.captions, failed=failed
+    )
+    results["protocol"]["signature"] = signature.line(results["protocol"], picked_on=evaluator.config.data.val_split)
     results["audit"] = audit.audit(evaluator, params, split, evaluation.videos)
     results["intervals"] = {
         direction: metrics.intervals(metrics.ranks(scores, info.caption_to_video), info.caption_to_video)

@@ -18,7 +18,7 @@ NOWHERE = -1e20  # lower scores are of videos without any frame; they stay last 
 
 
 class Scores(Protocol):
-    """A matrix [queries, candidates] of which rows can be read: an array, a memory map, a product (`reading.Product`)."""
+    """A matrix [queries, candidates] whose rows can be read: an array, a memory map, or `reading.Product`."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -47,7 +47,7 @@ def _check(scores: np.ndarray) -> None:
         _refuse_broken(len(bad), scores.size, (int(bad[0][0]), int(bad[0][1])))
 
 
-def _row_blocks(shape: tuple[int, ...], starts: np.ndarray | None = None) -> Iterator[slice]:
+def row_blocks(shape: tuple[int, ...], starts: np.ndarray | None = None) -> Iterator[slice]:
     """Slices of rows of about `BLOCK` numbers; with `starts`, only there a block begins."""
     at = np.arange(shape[0]) if starts is None else starts
     edges = np.append(at, shape[0])
@@ -60,30 +60,30 @@ def _row_blocks(shape: tuple[int, ...], starts: np.ndarray | None = None) -> Ite
         begin = upto
 
 
-def _compared(block: np.ndarray, right: np.ndarray) -> Places:
-    limit = right[:, None]
-    return Places(np.count_nonzero(block > limit, axis=1), np.count_nonzero(block >= limit, axis=1))
-
-
-def places(scores: Scores, targets: np.ndarray) -> Places:
+def places(scores: Scores, targets: np.ndarray, finite: bool = True) -> Places:
     """Where the right candidates stand, reading `scores` in blocks of rows, once.
 
     Args:
         scores: float [queries, candidates].
         targets: int [queries], the right candidate of each.
+        finite: whether scores must be. If not, NaN counts against the query on both sides: as a candidate it stands
+            above the right one, and as the right one's score below all.
     Raises:
-        ValueError for scores that are NaN or infinite.
+        ValueError for scores that are NaN or infinite, where they must not be.
     """
     found, broken, first = [], 0, (0, 0)
-    for rows in _row_blocks(scores.shape):
+    for rows in row_blocks(scores.shape):
         block = np.asarray(scores[rows])
         # A sum is finite where all numbers are, and is made several times faster than a mask. It may overflow alone.
-        if not np.isfinite(block.sum(dtype=np.float64)) and not (finite := np.isfinite(block)).all():
-            bad = np.argwhere(~finite)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = block.sum(dtype=np.float64) if finite else 0.0
+        if finite and not np.isfinite(total) and not (whole := np.isfinite(block)).all():
+            bad = np.argwhere(~whole)
             first = first if broken else (rows.start + int(bad[0][0]), int(bad[0][1]))
             broken += len(bad)
         elif not broken:
-            found.append(_compared(block, np.take_along_axis(block, targets[rows, None], axis=1)[:, 0]))
+            right = np.take_along_axis(block, targets[rows, None], axis=1)
+            found.append((np.count_nonzero(block > right, axis=1), np.count_nonzero(~(block < right), axis=1)))
     if broken:
         _refuse_broken(broken, scores.shape[0] * scores.shape[1], first)
     return Places(*(np.concatenate(part) for part in zip(*found, strict=True)))
@@ -139,17 +139,17 @@ def video_to_text_places(scores: Scores, caption_to_video: np.ndarray, columns: 
 
     def best() -> Iterator[tuple[int, np.ndarray]]:
         """First video of a block, and [videos of the block, videos]: the best caption of each for all videos."""
-        for rows in _row_blocks((len(order), scores.shape[1]), starts):
+        for rows in row_blocks((len(order), scores.shape[1]), starts):
             block = np.asarray(scores[rows] if in_order else scores[order[rows]])
             block = block if every else block[:, columns]
             inside = starts[(starts >= rows.start) & (starts < rows.stop)] - rows.start
             yield int(video_of_row[rows.start]), np.maximum.reduceat(block, inside, axis=0)
 
-    own = np.concatenate([np.diagonal(part, begin) for begin, part in best()])
+    own = np.concatenate([np.diagonal(part, begin).copy() for begin, part in best()])  # views would hold all parts
     above, at_least = np.zeros(len(columns), np.int64), np.zeros(len(columns), np.int64)
     for _, part in best():
         above += np.count_nonzero(part > own, axis=0)
-        at_least += np.count_nonzero(part >= own, axis=0)
+        at_least += np.count_nonzero(~(part < own), axis=0)
     return Places(above, at_least)
 
 
@@ -230,18 +230,25 @@ def intervals(
     values, at = np.unique(ranks, return_inverse=True)
     video = np.unique(caption_to_video, return_inverse=True)[1]
     videos = video.max() + 1
-    picks = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), RESAMPLES)
-    draws = np.stack([np.bincount(at, weights=pick[video], minlength=len(values)) for pick in picks])
+    rng, pieces = np.random.default_rng(seed), []
+    for begin in range(0, RESAMPLES, step := max(1, BLOCK // max(videos, len(values)))):
+        picks = rng.multinomial(videos, np.full(videos, 1 / videos), min(step, RESAMPLES - begin))
+        pieces.append(_of_draws(np.stack([np.bincount(at, pick[video], len(values)) for pick in picks]), values))
+    of_draw = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    of_draw["SumR"] = sum(of_draw[f"R@{k}"] for k in SUMMED)
+    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    return {name: [float(edge) for edge in np.percentile(drawn, tails)] for name, drawn in of_draw.items()}
+
+
+def _of_draws(draws: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of draws: how often each drew each of the ranks `values`, [draws, values]."""
     number, upto = draws.sum(axis=1), draws.cumsum(axis=1)
     middle = [values[(upto > place[:, None]).argmax(axis=1)] for place in ((number - 1) // 2, number // 2)]
-    of_draw = {f"R@{k}": 100 * draws @ (values <= k) / number for k in CUTOFFS} | {
+    return {f"R@{k}": 100 * draws @ (values <= k) / number for k in CUTOFFS} | {
         "MedR": np.mean(middle, axis=0),
         "MeanR": draws @ values / number,
         "MRR": draws @ (1 / values) / number,
     }
-    of_draw["SumR"] = sum(of_draw[f"R@{k}"] for k in SUMMED)
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
-    return {name: [float(edge) for edge in np.percentile(drawn, tails)] for name, drawn in of_draw.items()}
 
 
 class Ranked(NamedTuple):
@@ -253,14 +260,14 @@ class Ranked(NamedTuple):
     own: np.ndarray  # int [captions], the place in `captioned` of each caption's video
 
 
-def both_directions(scores: Scores, caption_to_video: Sequence[int] | np.ndarray) -> Ranked:
+def both_directions(scores: Scores, caption_to_video: Sequence[int] | np.ndarray, finite: bool = True) -> Ranked:
     """Ranks over the complete gallery. A video without a caption is a candidate, but no query.
 
-    Raises ValueError for scores that are NaN or infinite.
+    Raises ValueError for scores that are NaN or infinite, unless `finite` is False (see `places`).
     """
     targets = np.asarray(caption_to_video)
     captioned, own = np.unique(targets, return_inverse=True)
-    t2v = places(scores, targets)
+    t2v = places(scores, targets, finite)
     return Ranked(t2v, video_to_text_places(scores, own, captioned), captioned, own)
 
 

@@ -71,6 +71,7 @@ def evaluate(
     )
     if jax.process_index() == 0:
         files.write_json(os.path.join(workdir, name), results)
+        results_file.write_scores(os.path.join(workdir, results_file.scores_of(name)), evaluation)
         print(f"\n{method.tables(results, rows)}")
         folder = results_file.folder_of(name, workdir)
         figures = method.figures(results, rows, evaluation, data, folder)

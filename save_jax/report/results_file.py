@@ -13,6 +13,8 @@
   config, versions: all settings; packages, Python and devices
   data: corpus, settings and checksums of the shards
 
+Beside it lies scores.npz, the text→video scores with their names, for `save-jax judge`.
+
 VLSA's `test` has the directions that its modalities allow (evaluation.vlsa), after pre-training also `masked`, and its
 `checkpoints` have steps alone.
 """
@@ -28,6 +30,8 @@ from save_jax.config import sizes
 from save_jax.data import files
 from save_jax.data.pipeline import Data
 from save_jax.evaluation.contract import Evaluation
+from save_jax.judge import reading
+from save_jax.judge.reading import Task
 from save_jax.report import versions
 from save_jax.weights.checkpoint import FOLDER, Checkpoints
 
@@ -93,6 +97,18 @@ def _own_shards(workdir: str) -> dict[str, str]:
             return _checksums(meta["shards"])
     path = os.path.join(workdir, RESULTS)
     return _checksums(files.read_json(path)["data"]["shards"]) if os.path.exists(path) else {}
+
+
+def write_scores(path: str, evaluation: Evaluation) -> None:
+    """Text→video scores with names of queries and videos, as `save-jax judge` reads them; none without text."""
+    if "t2v" in evaluation.scores:
+        info = evaluation.info
+        reading.save(path, evaluation.scores["t2v"], Task(info.caption_to_video, info.ids, info.captions, info.groups))
+
+
+def scores_of(name: str) -> str:
+    """The file of scores beside a results file: scores.npz of results.json, scores-val.npz of results-val.json."""
+    return name.removesuffix(".json").replace("results", "scores", 1) + ".npz"
 
 
 def folder_of(name: str, workdir: str) -> str:

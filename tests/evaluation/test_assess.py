@@ -76,18 +76,28 @@ def test_an_embedding_that_depends_on_its_neighbours_is_found(config, monkeypatc
 
 def test_departures_from_a_protocol_are_named():
     ids, caption_to_video = [f"video{k}" for k in range(1000)], np.arange(1000)
-    assert protocols.describe("msrvtt-9k", "test", ids, caption_to_video, [])["departures"] == []
-    assert protocols.describe("msrvtt-7k", "test", ids, caption_to_video, ["video3"])["departures"] == [
+    strangers = protocols.describe("msrvtt-9k", "test", 1000, caption_to_video, ids=ids)["departures"]
+    assert strangers == ["the gallery's ids are not the official list's (digest 0b5f702ea4dc, not 49a09fb68f7e)"]
+    full = [f"video{number}" for number in range(7010, 10000)]  # the published split, in any order
+    assert not protocols.describe("msrvtt-7k", "test", 2990, np.repeat(np.arange(2990), 20), ids=full[::-1])[
+        "departures"
+    ]
+    assert protocols.describe("msrvtt-9k", "test", 1000, caption_to_video)["departures"] == []
+    assert protocols.describe("msrvtt-7k", "test", 1000, caption_to_video, ids=ids, failed=["video3"])[
+        "departures"
+    ] == [
         "the gallery has 1000 videos, the protocol 2990",
         "1000 videos do not have 20 caption(s)",
         "1 videos could not be decoded and rank last",
     ]
-    twice = protocols.describe("msrvtt-9k", "test", [*ids[:-1], "video0"], caption_to_video, [])
-    assert twice["departures"] == ["1 ids occur more than once, such as video0"]
-    assert protocols.describe("vatex", "val", ids, caption_to_video, [])["departures"] == [
+    twice = protocols.describe("msrvtt-9k", "test", 1000, caption_to_video, ids=[*ids[:-1], "video0"])
+    assert twice["departures"][1:] == ["1 ids occur more than once, such as video0"]
+    assert protocols.describe("vatex", "val", 1000, caption_to_video, ids=ids)["departures"] == [
         "split 'val' is not the test split"
     ]
-    assert "no published protocol" in protocols.describe("mine", "test", ids, caption_to_video, [])["departures"][0]
+    assert (
+        "no published protocol" in protocols.describe("mine", "test", 1000, caption_to_video, ids=ids)["departures"][0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_results_by_hand():
     assert results["t2v"]["R@1"] == pytest.approx(100 / 3) and results["t2v"]["queries"] == 3
     assert results["v2t"]["queries"] == 2
     assert results["groups"]["a"]["t2v"]["R@1"] == 50 and results["groups"]["b"]["t2v"]["MedR"] == 2
-    assert results["protocol"]["departures"] == ["corpus 'not named' has no published protocol"]
+    assert results["protocol"]["departures"] == ["no protocol was named"]
     low, high = results["intervals"]["t2v"]["R@1"]
     assert low <= 100 / 3 <= high
 
@@ -27,7 +27,8 @@ def test_a_protocol_knows_its_captions():
     scores = rng.normal(size=(1000, 1000))
     results = save_jax.evaluate_scores(scores, protocol="msrvtt-1k-a")
     assert results["protocol"] == {
-        "name": "MSR-VTT 1k-A (JSFusion)", "split": "test", "videos": 1000, "queries": 1000, "departures": []
+        "name": "MSR-VTT 1k-A (JSFusion)", "short": "1k-A", "version": 1, "split": "test", "videos": 1000,
+        "queries": 1000, "gallery": "", "texts": "", "departures": [],
     }  # fmt: skip
     assert results["t2v"] == metrics.retrieval(scores, np.arange(1000))["t2v"]
     several = rng.normal(size=(15000, 1500)).astype(np.float32)

@@ -1,0 +1,5 @@
+"""`python -m save_jax.judge`."""
+
+from save_jax.judge.command import main
+
+main()

@@ -1,0 +1,192 @@
+"""Scores from anywhere, judged: `save-jax judge SCORES --protocol msrvtt-1k-a` (no JAX needed).
+
+SCORES is .npy, .npz, .pt, .csv, .tsv or .parquet (`judge/reading.py` says what is in each), or a run's folder. Several
+files are one system's seeds.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from save_jax.data import command_line, files
+from save_jax.judge import comparison, lists, reading, scores, signature
+
+SHOWN = ("R@1", "R@5", "R@10", "R@50", "MedR", "MeanR", "MRR", "SumR")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="save-jax judge", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    made.add_argument(
+        "scores", nargs="*", metavar="SCORES", help="[queries, videos], higher is better; one file a seed"
+    )
+    made.add_argument(
+        "--embeddings", nargs=2, metavar=("TEXTS", "VIDEOS"), help="in SCORES' place: .npy [n, width] each; cosines"
+    )
+    made.add_argument(
+        "--protocol", help="what the numbers are compared with: msrvtt-1k-a, msrvtt-full, vatex, charades, lsmdc, …"
+    )
+    made.add_argument(
+        "--queries",
+        metavar="CSV",
+        help="columns video, and query, text, group where there are; MSR-VTT's own list is one",
+    )
+    made.add_argument(
+        "--videos",
+        metavar="CSV",
+        help="column video: the gallery, in the order of the columns where those have no names",
+    )
+    made.add_argument("--groups", metavar="CSV", help="columns query, group")
+    made.add_argument(
+        "--against",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="SCORES",
+        help="another system (its seeds); may be repeated",
+    )
+    made.add_argument(
+        "--metric", default="SumR", choices=comparison.METRICS, help="that systems are compared by; default SumR"
+    )
+    made.add_argument("--post", default="none", help="what was done to the scores, in a word, for the signature")
+    made.add_argument(
+        "--picked-on", default=signature.UNKNOWN, help="the split that picked the checkpoint: val, test, none"
+    )
+    made.add_argument(
+        "--departures", action="store_true", help="judge another gallery than the protocol's, with the departure named"
+    )
+    made.add_argument(
+        "--nan", default="refuse", choices=("refuse", "worst"), help="worst: NaN counts against the query"
+    )
+    made.add_argument("--transposed", action="store_true", help="rows are videos, columns are queries")
+    made.add_argument("--habits", action="store_true", help="also what the score would be under habits of the field")
+    made.add_argument("--json", metavar="FILE", help="also write all of it there")
+    made.add_argument("--latex", action="store_true", help="also a row of a LaTeX table, and a BibTeX entry")
+    return made
+
+
+def judged(args: argparse.Namespace) -> dict:
+    """The results of what was typed. Raises ValueError as `scores.evaluate_scores`, and for options that do not fit."""
+    if bool(args.scores) == bool(args.embeddings):
+        raise ValueError("give scores, or --embeddings TEXTS VIDEOS; one of them")
+    if args.json and not os.path.isdir(folder := os.path.dirname(args.json) or "."):
+        raise ValueError(f"--json: there is no folder {folder}")
+    if args.embeddings:
+        sides = [np.load(path, allow_pickle=False) for path in args.embeddings]
+        given = [reading.Given(reading.product(*sides))]
+    else:
+        given = [_turned(reading.read(path), args.transposed) for path in args.scores]
+    task = lists.task_of(given[0], args.queries, args.videos, args.groups)
+    against = {}
+    for number, paths in enumerate(args.against, 2):
+        name = os.path.basename(os.path.normpath(paths[0]))
+        against[name if name not in against else f"{name} ({number})"] = [
+            _turned(reading.read(path), args.transposed) for path in paths
+        ]
+    return scores.evaluate_scores(
+        given, args.protocol, caption_to_video=task.caption_to_video if task and args.queries else None,
+        videos=task.videos if task else (), texts=task.texts if task else (), groups=task.groups if task else (),
+        against=against, metric=args.metric, post=args.post, picked_on=args.picked_on,
+        strict=not args.departures, nan=args.nan, with_habits=args.habits,
+    )  # fmt: skip
+
+
+def _turned(given: reading.Given, transposed: bool) -> reading.Given:
+    if not transposed:
+        return given
+    return reading.Given(np.asarray(given.scores).T, given.videos, given.queries)
+
+
+def text(results: dict, metric: str) -> Iterator[str]:
+    """The results in lines, the size of the gallery in each."""
+    protocol = results["protocol"]
+    size = f"{protocol['videos']:,} videos"
+    yield f"{protocol['name']}: {protocol['queries']:,} queries, a gallery of {size}" + (
+        f"; mean of {results['seeds']} seeds" if results["seeds"] > 1 else ""
+    )
+    yield from (f"  DEPARTURE: {line}" for line in protocol["departures"])
+    yield ""
+    rows: list[tuple[str, ...]] = [("", *SHOWN, "among")]
+    for way, name in (("t2v", "text → video"), ("v2t", "video → text")):
+        rows.append((name, *(_number(results[way][m], m) for m in SHOWN), size))
+        rows.append(("  95 %", *(_edges(results["intervals"][way][m], m) for m in SHOWN), ""))
+    for name, group in results["groups"].items():
+        rows.append((f"{name} ({group['t2v']['queries']})", *(_number(group["t2v"][m], m) for m in SHOWN), size))
+        rows.append(("  95 %", *(_edges(group["intervals"]["t2v"][m], m) for m in SHOWN), ""))
+    yield from _columns(rows)
+    for way, name in (("t2v", "text → video"), ("v2t", "video → text")):
+        if ties := results["ties"][way]:
+            yield (
+                f"{ties:,} queries, {name}, have another candidate with the right one's score ({results['dtype']}); "
+                "ties count against the query"
+            )
+    for name, rows_of in results.get("comparisons", {}).items():
+        yield f"\nagainst {name} (p corrected for {_comparisons(results)} comparisons):"
+        for row, difference in rows_of.items():
+            label = {"t2v": "text → video", "v2t": "video → text"}.get(row, row)
+            yield f"  {label:16}{difference}"
+        one = min(next(iter(rows_of.values())).seeds)
+        yield "  " + (
+            "Several seeds: videos and seeds both vary." if one > 1
+            else "One seed on a side: this is about these checkpoints, not about another training of the method."
+        )  # fmt: skip
+    if "habits" in results:
+        honest = results["habits"]["honest"]
+        yield "\nWhat text → video would be under the field's habits. None of these is a result:"
+        shown = ("R@1", "R@10", "SumR")
+        rows = [("", *shown, "gain, SumR", "queries")]
+        for name, row in results["habits"].items():
+            gain = "" if row is honest else f"{row['SumR'] - honest['SumR']:+.1f}"
+            rows.append((name, *(_number(row[m], m) for m in shown), gain, f"{row['queries']:,.0f}"))
+        yield from _columns(rows)
+    yield f"\n{results['signature']}"
+
+
+def _comparisons(results: dict) -> int:
+    return sum(len(rows) for rows in results["comparisons"].values())
+
+
+def _number(value: float, metric: str) -> str:
+    return f"{value:.3f}" if metric == "MRR" else f"{value:.1f}"
+
+
+def _edges(edges: Sequence[float], metric: str) -> str:
+    return "–".join(_number(edge, metric) for edge in edges)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    first, *others = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *cells in rows:
+        right = [cell.rjust(width) for cell, width in zip(cells, others, strict=True)]
+        yield "  ".join([name.ljust(first), *right]).rstrip()
+
+
+def plain(results: dict) -> dict:
+    """The same for JSON."""
+    plain = dict(results)
+    if "comparisons" in results:
+        plain["comparisons"] = {
+            name: {row: dataclasses.asdict(d) | {"established": d.established} for row, d in rows.items()}
+            for name, rows in results["comparisons"].items()
+        }
+    return plain
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    args = parser().parse_args(command_line.arguments(argv))
+    try:
+        results = judged(args)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print("\n".join(text(results, args.metric)))
+    if args.latex:
+        name = os.path.splitext(os.path.basename(os.path.normpath((args.scores or args.embeddings)[0])))[0]
+        print(f"\n{signature.latex_row(name, results)}\n\n{signature.bibtex()}")
+    if args.json:
+        files.write_json(args.json, plain(results))

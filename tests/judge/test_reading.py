@@ -1,0 +1,214 @@
+"""Scores and lists from files: every form gives the same numbers, and every wrong one says what is wrong."""
+
+import json
+import pickle
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import save_jax
+from save_jax.judge import command, lists, reading
+
+QUERIES = ["q a", "q,b", "q c", "q d"]  # one name needs quotes in a CSV
+VIDEOS = ["v1", "v2", "vidéo 3"]
+SCORES = np.array([[3, 1, 2], [1, 2, 0.5], [0, 1, 4], [2.5, 0, 1]], np.float32)
+RIGHT = [0, 1, 2, 1]
+
+
+def write(path: Path, kind: str) -> Path:
+    """The same scores in every form."""
+    if kind == "npy":
+        np.save(path / "s.npy", SCORES)
+    elif kind == "npz":
+        np.savez(path / "s.npz", scores=SCORES, queries=QUERIES, videos=VIDEOS)
+    elif kind == "wide csv":
+        rows = [",".join(["query", *VIDEOS])] + [
+            ",".join([f'"{q}"', *map(str, row)]) for q, row in zip(QUERIES, SCORES.tolist(), strict=True)
+        ]
+        (path / "s.csv").write_text("\n".join(rows), encoding="utf-8")
+    elif kind in ("long tsv", "parquet"):
+        order = np.random.default_rng(0).permutation(SCORES.size)
+        rows = [(QUERIES[i // 3], VIDEOS[i % 3], SCORES.flat[i].item()) for i in order]
+        if kind == "parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            columns = {name: list(column) for name, column in zip(reading.LONG, zip(*rows, strict=True), strict=True)}
+            pyarrow.parquet.write_table(pyarrow.table(columns), path / "s.parquet", row_group_size=5)
+        else:
+            lines = ["Video\tquery\tscore"] + [f"{v}\t{q}\t{s}" for q, v, s in rows]
+            (path / "s.tsv").write_text("\n".join(lines), encoding="utf-8-sig")
+    return next(path.glob("s.*"))
+
+
+def lists_of(path: Path) -> tuple[str, str]:
+    queries = ["key,video_id,sentence,group"]
+    queries += [f'"{q}",{VIDEOS[v]},text of {q[-1]},{g}' for q, v, g in zip(QUERIES, RIGHT, "xyxx", strict=True)]
+    (path / "queries.csv").write_text("\n".join(queries), encoding="utf-8")
+    (path / "videos.csv").write_text("\n".join(["video", *VIDEOS]), encoding="utf-8")
+    return str(path / "queries.csv"), str(path / "videos.csv")
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "wide csv", "long tsv", "parquet"])
+def test_every_form_gives_the_same(kind, tmp_path, capsys):
+    queries, videos = lists_of(tmp_path)
+    command.main(
+        [str(write(tmp_path, kind)), "--queries", queries, "--videos", videos, "--json", f"{tmp_path}/out.json"]
+    )
+    results = json.loads((tmp_path / "out.json").read_text())
+    expected = save_jax.evaluate_scores(SCORES, caption_to_video=RIGHT, groups=list("xyxx"), videos=VIDEOS)
+    assert results["t2v"] == pytest.approx(expected["t2v"]) and results["t2v"]["R@1"] == 75
+    assert results["v2t"] == pytest.approx(expected["v2t"])
+    assert results["groups"]["x"]["t2v"] == pytest.approx(expected["groups"]["x"]["t2v"])
+    said = capsys.readouterr().out
+    assert results["signature"] in said and "a gallery of 3 videos" in said
+    assert results["signature"].startswith("save-jax|custom.1!|g3:" + expected["protocol"]["gallery"])
+    assert "?" not in results["signature"].split("|")[3]  # the texts were given
+
+
+def test_tensors_and_nothing_else_are_read(tmp_path):
+    """What torch.save writes is read in tests/against_torch; a file that would run something is refused."""
+    (tmp_path / "s.pt").write_bytes(pickle.dumps(print))
+    with pytest.raises(ValueError, match=r"s\.pt"):
+        reading.read(str(tmp_path / "s.pt"))
+
+
+def test_embeddings_of_both_sides(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    texts, videos = rng.normal(size=(6, 4)), rng.normal(size=(3, 4))
+    cosines = (texts / np.linalg.norm(texts, axis=1, keepdims=True)) @ (
+        videos / np.linalg.norm(videos, axis=1, keepdims=True)
+    ).T
+    np.savez(tmp_path / "e.npz", texts=texts, videos=videos)
+    np.save(tmp_path / "t.npy", texts)
+    np.save(tmp_path / "v.npy", videos)
+    right = [0, 0, 1, 1, 2, 2]
+    expected = save_jax.evaluate_scores(cosines, caption_to_video=right)
+    assert save_jax.evaluate_scores(tmp_path / "e.npz", caption_to_video=right)["t2v"] == expected["t2v"]
+    (tmp_path / "q.csv").write_text("video\n" + "\n".join(map(str, right)))
+    command.main(
+        ["--embeddings", f"{tmp_path}/t.npy", f"{tmp_path}/v.npy", "--queries", f"{tmp_path}/q.csv", "--latex"]
+    )
+    assert f"{expected['t2v']['R@1']:.1f}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="embeddings of texts are 4 wide, of videos 3; give those of one model"):
+        reading.product(texts, videos[:, :3])
+    with pytest.raises(ValueError, match="1 of 3 embeddings of videos are zero, NaN or infinite, the first is"):
+        reading.product(texts, videos * [[1], [0], [1]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "query,video,score\na,v,1\na,v,2\n",
+            "1 of 1 pairs come more than once, the first is query 'a' with video 'v'",
+        ),
+        ("query,video,score\na,v,1\na,w,1\nb,w,2\n", "1 of 4 pairs are missing, the first is query 'b' with video 'v'"),
+        ("query,video,score\na,v,high\n", "line 2 has 'high' in the place of a score"),
+        ("query,v,w\na,1\n", "line 2 has 2 cells, the first line 3"),
+        ("query,v,v\na,1,2\n", "videos: 1 ids come more than once, such as 'v'"),
+        ("query,v,w\na,1,2\na,1,2\n", "queries: 1 ids come more than once, such as 'a'"),
+        ("", "it is empty"),
+        ("query,video,score\n", "it has no rows"),
+    ],
+)
+def test_wrong_tables_are_refused(content, message, tmp_path):
+    (tmp_path / "s.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        reading.read(str(tmp_path / "s.csv"))
+
+
+def test_wrong_files_are_refused(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
+    np.savez(tmp_path / "other.npz", weights=np.eye(2))
+    (tmp_path / "s.xlsx").write_text("")
+    (tmp_path / "broken.npz").write_text("not a zip archive")
+    for name, message in (
+        ("objects.npy", "objects.npy: .*Python objects"),
+        ("other.npz", r"other.npz: it holds weights; needed is `scores` \[queries, videos\], or embeddings"),
+        ("s.xlsx", "suffix '.xlsx'; scores are read from .npy, .npz"),
+        ("missing.npy", "there is no .*missing.npy"),
+        ("", "there is no .*scores.npz; save-jax eval writes it into a run's folder"),
+        ("broken.npz", "broken.npz"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reading.read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("queries", "videos", "message"),
+    [
+        ("query,video\na,v\n", None, "1 queries of .*queries.csv, but the scores have 2 rows, without names"),
+        ("query,video\na,v\nb,v\n", None, "names 1 videos, the scores have 2 columns; name those by --videos"),
+        (
+            "query,video\na,v\nb,x\n",
+            "video\nv\nw\n",
+            "1 videos that .* asks for are not in the gallery of 2, such as 'x'",
+        ),
+        ("query,video\na,v\na,w\n", None, "queries: 1 ids come more than once, such as 'a'"),
+        ("query,film\na,v\nb,w\n", None, r"has columns query, film, and none for video \(video or video_id\)"),
+        ("query,video\na,v\nb\n", None, "line 3 has 1 cells, the header 2"),
+        ("query,video\n", None, "has no lines below its header"),
+        ("query,video\na,v\nb,w\n", "video\nv\nv\n", "videos: 1 ids come more than once, such as 'v'"),
+    ],
+)
+def test_wrong_lists_are_refused(queries, videos, message, tmp_path):
+    (tmp_path / "queries.csv").write_text(queries)
+    if videos:
+        (tmp_path / "videos.csv").write_text(videos)
+    with pytest.raises(ValueError, match=message):
+        lists.task_of(
+            reading.Given(np.eye(2)), f"{tmp_path}/queries.csv", f"{tmp_path}/videos.csv" if videos else None, None
+        )
+
+
+def test_names_missing_on_either_side_are_told_with_both(tmp_path):
+    (tmp_path / "queries.csv").write_text("query,video\na,v\nb,w\n")
+    given = reading.Given(np.eye(2), ["a", "c"], ["v", "w"])
+    with pytest.raises(
+        ValueError, match=r"1 of the queries of .* not among the rows \(such as 'b'\); 1 rows .*such as 'c'"
+    ):
+        lists.task_of(given, f"{tmp_path}/queries.csv", None, None)
+    turned = reading.Given(np.eye(2), ["v", "w"], ["a", "b"])
+    with pytest.raises(ValueError, match="rows have the names of videos: the matrix is transposed; pass --transposed"):
+        lists.task_of(turned, f"{tmp_path}/queries.csv", None, None)
+    (tmp_path / "groups.csv").write_text("query,group\na,x\nz,x\n")
+    with pytest.raises(ValueError, match=r"groups.csv has 1 queries that .* has not, such as 'z'"):
+        lists.task_of(reading.Given(np.eye(2)), f"{tmp_path}/queries.csv", None, f"{tmp_path}/groups.csv")
+
+
+def test_a_transposed_matrix_is_noticed_where_the_protocol_tells():
+    with pytest.raises(
+        ValueError, match="1500 rows and 15000 columns: the matrix is transposed, vatex has 1500 videos"
+    ):
+        save_jax.evaluate_scores(np.zeros((1500, 15000), np.float16), "vatex")
+
+
+def test_a_large_matrix_is_read_in_rows(tmp_path):
+    """0.6 GB that lies on no disk (a file with a hole): a fraction of it is ever held."""
+    scores = np.lib.format.open_memmap(tmp_path / "s.npy", "w+", np.float32, (12_000, 12_000))
+    scores[7, 7] = 1
+    del scores
+    tracemalloc.start()
+    results = save_jax.evaluate_scores(tmp_path / "s.npy")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6
+    assert results["t2v"]["MRR"] == pytest.approx((1 + 11_999 / 12_000) / 12_000) and results["ties"]["t2v"] == 11_999
+
+
+def test_the_command_needs_numpy_alone(tmp_path):
+    """Of what is installed here, only what is asked for is imported."""
+    np.save(tmp_path / "s.npy", np.eye(5))
+    program = (
+        "import sys; from save_jax.judge.command import main; main([sys.argv[1], '--habits']); "
+        "heavy = {'jax', 'flax', 'scipy', 'pandas', 'pyarrow', 'matplotlib', 'torch'}; "
+        "sys.exit(', '.join(heavy & {name.split('.')[0] for name in sys.modules}) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "s.npy")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "None of these is a result" in done.stdout
