@@ -235,7 +235,7 @@ def intervals(
         picks = rng.multinomial(videos, np.full(videos, 1 / videos), min(step, RESAMPLES - begin))
         pieces.append(_of_draws(np.stack([np.bincount(at, pick[video], len(values)) for pick in picks]), values))
     of_draw = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    of_draw["SumR"] = sum(of_draw[f"R@{k}"] for k in SUMMED)
+    of_draw["SumR"] = np.sum([of_draw[f"R@{k}"] for k in SUMMED], axis=0)
     tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     return {name: [float(edge) for edge in np.percentile(drawn, tails)] for name, drawn in of_draw.items()}
 

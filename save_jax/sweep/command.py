@@ -13,7 +13,7 @@ from absl import app, flags
 
 from save_jax.data import files
 from save_jax.report import plots
-from save_jax.sweep import grids, runs, tables
+from save_jax.sweep import grids, runs, significance, tables
 from save_jax.training import flags as run_flags
 from save_jax.training import monitor, process
 
@@ -45,6 +45,10 @@ def main(argv: list[str]) -> None:
         return
     table = tables.summarize(results)
     text = tables.markdown(table, seeds, grids.pairs(grid))
+    try:
+        text += "\n" + significance.markdown(significance.compare(workdir, seeds, grids.pairs(grid)), seeds)
+    except ValueError as error:  # of runs of an earlier version
+        text += f"\nWhether differences are established is not said: {error}.\n"
     for name, of_seeds in results.items():
         if grid == "methods" and of_seeds[0]["test"]["gates"]:
             gates = tables.gates_markdown(of_seeds)

@@ -6,14 +6,17 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from absl import flags
 from helpers.corpus import IMAGE_SIZE
 from helpers.places import REPOSITORY
 
 from save_jax.config import base, resolve, smoke
+from save_jax.judge import reading
+from save_jax.judge.reading import Task
 from save_jax.report import plots
-from save_jax.sweep import command, grids, runs, tables
+from save_jax.sweep import command, grids, runs, significance, tables
 
 
 def results(sumr: float, by_group: dict[str, float]) -> dict:
@@ -84,6 +87,25 @@ def test_gates_are_medians_over_seeds():
         {"test": {"gates": {"audio": {"music": {"attention": a, "mlp": 0.5, "clips": 7}}}}} for a in (0.1, 0.9, 0.2)
     ]
     assert tables.gates_markdown(made).splitlines()[2] == "| music | 7 | 0.20 | 0.50 |"
+
+
+def test_differences_are_held_against_videos_and_seeds(tmp_path):
+    """Made scores: save is far better, avigate is no better than vision; and a run without scores is named."""
+    rng, task = np.random.default_rng(0), Task(np.arange(80), [f"v{i}" for i in range(80)], [], ["a", "b"] * 40)
+    for name, strength in (("vision", 1.0), ("avigate", 1.0), ("save", 3.0)):
+        for seed in (0, 1, 2):
+            folder = tmp_path / f"{name}-seed{seed}"
+            folder.mkdir()
+            reading.save(str(folder / "scores.npz"), strength * np.eye(80) + rng.normal(size=(80, 80)), task)
+    found = significance.compare(str(tmp_path), [0, 1, 2], grids.pairs("methods"))
+    assert found["avigate", "save"]["t2v"].established and found["avigate", "save"]["b"].established
+    assert not found["vision", "avigate"]["t2v"].established
+    lines = significance.markdown(found, [0, 1, 2]).splitlines()
+    assert lines[2] == "| | all | a | b |" and lines[4].startswith("| avigate over vision | ")
+    assert "**" not in lines[4] and lines[5].count("**") == 6
+    (tmp_path / "save-seed1" / "scores.npz").unlink()
+    with pytest.raises(ValueError, match=r"1 runs have no scores.npz, such as .*save-seed1"):
+        significance.compare(str(tmp_path), [0, 1, 2], grids.pairs("methods"))
 
 
 @pytest.mark.parametrize("grid", grids.GRIDS)

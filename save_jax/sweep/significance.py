@@ -1,0 +1,57 @@
+"""Which differences of a sweep are more than chance: paired over the test's videos, and over seeds."""
+
+import os
+from collections.abc import Iterable, Sequence
+
+from save_jax.judge.comparison import Difference
+from save_jax.judge.scores import evaluate_scores
+from save_jax.report import results_file
+
+SCORES = results_file.scores_of(results_file.RESULTS)
+
+
+def compare(workdir: str, seeds: Sequence[int], pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict]:
+    """{(variant, other): {"t2v" or group: Difference of `other` over `variant`}}, text→video SumR.
+
+    P-values of one variant are corrected for its groups and for all that it is compared with.
+
+    Raises ValueError that names the runs without scores.npz: they were evaluated before it was written.
+    """
+    pairs = list(pairs)
+    paths = {
+        name: [os.path.join(workdir, f"{name}-seed{seed}", SCORES) for seed in seeds] for pair in pairs for name in pair
+    }
+    if missing := [path for of_seeds in paths.values() for path in of_seeds if not os.path.exists(path)]:
+        raise ValueError(
+            f"{len(missing)} runs have no {SCORES}, such as {missing[0]}; save-jax eval writes it, as training now does"
+        )
+    found: dict[tuple[str, str], dict[str, Difference]] = {}
+    for other in dict.fromkeys(second for _, second in pairs):
+        firsts = [first for first, second in pairs if second == other]
+        made = evaluate_scores(paths[other], against={first: paths[first] for first in firsts})["comparisons"]
+        for first in firsts:
+            found[first, other] = {row: d for row, d in made[first].items() if row != "v2t"}
+    return found
+
+
+def markdown(found: dict[tuple[str, str], dict[str, Difference]], seeds: Sequence[int]) -> str:
+    """A table: each pair in all queries and in each group, and whether the difference is established."""
+    rows = list(next(iter(found.values())))
+    lines = [
+        f"Differences of SumR, text→video, with 95 % intervals, over videos and seeds {', '.join(map(str, seeds))}; "
+        "**bold**: established (p < 0.05, corrected).",
+        "",
+        "| | " + " | ".join("all" if row == "t2v" else row for row in rows) + " |",
+        "|---|" + "---|" * len(rows),
+    ]
+    for (first, other), differences in found.items():
+        lines.append(f"| {other} over {first} | " + " | ".join(_cell(differences[row]) for row in rows) + " |")
+    if len(seeds) == 1:
+        lines += ["", "One seed: this is about these checkpoints, not about another training of the same variant."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(difference: Difference) -> str:
+    low, high = difference.interval
+    value = f"{difference.value:+.1f}"
+    return f"{f'**{value}**' if difference.established else value} ({low:+.1f} to {high:+.1f})"
