@@ -8,6 +8,7 @@ one, `similarity`. Media are read as everywhere here, from the files and bytes o
 `mteb` and `prep`. mteb gives no transcripts, so a model that reads speech reads that nothing is said.
 """
 
+import copy
 import functools
 import os
 import sys
@@ -27,7 +28,7 @@ from save_jax.models import trees
 from save_jax.models.similarity import VideoIndex
 
 if TYPE_CHECKING:
-    from mteb.abstasks import TaskMetadata
+    from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
 
 MEDIA = ("video", "audio")  # columns of mteb's data sets
@@ -150,7 +151,10 @@ def _rows(inputs: Any) -> tuple[Iterable[Mapping[str, Any]], int | None, set[str
             if name in dataset.column_names:
                 dataset = dataset.cast_column(name, kind(decode=False))
         wanted = [name for name in ("text", *MEDIA) if name in dataset.column_names]
-        return dataset.select_columns(wanted), len(dataset), set(wanted)
+        # The loader with other data. Torch's own refuses an assignment; its workers would fork this process under JAX.
+        loader = copy.copy(inputs)
+        vars(loader).update(dataset=dataset.select_columns(wanted), collate_fn=list, num_workers=0)
+        return (row for batch in loader for row in batch), len(dataset), set(wanted)
     rows = [dict(zip(batch, values, strict=True)) for batch in inputs for values in zip(*batch.values(), strict=True)]
     return rows, len(rows), set(rows[0]) if rows else set()
 

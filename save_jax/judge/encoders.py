@@ -15,7 +15,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from datasets import Dataset
 
-LETTERS = {"text": "t", "image": "i", "audio": "a", "video": "v"}  # of mteb's categories of tasks
+CATEGORIES = {"t2v": ("video",), "t2va": ("video", "audio"), "t2a": ("audio",), "t2i": ("image",)}  # of mteb's tasks
 
 
 def encoded_scores(
@@ -33,16 +33,18 @@ def encoded_scores(
         encoder: an object of mteb's form; the name of what makes one, "module:function"; or a name that mteb knows.
         texts: the queries.
         videos: files, or a data set of Hugging Face's with a column for each modality, whose values are passed on.
-        modalities: what the encoder is given of each file: "video", "audio", "image", or several: ("video", "audio")
-            is a video with its own sound track.
+        modalities: what the encoder is given of each file: ("video",), ("audio",), ("image",), or ("video", "audio"): a
+            video and its own sound track.
         batch_size: inputs encoded at a time.
         progress: a line with the time left, on standard error, where it takes more than five seconds.
     Raises:
         ValueError where there is nothing to score, a file or the extra is missing, or the encoder gives another number
         of embeddings or scores than there are inputs.
     """
-    if not modalities or not {*modalities} <= LETTERS.keys() - {"text"}:
-        raise ValueError(f"modalities are {list(modalities)}; choose of video, audio and image")
+    category = next((name for name, known in CATEGORIES.items() if known == tuple(modalities)), None)
+    if category is None:
+        known = ", ".join(map(str, CATEGORIES.values()))
+        raise ValueError(f"modalities are {modalities!r}; choose one of {known}")
     if isinstance(texts, str) or not len(texts) or not len(videos):
         raise ValueError(f"{len(texts)} texts and {len(videos)} videos to score; give a list of at least one of each")
     try:
@@ -54,17 +56,18 @@ def encoded_scores(
     gallery = videos if hasattr(videos, "column_names") else _dataset(videos, modalities)
     queries = Dataset.from_dict({"id": _numbers(len(texts)), "text": list(texts), "query": list(texts)})
     # What mteb says of its own tasks; encoders read modalities from it, and choose prompts by it.
-    metadata = TaskMetadata(
-        name="Judge",
-        description="Retrieval of one's own.",
-        dataset={"path": "judge", "revision": "1"},
-        type="Any2AnyRetrieval",
-        category="t2" + "".join(LETTERS[name] for name in modalities),
-        modalities=["text", *modalities],
-        eval_langs=["eng-Latn"],
-        eval_splits=["test"],
-        main_score="ndcg_at_10",
-    )
+    about: dict[str, Any] = {
+        "name": "Judge",
+        "description": "Retrieval of one's own.",
+        "dataset": {"path": "judge", "revision": "1"},
+        "type": "Any2AnyRetrieval",
+        "category": category,
+        "modalities": ["text", *modalities],
+        "eval_langs": ["eng-Latn"],
+        "eval_splits": ["test"],
+        "main_score": "ndcg_at_10",
+    }
+    metadata = TaskMetadata(**about)
     encoder = find_encoder(encoder)
 
     def encode(dataset: "Dataset", what: str, prompt: PromptType) -> Any:
