@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.made_run import make_run
-from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval
+from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskZeroShotClassification
 from mteb.models import EncoderProtocol
 from mteb.types import PromptType
 from PIL import Image
@@ -170,6 +170,33 @@ def test_classification_gets_one_vector_of_a_video(run, encoder, corpus):
     assert encoder.similarity(vectors, vectors)[0, 0] == pytest.approx(1, abs=1e-5)
     pairs = encoder.similarity_pairwise(torch.as_tensor(vectors), vectors[::-1])
     np.testing.assert_allclose(pairs, encoder.similarity(vectors, vectors)[[0, 1], [1, 0]], atol=1e-6)
+
+
+def test_reranking_and_zero_shot_use_the_score(run, encoder, corpus):
+    files, captions = corpus
+    scores = run.evaluate().scores["t2v"]
+    reranking = task("t2va", files, captions)
+    reranking.metadata = reranking.metadata.model_copy(update={"type": "Any2AnyReranking"})
+    reranking.load_data()
+    candidates = [[k, (k + 1) % 24, (k + 5) % 24] for k in range(24)]
+    split = reranking.dataset["default"]["test"]
+    split["top_ranked"] = {str(k): [str(video) for video in some] for k, some in enumerate(candidates)}
+    right = [scores[k, some].argmax() == 0 for k, some in enumerate(candidates)]
+    assert evaluated(encoder, reranking)["recall_at_1"] == pytest.approx(np.mean(right), abs=1e-5)
+
+    class Kinds(AbsTaskZeroShotClassification):
+        metadata = metadata_of("DemoLabels", "VideoZeroshotClassification", "va2t", [*HEARD, "text"])
+        input_column_name, label_column_name = ("video", "audio"), "label"
+
+        def load_data(self, num_proc: int | None = None, **kwargs: object) -> None:
+            labelled = table(HEARD, files, []).add_column("label", list(range(24)))
+            self.dataset, self.data_loaded = datasets.DatasetDict(test=labelled), True
+
+        def get_candidate_labels(self) -> list[str]:
+            return captions
+
+    accuracy = (scores.argmax(axis=0) == np.arange(24)).mean()
+    assert evaluated(encoder, Kinds())["accuracy"] == pytest.approx(accuracy, abs=1e-5)
 
 
 def test_bytes_are_read_as_files(encoder, corpus):
