@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import dataclasses
 import importlib.util
 import os
 import unicodedata
@@ -42,12 +43,17 @@ def _name(path: str | os.PathLike) -> str:
 
 
 def read_clips(
-    paths: Sequence[str], transcripts: Sequence[str | None], image_size: int, max_frames: int
+    paths: Sequence[str],
+    transcripts: Sequence[str | None],
+    image_size: int,
+    max_frames: int,
+    sounds: Sequence[str | None] | None = None,
 ) -> Iterator[Clip]:
     """A clip for each file, in their order; `failed` says why one has no pictures.
 
     Args:
         transcripts: of each file; None: subtitles beside it or inside it are read.
+        sounds: the file that the sound of each is read from; None: the video itself; "": nothing is heard.
     """
     require_prep()
     from data_prep import clip
@@ -66,7 +72,7 @@ def read_clips(
     own = subtitles_of(full.values(), beside)
     settings = {"image_size": image_size, "max_frames": max_frames, "frames": "jpeg"}
 
-    def read(path: str, transcript: str | None) -> Clip:
+    def read(path: str, transcript: str | None, sound: str | None) -> Clip:
         sample = Sample(
             id=path,
             split="test",
@@ -75,7 +81,7 @@ def read_clips(
             groups=[],
             transcript=transcript or "",
             tags=[],
-            audio=None,
+            audio=sound or None,
             teacher_video=None,
             teacher_audio=None,
             subtitles=own.get(full[path], None if os.path.isdir(path) else path) if transcript is None else None,
@@ -83,15 +89,16 @@ def read_clips(
         try:
             if not os.path.exists(path):
                 raise ValueError("no such file")
-            return clip.prepare(sample, settings)
+            made = clip.prepare(sample, settings)
+            return dataclasses.replace(made, fbank=None) if sound == "" else made
         except Exception as error:  # whatever is wrong with one file, the others go on
             reason = reason_of(error)
             return clip.failed(sample, reason if path in reason else f"{path}: {reason}")
 
     waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        for path, transcript in zip(paths, transcripts, strict=True):
-            waiting.append(pool.submit(read, path, transcript))
+        for path, transcript, sound in zip(paths, transcripts, sounds or [None] * len(paths), strict=True):
+            waiting.append(pool.submit(read, path, transcript, sound))
             if len(waiting) > AHEAD:  # no more clips in memory than that, however slowly they are encoded
                 yield waiting.popleft().result()
         while waiting:

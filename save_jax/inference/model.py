@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import overload
 
 import jax
@@ -143,46 +143,63 @@ class Model:
         said = media.match_transcripts(paths, transcripts)
         clips = media.read_clips(paths, said, self.config.model.image_size, self.config.data.max_frames)
         bar = tqdm(clips, "embed videos", total=len(paths), unit="video", disable=None if progress else True)
-        rows, waiting, transcripts_read = [], [], []
+        transcripts_read: list[str] = []
         failed: dict[str, str] = {}
         notes: dict[str, list[str]] = {}
-        for path, clip in zip(paths, bar, strict=True):
-            if clip.failed:
-                failed[path] = clip.failed
-                bar.write(f"{clip.failed}; its row ranks last", file=sys.stderr)
-            if clip.notes:
-                notes[path] = clip.notes
-                bar.write(f"{path}: left out: {'; '.join(clip.notes)}", file=sys.stderr)
-            transcripts_read.append(clip.transcript)
+
+        def told() -> Iterator[Clip]:
+            for path, clip in zip(paths, bar, strict=True):
+                if clip.failed:
+                    failed[path] = clip.failed
+                    bar.write(f"{clip.failed}; its row ranks last", file=sys.stderr)
+                if clip.notes:
+                    notes[path] = clip.notes
+                    bar.write(f"{path}: left out: {'; '.join(clip.notes)}", file=sys.stderr)
+                transcripts_read.append(clip.transcript)
+                yield clip
+
+        return Videos(paths, transcripts_read, self.embed_clips(told()), failed, notes)
+
+    def embed_clips(self, clips: Iterable[Clip]) -> VideoIndex:
+        """The index of prepared clips, NumPy, in their order: frames float32 [n, t, d], their mean [n, d], mask [n, t].
+
+        Holds a batch of clips at a time. A clip without pictures has no frame in the mask, and scores below -1e29.
+        Raises ValueError where there is no clip.
+        """
+        rows, waiting = [], []
+        for clip in clips:
             waiting.append(clip)
             if len(waiting) == self._batch:
                 rows.append(self._embed(waiting))
                 waiting = []
         if waiting:
             rows.append(self._embed(waiting))
-        index = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-        return Videos(paths, transcripts_read, index, failed, notes)
+        if not rows:
+            raise ValueError("no clip to embed; give at least one")
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
-    def score(self, texts: str | Sequence[str] | np.ndarray | jax.Array, videos: Videos) -> np.ndarray:
+    def score(self, texts: str | Sequence[str] | np.ndarray | jax.Array, videos: Videos | VideoIndex) -> np.ndarray:
         """The one score of training, evaluation and search: float32 [texts, videos], higher is better.
 
         Args:
             texts: a sentence, sentences, or embeddings from `embed_texts`, float [texts, d].
-            videos: from `embed_videos`, or a slice of them. Rows of files that failed score below -1e29.
+            videos: from `embed_videos`, or a slice of them; or from `embed_clips`. Rows of files that failed score
+                below -1e29.
         Raises:
             ValueError for what is neither.
         """
-        if not isinstance(videos, Videos):
+        if not isinstance(videos, Videos | VideoIndex):
             raise ValueError(
                 f"videos is {type(videos).__name__}; give Videos from embed_videos, or a slice: videos[2:3]"
             )
         embedded = np.asarray(texts) if isinstance(texts, np.ndarray | jax.Array) else self.embed_texts(texts)
-        if embedded.ndim != 2 or embedded.shape[1] != videos.index.mean.shape[1]:
+        index = videos.index if isinstance(videos, Videos) else videos
+        if embedded.ndim != 2 or embedded.shape[1] != index.mean.shape[1]:
             raise ValueError(
-                f"texts have shape {list(embedded.shape)}, not [texts, {videos.index.mean.shape[1]}]; give sentences, "
+                f"texts have shape {list(embedded.shape)}, not [texts, {index.mean.shape[1]}]; give sentences, "
                 "or what embed_texts gives"
             )
-        return self._score(embedded, videos.index)
+        return self._score(embedded, index)
 
     def why(self, text: str, video: Video | str) -> Why:
         """What vision, audio and speech did for one match; `video`: a row of `Videos`, or a file. Decodes it again.

@@ -1,1 +1,2 @@
-"""Scores of any model, judged: protocols, metrics, signatures, comparison of systems. NumPy alone."""
+"""Scores of any model, judged: protocols, metrics, signatures, comparison of systems. NumPy alone; `encoders` also
+needs mteb."""

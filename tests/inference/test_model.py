@@ -100,7 +100,7 @@ def test_transcripts_are_those_given(run, folder):
     ):
         with pytest.raises(ValueError, match=message):
             run.embed_videos(paths, transcripts, progress=False)
-    for nothing in (run.embed_videos, run.embed_texts):
+    for nothing in (run.embed_videos, run.embed_texts, run.model.embed_clips):
         with pytest.raises(ValueError, match="give at least one"):
             nothing([])
 
