@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -146,10 +147,12 @@ def test_without_a_hub_the_cache_serves_or_the_way_is_told(served, folder, tmp_p
     commit = served.push(NAME, folder)
     cache = tmp_path / "of-its-own"
     hubs.ask(monkeypatch, NOTHING, cache)
+    begin = time.perf_counter()
     with pytest.raises(
         ValueError, match=rf"^hf://{NAME}@v1 is not in the hub's cache \({cache}\).*ConnectError"
     ) as said:
         hub.fetch(f"hf://{NAME}@v1")
+    assert time.perf_counter() - begin < 5  # it is not tried again and again, which takes most of a minute
     assert f"hf download {NAME} --revision v1 --local-dir FOLDER; copy FOLDER here and open it" in str(said.value)
     hubs.ask(monkeypatch, served.address, cache)
     there = hub.fetch(f"hf://{NAME}")
@@ -157,10 +160,7 @@ def test_without_a_hub_the_cache_serves_or_the_way_is_told(served, folder, tmp_p
     assert Path(there).name == commit
     assert hub.fetch(f"hf://{NAME}@{commit}") == there and capsys.readouterr().err == ""
     assert hub.fetch(f"hf://{NAME}") == there  # which main may have left
-    assert (
-        f"cannot be reached (ConnectError: [Errno 111] Connection refused); used is what its cache holds, commit {commit[:12]}"
-        in capsys.readouterr().err
-    )
+    assert f"; used is what its cache holds, commit {commit[:12]}\n" in capsys.readouterr().err
     os.remove(Path(there) / "model.safetensors")  # as after a download that was stopped
     with pytest.raises(ValueError, match="is not in the hub's cache"):
         hub.fetch(f"hf://{NAME}")
