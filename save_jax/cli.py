@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "report": ("save_jax.report", (), "a finished run as one HTML page"),
     "judge": ("save_jax.judge", (), "any model's scores or embeddings: metrics, intervals, a signature, comparisons"),
     "search": ("save_jax.inference.search_command", (), "the videos of a run's test split that a sentence finds"),
+    "card": ("save_jax.inference.card_command", (), "a folder of a run for the Hugging Face hub, with its model card"),
     "convert": ("save_jax.convert", (), "weights of other code into ours and back; describe a folder of weights"),
     "sweep": ("save_jax.sweep", (), "methods or ablations over several seeds, side by side"),
     "sweep-vlsa": ("save_jax.sweep_vlsa", (), "VLSA's ablation over several seeds"),

@@ -114,7 +114,7 @@ def test_a_tilde_is_the_home_in_every_argument_and_setting(monkeypatch):
 
 def test_every_command_of_the_console_script_is_a_module():
     targets = {cli.resolve([name])[0] for name in cli.COMMANDS} | {cli.resolve(["prep", n])[0] for n in cli.PREPARATION}
-    assert {*MODULES, "save_jax.inference.search_command"} == targets
+    assert {*MODULES, *(f"save_jax.inference.{name}_command" for name in ("search", "card"))} == targets
     assert cli.resolve(["eval", "--config", "demo"]) == ("save_jax.main", ["--mode=eval", "--config", "demo"])
 
 

@@ -1,6 +1,7 @@
-"""A trained model opened from a run's workdir or from a folder of weights."""
+"""A trained model opened from a run's workdir, from a folder of weights, or from the Hugging Face hub."""
 
 import os
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
@@ -14,7 +15,7 @@ from save_jax.inference.model import Model
 from save_jax.models import trees
 from save_jax.models.retrieval import Retrieval
 from save_jax.training.workdir import check_tokenizer_of
-from save_jax.weights import description, loading
+from save_jax.weights import description, hub, loading
 from save_jax.weights.checkpoint import FOLDER
 
 
@@ -22,19 +23,33 @@ def load_model(path: str | os.PathLike, tokenizer: str | None = None, which: str
     """Opens a trained SAVE, AVIGATE or vision model: parameters and tokenizer, no data set needed.
 
     Args:
-        path: a run's workdir, or a folder of weights with its description.json.
+        path: a run's workdir, a folder of weights with its description.json, or an address on the Hugging Face hub:
+            hf://OWNER/NAME, or hf://OWNER/NAME@REVISION (a branch, tag or commit). With #sha256=DIGEST after it, only
+            parameters whose digest (`params_sha256` of description.json) begins so are taken.
         tokenizer: folder or hub name, where the weights brought none.
         which: of a run: "best", the checkpoint with the best validation, or "last".
     Raises:
         ValueError that says what is missing and how to make it: no such folder, no description, only a part of a model,
-        damaged parameters, a tokenizer of another vocabulary.
+        damaged parameters, a tokenizer of another vocabulary; no such repository or revision on the hub, or no network
+        and nothing in the hub's cache.
     """
+    if (address := os.fspath(path)).startswith(hub.SCHEME):
+        folder = hub.fetch(address)
+        try:
+            return _of_folder(folder, tokenizer, sharding.make_mesh())
+        except ValueError as error:
+            cached = Path(folder).parents[1]
+            raise ValueError(f"{address}: {error} (delete {cached} to download it again)") from error
     path = os.path.expanduser(path)
     mesh = sharding.make_mesh()
     if os.path.isdir(os.path.join(path, FOLDER)):
         return _of_run(path, tokenizer, which, mesh)
     if not os.path.isdir(path):
         raise ValueError(f"{path} is no folder; give a run's workdir or a folder of weights (save_jax.convert)")
+    return _of_folder(path, tokenizer, mesh)
+
+
+def _of_folder(path: str, tokenizer: str | None, mesh: Mesh) -> Model:
     about = description.read(path)
     module = Retrieval(model_sizes(about.config))
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), module.example(about.config))["params"])

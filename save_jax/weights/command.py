@@ -145,7 +145,7 @@ def _convert(options: argparse.Namespace) -> dict:
     given = Tokenizer(options.tokenizer) if options.tokenizer else None
     of_folder = os.path.isdir(options.source) and options.kind != "vlsa-ast"
     if of_folder:
-        params, about = loading.read_params(options.source), _about_folder(options, given)
+        params, about = loading.read_params(options.source), about_folder(options.source, given, options.licence)
         if options.kind and not options.to.endswith(".safetensors"):
             # What goes from folder to folder keeps its names, and has to be of that kind.
             if any(rule.layout.backward is None for rule in RULES[options.kind]):
@@ -208,11 +208,16 @@ def _about_file(options: argparse.Namespace, done: Converted, tokenizer: Tokeniz
     return About(_config_of(done.model), tokenizer, licence, f"{os.path.basename(options.source)} ({options.kind})")
 
 
-def _about_folder(options: argparse.Namespace, tokenizer: Tokenizer | None) -> About | None:
-    """Of a run, or of a described folder of weights; None where nothing is known."""
-    own = os.path.join(options.source, description.TOKENIZER)
-    if os.path.isdir(os.path.join(options.source, FOLDER)):
-        stored = files.read_json(os.path.join(options.source, "config.json"))
+def about_folder(folder: str, tokenizer: Tokenizer | None = None, licence: str | None = None) -> About | None:
+    """What is known of a run's workdir, or of a described folder of weights; None where nothing is.
+
+    Args:
+        tokenizer: where another one is to be noted than the folder's own.
+        licence: in words; None: the folder's own, or that none is stated.
+    """
+    own = os.path.join(folder, description.TOKENIZER)
+    if os.path.isdir(os.path.join(folder, FOLDER)):
+        stored = files.read_json(os.path.join(folder, "config.json"))
         if stored.get("task", "retrieval") != "retrieval":
             return None
         config = base()
@@ -221,13 +226,13 @@ def _about_folder(options: argparse.Namespace, tokenizer: Tokenizer | None) -> A
         places = [own, *([os.path.join(config.data_dir, description.TOKENIZER)] * (config.data.tokenizer == "data"))]
         if tokenizer is None and (place := next(filter(os.path.isdir, places), None)):
             tokenizer = Tokenizer(place)
-        name = os.path.basename(os.path.abspath(options.source))
-        return About(resolve(config), tokenizer, options.licence or UNKNOWN_LICENCE, f"run {name}")
-    if os.path.exists(os.path.join(options.source, description.NAME)):
-        about = description.read(options.source)
+        name = os.path.basename(os.path.abspath(folder))
+        return About(resolve(config), tokenizer, licence or UNKNOWN_LICENCE, f"run {name}")
+    if os.path.exists(os.path.join(folder, description.NAME)):
+        about = description.read(folder)
         if tokenizer is None and "text" in about.modules and os.path.isdir(own):
             tokenizer = about.open_tokenizer()
-        return About(about.config, tokenizer, options.licence or about.licence, about.source)
+        return About(about.config, tokenizer, licence or about.licence, about.source)
     return None
 
 

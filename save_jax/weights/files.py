@@ -7,7 +7,7 @@ import os
 import zipfile
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from save_jax.weights import torch_files
@@ -34,9 +34,19 @@ def read(path: str) -> dict[str, np.ndarray]:
     return dict(torch_files.read(path))
 
 
+def shapes(path: str) -> dict[str, list[int]]:
+    """Names and shapes in a safetensors file; its arrays are not read. Raises ValueError where it is none."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 — no mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error})") from error
+
+
 def write(path: str, arrays: dict[str, np.ndarray]) -> None:
     """Writes safetensors. Raises ValueError where a file is already."""
     if os.path.exists(path):
         raise ValueError(f"{path} exists already; choose another name or delete it")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     save_file({name: np.array(array, order="C") for name, array in arrays.items()}, path)  # it ignores strides
+    os.chmod(path, os.stat(os.path.dirname(os.path.abspath(path))).st_mode & 0o666)  # it lets the owner alone read

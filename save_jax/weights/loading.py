@@ -1,19 +1,28 @@
-"""Parameters out of checkpoints and folders: a whole model, or modules of one, for a run to start from."""
+"""Parameters out of checkpoints and folders: a whole model, or modules of one, for a run to start from.
+
+A folder of parameters holds Orbax's files, or one file of safetensors, which is the form for a hub.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
 from save_jax.config import model_sizes
 from save_jax.config.retrieval import start_paths
 from save_jax.models.retrieval import Retrieval
-from save_jax.models.trees import flatten
-from save_jax.weights import seals
+from save_jax.models.trees import flatten, unflatten
+from save_jax.weights import description, seals
+from save_jax.weights import files as weight_files
 from save_jax.weights.checkpoint import FOLDER, Checkpoints, abstract
+
+ORBAX = "_METADATA"  # Orbax writes it with every folder of parameters
+FILE = "model.safetensors"  # beside a description: all parameters, by our names. Without one it is of other code
 
 
 def save_params(path: str, params: dict) -> None:
@@ -22,6 +31,19 @@ def save_params(path: str, params: dict) -> None:
         raise ValueError(f"{path} exists already; choose another folder or delete it")
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(os.path.abspath(path), params)
+
+
+def save_file(folder: str, params: dict) -> str:
+    """Writes parameters as one file into a folder, which needs a description as well; returns the file's path."""
+    path = os.path.join(folder, FILE)
+    weight_files.write(path, {name: np.asarray(x) for name, x in flatten(params).items()})
+    return path
+
+
+def _is_file(folder: str) -> bool:
+    """Whether a folder holds the parameters as one file of ours, and not as Orbax's."""
+    there = {name for name in (FILE, description.NAME, ORBAX) if os.path.exists(os.path.join(folder, name))}
+    return there == {FILE, description.NAME}
 
 
 def _folder(path: str) -> str:
@@ -35,7 +57,9 @@ def _folder(path: str) -> str:
             checkpoints.close()
     if not os.path.isdir(path):
         raise ValueError(f"no checkpoint at {path}; give a run's workdir or a folder of converted parameters")
-    if not os.path.exists(os.path.join(path, "_METADATA")):  # Orbax writes it with every folder of parameters
+    if _is_file(path):
+        return path
+    if not os.path.exists(os.path.join(path, ORBAX)):
         raise ValueError(f"{path} is no checkpoint: {_what_it_is(path)}")
     step, item = Path(path).parent, Path(path).name
     if (step / seals.NAME).exists() and (problem := seals.problem(step, (item,))):
@@ -53,11 +77,36 @@ def _what_it_is(path: str) -> str:
             f"it holds a weight file of other code ({weights[0]}); convert that first: python -m save_jax.convert "
             f"--from {os.path.join(path, weights[0])} --kind KIND --to FOLDER"
         )
-    if os.path.exists(os.path.join(path, "params", "_METADATA")):
+    if os.path.exists(os.path.join(path, "params", ORBAX)):
         return f"it is one step of a run; give {os.path.join(path, 'params')}, or the run's workdir"
     if "metrics.jsonl" in names:
         return "it is the workdir of a run that saved none; train on, or give another one"
     return f"it holds {', '.join(names[:3])}; give a run's workdir or a folder that save_jax.convert wrote"
+
+
+def _stored(checkpointer: ocp.StandardCheckpointer, path: str) -> dict[str, list[int]]:
+    """Names and shapes of the parameters in a folder."""
+    if _is_file(path):
+        return weight_files.shapes(os.path.join(path, FILE))
+    return _shapes(checkpointer.metadata(path).item_metadata.tree)
+
+
+def _restore(checkpointer: ocp.StandardCheckpointer, path: str, like: dict) -> dict:
+    """The parameters in a folder, which are those of `like`, in its dtypes and shardings."""
+    if not _is_file(path):
+        return checkpointer.restore(path, abstract(like))
+    arrays = weight_files.read(os.path.join(path, FILE))
+    return unflatten({name: _place(arrays[name], x) for name, x in flatten(like).items()})
+
+
+def _place(array: np.ndarray, like: jax.Array) -> jax.Array:
+    """An array on the devices where `like` is; each takes what is its own."""
+    return jax.make_array_from_callback(like.shape, like.sharding, lambda index: array[index].astype(like.dtype))
+
+
+def _modules(names: Iterable[str]) -> list[str]:
+    """Top-level names, each once."""
+    return list(dict.fromkeys(name.split("/")[0] for name in names))
 
 
 def _shapes(tree: Mapping) -> dict[str, list[int]]:
@@ -88,17 +137,17 @@ def load_params(path: str, like: dict) -> dict:
     """
     path = _folder(path)
     with ocp.StandardCheckpointer() as checkpointer:
-        problems = _differences(_shapes(checkpointer.metadata(path).item_metadata.tree), _shapes(like))
+        problems = _differences(_stored(checkpointer, path), _shapes(like))
         if problems:
             raise ValueError(f"{path} does not fit this model (config.model):\n  " + "\n  ".join(problems))
-        return checkpointer.restore(path, abstract(like))
+        return _restore(checkpointer, path, like)
 
 
 def modules_of(paths: str) -> set[str]:
     """Names of the modules in checkpoints, `paths` as of config.init_from."""
     with ocp.StandardCheckpointer() as checkpointer:
-        trees = [checkpointer.metadata(path).item_metadata.tree for path in map(_folder, start_paths(paths))]
-    return {module for tree in trees for module in tree}
+        stored = [_stored(checkpointer, path) for path in map(_folder, start_paths(paths))]
+    return {module for names in stored for module in _modules(names)}
 
 
 def load_modules(paths: str, like: dict) -> dict[str, dict]:
@@ -115,13 +164,14 @@ def load_modules(paths: str, like: dict) -> dict[str, dict]:
         return loaded
     with ocp.StandardCheckpointer() as checkpointer:
         for path in map(_folder, start_paths(paths)):
-            stored = checkpointer.metadata(path).item_metadata.tree
-            ours = {module: like[module] for module in stored if module in like}
-            problems += [f"{path}: {line}" for line in _differences(_shapes(stored), _shapes(ours))]
-            problems += [f"{path}: {module} is in {origin[module]} too" for module in stored if module in origin]
+            stored = _stored(checkpointer, path)
+            modules = _modules(stored)
+            ours = {module: like[module] for module in modules if module in like}
+            problems += [f"{path}: {line}" for line in _differences(stored, _shapes(ours))]
+            problems += [f"{path}: {module} is in {origin[module]} too" for module in modules if module in origin]
             if not problems:
-                loaded |= checkpointer.restore(path, abstract(ours))
-            origin |= dict.fromkeys(stored, path)
+                loaded |= _restore(checkpointer, path, ours)
+            origin |= dict.fromkeys(modules, path)
     if problems:
         raise ValueError("config.init_from does not fit this model (config.model):\n  " + "\n  ".join(problems))
     for path in dict.fromkeys(origin.values()):
@@ -134,6 +184,8 @@ def load_modules(paths: str, like: dict) -> dict[str, dict]:
 def read_params(path: str) -> dict:
     """All parameters of a workdir's best checkpoint or of a folder of parameters, as NumPy arrays."""
     path = _folder(path)
+    if _is_file(path):
+        return unflatten_dict(weight_files.read(os.path.join(path, FILE)), sep="/")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with ocp.StandardCheckpointer() as checkpointer:
         stored = checkpointer.metadata(path).item_metadata.tree
