@@ -15,6 +15,7 @@ from data_prep import corpora, manifest, runners
 from data_prep.commands import shared
 from data_prep.commands.shards import build
 from data_prep.corpora import CORPORA
+from data_prep.media import audio
 from save_jax.data import command_line, records
 
 
@@ -71,6 +72,7 @@ def _main(args: argparse.Namespace) -> int:
     } | ({"spectrogram": True} if args.spectrogram else {})  # no key where it is not asked for, as in older shards
     chosen = {name: getattr(args, name) for name in ("transcripts", "teacher", "partial", "retry_failed", "update")}
     command_line.check_folder("--out", args.out, "shards are written")
+    audio.check_library()
     # Workers of a cluster have other current folders.
     root, out = os.path.abspath(args.root), os.path.abspath(args.out)
     result = build(corpus, root, out, settings, args.clips_per_shard, runners.from_arguments(args), **chosen)

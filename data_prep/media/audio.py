@@ -7,6 +7,7 @@ clock of the pictures: `samples` says how, `tracks` which of several tracks is h
 """
 
 import contextlib
+import importlib.metadata
 import tempfile
 from collections.abc import Iterator
 
@@ -100,6 +101,20 @@ def fbank(samples: np.ndarray) -> np.ndarray:
 def window_shift(samples: int) -> int:
     """Samples from one window to the next, so that a sound of this length spans 1,024 windows."""
     return samples // FBANK_SHAPE[0]
+
+
+def check_library() -> None:
+    """Raises ValueError where the kaldi-native-fbank that is installed cannot compute AST's input.
+
+    1.23.0 refuses 128 mel bins of windows this short. Clip by clip that would read as "no sound", so it is asked first.
+    """
+    try:
+        log_mel(np.ones(SAMPLE_RATE, np.float32))
+    except ValueError as error:
+        raise ValueError(
+            f"kaldi-native-fbank {importlib.metadata.version('kaldi-native-fbank')} cannot compute what AST hears "
+            f"({error}), so every clip would lose its sound; pip install 'kaldi-native-fbank>=1.22,<1.23'"
+        ) from None
 
 
 def kaldi_options(shift: int) -> knf.FbankOptions:

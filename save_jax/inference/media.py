@@ -15,12 +15,15 @@ THREADS = 4  # decoders let go of Python's lock
 
 
 def require_prep() -> None:
-    """Raises ValueError with the command to run where the packages that decode media are not installed."""
+    """Raises ValueError with the command to run where packages that decode media are missing or of a wrong version."""
     if missing := [name for name in ("av", "kaldi_native_fbank") if importlib.util.find_spec(name) is None]:
         raise ValueError(
             f"embedding video files needs {' and '.join(missing)}: pip install 'save_jax[prep]', or in a checkout "
             "pip install -c constraints.txt -e '.[prep]'"
         )
+    from data_prep.media import audio
+
+    audio.check_library()
 
 
 def match_transcripts(paths: Sequence[str], transcripts: Mapping[str, str] | Sequence[str] | None) -> list[str | None]:

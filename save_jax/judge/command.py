@@ -29,6 +29,12 @@ def parser() -> argparse.ArgumentParser:
         "--embeddings", nargs=2, metavar=("TEXTS", "VIDEOS"), help="in SCORES' place: .npy [n, width] each; cosines"
     )
     made.add_argument(
+        "--embedder",
+        metavar="ENCODER",
+        help="in SCORES' place: an encoder of mteb's form, module:function or a name that mteb knows (extra mteb);\n"
+        "--queries then has columns text and video, and videos are files",
+    )
+    made.add_argument(
         "--protocol", help="what the numbers are compared with: msrvtt-1k-a, msrvtt-full, vatex, charades, lsmdc, …"
     )
     made.add_argument(
@@ -72,13 +78,15 @@ def parser() -> argparse.ArgumentParser:
 
 def judged(args: argparse.Namespace) -> dict:
     """The results of what was typed. Raises ValueError as `scores.evaluate_scores`, and for options that do not fit."""
-    if bool(args.scores) == bool(args.embeddings):
-        raise ValueError("give scores, or --embeddings TEXTS VIDEOS; one of them")
+    if sum(map(bool, (args.scores, args.embeddings, args.embedder))) != 1:
+        raise ValueError("give SCORES, or --embeddings TEXTS VIDEOS, or --embedder ENCODER; one of them")
     if args.json and not os.path.isdir(folder := os.path.dirname(args.json) or "."):
         raise ValueError(f"--json: there is no folder {folder}")
     if args.embeddings:
         sides = [np.load(path, allow_pickle=False) for path in args.embeddings]
         given = [reading.Given(reading.product(*sides))]
+    elif args.embedder:
+        given = [_encoded(args.embedder, args.queries, args.videos)]
     else:
         given = [_turned(reading.read(path), args.transposed) for path in args.scores]
     task = lists.task_of(given[0], args.queries, args.videos, args.groups)
@@ -94,6 +102,19 @@ def judged(args: argparse.Namespace) -> dict:
         against=against, metric=args.metric, post=args.post, picked_on=args.picked_on,
         strict=not args.departures, nan=args.nan, with_habits=args.habits,
     )  # fmt: skip
+
+
+def _encoded(encoder: str, queries: str | None, videos: str | None) -> reading.Given:
+    """Scores of an encoder for the texts of a list and the files that it names."""
+    if not queries:
+        raise ValueError("--embedder needs --queries, with columns text and video, and files as videos")
+    from save_jax.judge import encoders
+
+    asked = lists.read(queries, ("text", "video"))
+    files_of = lists.read(videos, ("video",))["video"] if videos else list(dict.fromkeys(asked["video"]))
+    names = asked.get("query") or [str(number) for number in range(len(asked["video"]))]
+    sys.path.insert(0, "")  # a module:function of this folder
+    return reading.Given(encoders.encoded_scores(encoder, asked["text"], files_of), names, files_of)
 
 
 def _turned(given: reading.Given, transposed: bool) -> reading.Given:
@@ -186,7 +207,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     print("\n".join(text(results, args.metric)))
     if args.latex:
-        name = os.path.splitext(os.path.basename(os.path.normpath((args.scores or args.embeddings)[0])))[0]
+        name = os.path.splitext(
+            os.path.basename(os.path.normpath((args.scores or args.embeddings or [args.embedder])[0]))
+        )[0]
         print(f"\n{signature.latex_row(name, results)}\n\n{signature.bibtex()}")
     if args.json:
         files.write_json(args.json, plain(results))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import media, places
 
+from data_prep import build
 from data_prep.media import audio
 from data_prep.media import samples as sound_track
 from data_prep.media.decode import MediaError
@@ -201,3 +202,17 @@ def test_one_impossible_sample(tmp_path, bad):
                 read(path)
     loud = media.write_media(tmp_path / "loud.wav", sound=100 * media.tone(16000, 2), sound_codec="pcm_f32le")
     assert np.isfinite(audio.read_fbank(loud)).all()  # too loud for players, but sound
+
+
+def test_a_library_that_cannot_is_told_before_any_clip_loses_its_sound(monkeypatch, tmp_path, capsys):
+    """As kaldi-native-fbank 1.23.0 does with 128 bins, with its message."""
+    audio.check_library()  # the one that is installed can
+
+    def refuses(_):
+        raise ValueError("You may have set num_mel_bins too large.")
+
+    monkeypatch.setattr(audio.knf, "OnlineFbank", refuses)
+    with pytest.raises(ValueError, match=r"fbank 1\.\d.* \(You may .*pip install 'kaldi-native-fbank>=1.22,<1.23'"):
+        audio.check_library()
+    assert build.main(["--corpus", "demo", "--root", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "every clip would lose its sound" in capsys.readouterr().err
