@@ -11,8 +11,8 @@ import save_jax
 
 @pytest.fixture(scope="module")
 def scores() -> np.ndarray:
-    """300 queries for 300 videos, where torchmetrics means the same: no ties, of which its sort takes any, and all above
-    0, for it finds nothing where the right one's score is not."""
+    """300 queries for 300 videos, where torchmetrics means the same: no ties, of which its sort takes any, and all
+    above 0, for it finds nothing where the right one's score is not."""
     return 10 + np.random.default_rng(0).normal(size=(300, 300)) + 2 * np.eye(300)
 
 

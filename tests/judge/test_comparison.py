@@ -5,22 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from helpers.systems import simulated
 
 import save_jax
 from save_jax.judge import command, comparison, metrics
-
-
-def simulated(rng, videos=200, gain=0.0, seeds=1, of_seeds=0.0):
-    """Ranks of two systems, and the video of each query. Videos are hard for both, and for each in its own way."""
-    video = np.repeat(np.arange(videos), rng.integers(1, 4, videos))
-    difficulty = rng.normal(0, 1.5, videos)[video] + rng.normal(0, 1, len(video))
-
-    def system(gain):
-        own = rng.normal(0, 0.7, videos)[video]
-        noise = [rng.normal(0, 0.5, len(video)) + rng.normal(0, of_seeds) for _ in range(seeds)]
-        return [np.maximum(1, np.exp(1.2 * (difficulty + own + n - gain) + 1)).astype(int) for n in noise]
-
-    return system(gain), system(0), video
 
 
 def test_by_hand():
