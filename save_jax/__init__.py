@@ -28,7 +28,12 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'save_jax' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("save_jax"):
+            error.msg += f"; save_jax.{name} needs it: pip install save_jax with all that it depends on"
+        raise
 
 
 def __dir__() -> list[str]:

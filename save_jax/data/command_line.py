@@ -9,8 +9,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from save_jax.config.home import expand
-
 _LENIENT = ("backslashreplace", "replace", "xmlcharrefreplace", "namereplace", "ignore")
 
 
@@ -44,5 +42,8 @@ def as_text(name: str) -> str:
 
 
 def _with_home(argument: str) -> str:
+    def expand(paths: str) -> str:
+        return ",".join(os.path.expanduser(path) for path in paths.split(","))
+
     flag, equals, value = argument.partition("=")
     return flag + equals + expand(value) if equals and flag.startswith("-") else expand(argument)

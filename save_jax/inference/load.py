@@ -45,7 +45,9 @@ def load_model(path: str | os.PathLike, tokenizer: str | None = None, which: str
     if os.path.isdir(os.path.join(path, FOLDER)):
         return _of_run(path, tokenizer, which, mesh)
     if not os.path.isdir(path):
-        raise ValueError(f"{path} is no folder; give a run's workdir or a folder of weights (save_jax.convert)")
+        raise ValueError(
+            f"{path} is no folder; give a run's workdir, a folder of weights (save_jax.convert), or hf://OWNER/NAME"
+        )
     return _of_folder(path, tokenizer, mesh)
 
 

@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
         "--queries then has columns text and video, and videos are files",
     )
     made.add_argument(
+        "--modalities", default="video", help="what --embedder is given of a file: video, audio, image, or video,audio"
+    )
+    made.add_argument(
         "--protocol", help="what the numbers are compared with: msrvtt-1k-a, msrvtt-full, vatex, charades, lsmdc, …"
     )
     made.add_argument(
@@ -72,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--transposed", action="store_true", help="rows are videos, columns are queries")
     made.add_argument("--habits", action="store_true", help="also what the score would be under habits of the field")
     made.add_argument("--json", metavar="FILE", help="also write all of it there")
+    made.add_argument("--name", help="of the system, in the LaTeX row; default: its file's")
     made.add_argument("--latex", action="store_true", help="also a row of a LaTeX table, and a BibTeX entry")
     return made
 
@@ -80,47 +84,57 @@ def judged(args: argparse.Namespace) -> dict:
     """The results of what was typed. Raises ValueError as `scores.evaluate_scores`, and for options that do not fit."""
     if sum(map(bool, (args.scores, args.embeddings, args.embedder))) != 1:
         raise ValueError("give SCORES, or --embeddings TEXTS VIDEOS, or --embedder ENCODER; one of them")
-    if args.json and not os.path.isdir(folder := os.path.dirname(args.json) or "."):
-        raise ValueError(f"--json: there is no folder {folder}")
+    if args.json and (not os.path.isdir(os.path.dirname(args.json) or ".") or os.path.isdir(args.json)):
+        raise ValueError(f"--json {args.json} is no file in a folder that is there")
+    if args.transposed and not args.scores:
+        raise ValueError("--transposed is for matrices; give embeddings of texts first")
     if args.embeddings:
-        sides = [np.load(path, allow_pickle=False) for path in args.embeddings]
-        given = [reading.Given(reading.product(*sides))]
+        given = [reading.Given(reading.product(*map(reading.array, args.embeddings)))]
     elif args.embedder:
-        given = [_encoded(args.embedder, args.queries, args.videos)]
+        given = [_encoded(args)]
     else:
         given = [_turned(reading.read(path), args.transposed) for path in args.scores]
-    task = lists.task_of(given[0], args.queries, args.videos, args.groups)
-    against = {}
-    for number, paths in enumerate(args.against, 2):
-        name = os.path.basename(os.path.normpath(paths[0]))
-        against[name if name not in against else f"{name} ({number})"] = [
-            _turned(reading.read(path), args.transposed) for path in paths
-        ]
+    against = {_name(paths): [_turned(reading.read(path), args.transposed) for path in paths] for paths in args.against}
+    if len(against) < len(args.against):
+        raise ValueError("a system is named twice by --against")
+
+    def with_lists(systems: list[reading.Given]) -> list[reading.Given]:
+        return [lists.named(one, args.queries, args.videos, args.groups) for one in systems]
+
     return scores.evaluate_scores(
-        given, args.protocol, caption_to_video=task.caption_to_video if task and args.queries else None,
-        videos=task.videos if task else (), texts=task.texts if task else (), groups=task.groups if task else (),
-        against=against, metric=args.metric, post=args.post, picked_on=args.picked_on,
-        strict=not args.departures, nan=args.nan, with_habits=args.habits,
+        with_lists(given), args.protocol, against={name: with_lists(seeds) for name, seeds in against.items()},
+        metric=args.metric, post=args.post, picked_on=args.picked_on, strict=not args.departures, nan=args.nan,
+        with_habits=args.habits,
     )  # fmt: skip
 
 
-def _encoded(encoder: str, queries: str | None, videos: str | None) -> reading.Given:
+def _name(paths: Sequence[str]) -> str:
+    """A system by the first file of its seeds; a run's scores.npz by its folder."""
+    folder, name = os.path.split(os.path.normpath(paths[0]))
+    name = os.path.basename(folder) if name == "scores.npz" and folder else name
+    return name if len(paths) == 1 else f"{name}, … ({len(paths)} seeds)"
+
+
+def _encoded(args: argparse.Namespace) -> reading.Given:
     """Scores of an encoder for the texts of a list and the files that it names."""
-    if not queries:
+    if not args.queries:
         raise ValueError("--embedder needs --queries, with columns text and video, and files as videos")
     from save_jax.judge import encoders
 
-    asked = lists.read(queries, ("text", "video"))
-    files_of = lists.read(videos, ("video",))["video"] if videos else list(dict.fromkeys(asked["video"]))
+    asked = lists.read(args.queries, ("text", "video"))
+    files_of = lists.read(args.videos, ("video",))["video"] if args.videos else list(dict.fromkeys(asked["video"]))
     names = asked.get("query") or [str(number) for number in range(len(asked["video"]))]
+    # The lists are checked before hours of encoding.
+    nothing = reading.Given(np.zeros((len(names), len(files_of)), np.int8), names, files_of)
+    lists.named(nothing, args.queries, args.videos, args.groups)
     sys.path.insert(0, "")  # a module:function of this folder
-    return reading.Given(encoders.encoded_scores(encoder, asked["text"], files_of), names, files_of)
+    modalities = tuple(args.modalities.split(","))
+    made = encoders.encoded_scores(args.embedder, asked["text"], files_of, modalities=modalities)
+    return reading.Given(made, names, files_of)
 
 
 def _turned(given: reading.Given, transposed: bool) -> reading.Given:
-    if not transposed:
-        return given
-    return reading.Given(np.asarray(given.scores).T, given.videos, given.queries)
+    return reading.Given(np.asarray(given.scores).T, given.videos, given.queries) if transposed else given
 
 
 def text(results: dict, metric: str) -> Iterator[str]:
@@ -146,12 +160,14 @@ def text(results: dict, metric: str) -> Iterator[str]:
                 f"{ties:,} queries, {name}, have another candidate with the right one's score ({results['dtype']}); "
                 "ties count against the query"
             )
+    if results["at_chance"]:
+        yield "NOTE: text → video is at chance. Check the order of rows and columns, and that higher scores are better."
     for name, rows_of in results.get("comparisons", {}).items():
         yield f"\nagainst {name} (p corrected for {_comparisons(results)} comparisons):"
-        for row, difference in rows_of.items():
-            label = {"t2v": "text → video", "v2t": "video → text"}.get(row, row)
-            yield f"  {label:16}{difference}"
-        one = min(next(iter(rows_of.values())).seeds)
+        made = {"text → video": rows_of["t2v"], "video → text": rows_of["v2t"]} | rows_of["groups"]
+        width = max(map(len, made))
+        yield from (f"  {label:{width}}  {difference}" for label, difference in made.items())
+        one = min(rows_of["t2v"].seeds)
         yield "  " + (
             "Several seeds: videos and seeds both vary." if one > 1
             else "One seed on a side: this is about these checkpoints, not about another training of the method."
@@ -169,7 +185,7 @@ def text(results: dict, metric: str) -> Iterator[str]:
 
 
 def _comparisons(results: dict) -> int:
-    return sum(len(rows) for rows in results["comparisons"].values())
+    return sum(2 + len(rows["groups"]) for rows in results["comparisons"].values())
 
 
 def _number(value: float, metric: str) -> str:
@@ -188,14 +204,13 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def plain(results: dict) -> dict:
-    """The same for JSON."""
-    plain = dict(results)
-    if "comparisons" in results:
-        plain["comparisons"] = {
-            name: {row: dataclasses.asdict(d) | {"established": d.established} for row, d in rows.items()}
-            for name, rows in results["comparisons"].items()
-        }
-    return plain
+    """The same for JSON: differences as dictionaries."""
+    return {
+        key: plain(value) if isinstance(value, dict)
+        else dataclasses.asdict(value) | {"established": value.established} if isinstance(value, comparison.Difference)
+        else value
+        for key, value in results.items()
+    }  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -207,9 +222,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     print("\n".join(text(results, args.metric)))
     if args.latex:
-        name = os.path.splitext(
-            os.path.basename(os.path.normpath((args.scores or args.embeddings or [args.embedder])[0]))
-        )[0]
+        name = args.name or os.path.splitext(_name((args.scores or args.embeddings or [args.embedder])[:1]))[0]
         print(f"\n{signature.latex_row(name, results)}\n\n{signature.bibtex()}")
     if args.json:
-        files.write_json(args.json, plain(results))
+        try:
+            files.write_json(args.json, plain(results))
+        except OSError as error:
+            sys.exit(f"error: --json {args.json} cannot be written: {error}")

@@ -8,7 +8,8 @@ together in both tests, as they are not independent.
 - **Bootstrap** over videos: the interval of the difference.
 - **Several seeds:** the variance over videos and the one over seeds are added (a two-way random-effects model), and
   the difference is held against Student's t (Welch–Satterthwaite). It speaks of the methods. The part of the seeds'
-  variance that comes from single videos is already in the first one, and taken off. With two seeds a side, equal
+  variance that comes from single videos is already in the first one, and taken off. A side with one seed is taken to
+  vary as the other one's do. With two seeds a side, equal
   systems were told apart in 8 % of simulated cases instead of 5; three are the least (docs/judge.md).
 """
 
@@ -22,6 +23,7 @@ from save_jax.judge.metrics import CUTOFFS, SUMMED
 METRICS = (*(f"R@{k}" for k in CUTOFFS), "SumR", "MRR")
 RESAMPLES = 10_000
 LEVEL = 0.05
+FEWEST = 5  # videos, below which nothing is told apart
 _PIECE = 1 << 22  # numbers drawn at once
 
 
@@ -35,7 +37,7 @@ class Difference:
     p: float
     seeds: tuple[int, int]
     deviation_videos: float  # standard deviation of the difference over other videos
-    deviation_seeds: float | None  # over other seeds; None where there is one on either side
+    deviation_seeds: float | None  # over other seeds; None where both sides have one
     p_corrected: float | None = None  # for the number of comparisons (`corrected`)
 
     @property
@@ -93,19 +95,29 @@ def compare(
     value = float(difference.sum() / number.sum())
     rng = np.random.default_rng(seed)
     drawn = _bootstrap(difference, number, resamples, rng)
-    deviation = float(drawn.std())
+    deviation = float(drawn.std()) * (len(number) / max(1, len(number) - 1)) ** 0.5
     seeds = (len(first), len(second))
+    low, high = (float(edge) for edge in np.percentile(drawn, [2.5, 97.5]))
+    if len(number) < FEWEST:
+        return Difference(metric, value, (low, high), 1.0, seeds, deviation, None)
     if max(seeds) == 1:
-        low, high = np.percentile(drawn, [2.5, 97.5])
         p = _permutation(difference, resamples, rng)
-        return Difference(metric, value, (float(low), float(high)), p, seeds, deviation, None)
-    # Of each side with several seeds: the variance of its mean over seeds, and the degrees of freedom it is known with.
-    of_seeds = [_variance_of_seeds(side, number) / len(side) for side in sums if len(side) > 1]
-    freedom = [len(side) - 1 for side in sums if len(side) > 1]
+        return Difference(metric, value, (low, high), p, seeds, deviation, None)
+    # Of each side with several seeds: the variance over them, and the degrees of freedom it is known with. One seed is
+    # taken to vary as the other system's do.
+    variance = [_variance_of_seeds(side, number) if len(side) > 1 else None for side in sums]
+    if None in variance:
+        [known_one] = [v for v in variance if v is not None]
+        of_seeds, freedom = [known_one * sum(1 / n for n in seeds)], [max(seeds) - 1]
+    else:
+        of_seeds, freedom = (
+            [v / n for v, n in zip(variance, seeds, strict=True) if v is not None],
+            [n - 1 for n in seeds],
+        )
     total = deviation**2 + sum(of_seeds)
+    if total == 0:  # all videos and seeds differ by the same
+        return Difference(metric, value, (low, high), _permutation(difference, resamples, rng), seeds, 0.0, 0.0)
     known = deviation**4 / (len(number) - 1) + sum(v**2 / f for v, f in zip(of_seeds, freedom, strict=True))
-    if total == 0:
-        return Difference(metric, value, (value, value), float(value == 0), seeds, 0.0, 0.0)
     student = np.abs(rng.standard_t(total**2 / known, 20 * resamples))
     half = float(np.percentile(student, 95)) * total**0.5
     p = float((1 + (student >= abs(value) / total**0.5).sum()) / (1 + len(student)))

@@ -42,34 +42,38 @@ class DualSoftmax:
 def dual_softmax(scores: Scores, temperature: float = 3.0) -> DualSoftmax:
     """Scores under dual softmax. Cosines (at most 1.5) are multiplied by 100 first, as its temperature presumes."""
     blocks = list(metrics.row_blocks(scores.shape))
-    highest = np.max([np.asarray(scores[rows], np.float32).max(axis=0) for rows in blocks], axis=0)
-    lowest = min(float(np.asarray(scores[rows], np.float32).min()) for rows in blocks)
-    scale = 100.0 if max(float(highest.max()), -lowest) <= 1.5 else 1.0
+
+    def read(rows: slice) -> np.ndarray:
+        return np.asarray(scores[rows], np.float32)
+
+    highest = np.max([read(rows).max(axis=0) for rows in blocks], axis=0)
+    # Videos without any frame have scores far below, which say nothing of the scale.
+    largest = max(float(np.abs(part[part > metrics.NOWHERE]).max(initial=0)) for part in map(read, blocks))
+    scale = 100.0 if largest <= 1.5 else 1.0
     highest = scale * highest / temperature
     total = np.zeros_like(highest)
     for rows in blocks:
-        total += np.exp(scale * np.asarray(scores[rows], np.float32) / temperature - highest).sum(axis=0)
+        total += np.exp(scale * read(rows) / temperature - highest).sum(axis=0)
     return DualSoftmax(scores, scale, highest, total, temperature)
 
 
-def table(scores: Scores, ranked: Ranked, targets: np.ndarray, seeds: Sequence[np.ndarray]) -> dict[str, dict]:
+def table(scores: Scores, ranked: Ranked, targets: np.ndarray) -> dict[str, dict]:
     """Text→video under each habit, by its name in words.
 
     Args:
-        scores: float [queries, videos], of the first seed.
+        scores: float [queries, videos].
         ranked: its ranks.
         targets: int [queries].
-        seeds: ranks of every seed, or checkpoint, of the system.
     Returns:
-        {"honest": metrics.summary, habit: metrics.summary, …}. A habit that needs what is not there (NaN, several
-        seeds) is left out.
+        {"honest": metrics.summary, habit: metrics.summary, …}. Dropping rows is there with NaN alone, and dual
+        softmax without.
     """
     t2v, videos = ranked.t2v, scores.shape[1]
     rows = {"honest": metrics.summary(t2v.at_least)}
-    rows["ties count for the query"] = metrics.summary(t2v.above + 1)
+    rows["ties count for the query"] = metrics.summary(np.minimum(t2v.above + 1, t2v.at_least))
     rows["every tied place is entered (sort and search)"] = metrics.summary(_every_place(t2v))
     rows[f"gallery shrunk to {SHRUNK:.1%} of the videos, at random"] = _shrunk(t2v.at_least, targets, videos)
-    if broken := _rows_with_nan(scores):
+    if broken := rows_with_nan(scores):
         kept = np.setdiff1d(np.arange(len(targets)), broken)
         if len(kept):
             rows[f"{len(broken)} queries with NaN dropped"] = metrics.summary(t2v.at_least[kept])
@@ -77,10 +81,15 @@ def table(scores: Scores, ranked: Ranked, targets: np.ndarray, seeds: Sequence[n
         rows["dual softmax over all queries of the test"] = metrics.summary(
             metrics.places(dual_softmax(scores), targets).at_least
         )
-    if len(seeds) > 1:
-        best = max((metrics.summary(one) for one in seeds), key=lambda row: row["SumR"])
-        rows[f"the best of {len(seeds)} seeds or checkpoints, picked on test"] = best
     return rows
+
+
+def best_of(seeds: Sequence[np.ndarray]) -> dict[str, dict]:
+    """The best of several seeds or checkpoints, picked on test: a row of the table; {} of one. `seeds`: their ranks."""
+    if len(seeds) < 2:
+        return {}
+    best = max((metrics.summary(one) for one in seeds), key=lambda row: row["SumR"])
+    return {f"the best of {len(seeds)} seeds or checkpoints, picked on test": best}
 
 
 def _every_place(places: metrics.Places) -> np.ndarray:
@@ -102,7 +111,8 @@ def _shrunk(ranks: np.ndarray, targets: np.ndarray, videos: int) -> dict[str, fl
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _rows_with_nan(scores: Scores) -> list[int]:
+def rows_with_nan(scores: Scores) -> list[int]:
+    """Numbers of the queries that have a score of NaN."""
     broken = []
     for rows in metrics.row_blocks(scores.shape):
         broken += (rows.start + np.flatnonzero(np.isnan(np.asarray(scores[rows])).any(axis=1))).tolist()

@@ -4,6 +4,7 @@ Columns go by name, in any order; the official lists of MSR-VTT (key, video_id, 
 """
 
 import csv
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,13 +23,13 @@ COLUMNS = {
 def read(path: str, needed: Sequence[str]) -> dict[str, list[str]]:
     """Columns of a CSV (or .tsv) by their meaning, see `COLUMNS`; those it does not have are left out.
 
-    Raises ValueError that names the file where a needed column is missing, a line is too short, or there are no lines.
+    Raises ValueError that names the file where a column is missing, a line is of another length, or there is none.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file, delimiter="\t" if path.lower().endswith(".tsv") else ",") if row]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as a CSV in UTF-8: {error}") from None
     if len(rows) < 2:
         raise ValueError(f"{path} has no lines below its header")
     header = [name.strip().lower() for name in rows[0]]
@@ -39,14 +40,19 @@ def read(path: str, needed: Sequence[str]) -> dict[str, list[str]]:
     }
     if missing := [meaning for meaning in needed if meaning not in at]:
         wanted = "; ".join(f"{meaning} ({' or '.join(COLUMNS[meaning])})" for meaning in missing)
-        raise ValueError(f"{path} has columns {', '.join(rows[0])}, and none for {wanted}")
-    if short := [number for number, row in enumerate(rows, 1) if len(row) < len(header)]:
-        raise ValueError(f"{path}: line {short[0]} has {len(rows[short[0] - 1])} cells, the header {len(header)}")
+        raise ValueError(
+            f"{path} has columns {', '.join(rows[0])} in its first line, and none for {wanted}; name it there"
+        )
+    if other := [number for number, row in enumerate(rows, 1) if len(row) != len(header)]:
+        raise ValueError(
+            f"{path}: line {other[0]} has {len(rows[other[0] - 1])} cells, the header {len(header)}; a text with a "
+            "comma needs quotes"
+        )
     return {meaning: [row[place] for row in rows[1:]] for meaning, place in at.items()}
 
 
-def task_of(given: Given, queries: str | None, videos: str | None, groups: str | None) -> Task | None:
-    """What the lists say of the rows and columns of scores; None without a list of queries.
+def named(given: Given, queries: str | None, videos: str | None, groups: str | None) -> Given:
+    """Scores with what the lists say of their rows and columns: names, and the task where there are queries.
 
     Rows and columns with names are matched by name, and else by their order. Raises ValueError, with both sides,
     where a name is missing on either side, comes twice, or where numbers differ.
@@ -57,14 +63,17 @@ def task_of(given: Given, queries: str | None, videos: str | None, groups: str |
     if not queries:
         if groups:
             raise ValueError("--groups needs --queries: groups are matched with queries by name")
-        order = _order(f"videos of {videos}", ids, "columns", given.videos, columns) if ids else range(0)
-        return Task(np.zeros(0, int), [ids[i] for i in order]) if ids else None
+        if not ids:
+            return given
+        order = _order(f"videos of {videos}", ids, "columns", given.videos, columns)
+        return dataclasses.replace(given, videos=[ids[i] for i in order])
     asked = read(queries, ("video",))
     names = asked.get("query") or [str(number) for number in range(len(asked["video"]))]
     check_different(f"{queries}: queries", names)
     if given.queries and "query" not in asked:
         raise ValueError(f"{queries} has no column query, and the scores have names of queries; give it one")
-    if given.queries and given.queries != names and set(given.queries) <= set(ids or asked["video"]):
+    of_videos = set(ids or asked["video"])
+    if given.queries and set(given.queries) != set(names) and set(given.queries) <= of_videos:
         raise ValueError("the rows have the names of videos: the matrix is transposed; pass --transposed")
     order = _order(f"queries of {queries}", names, "rows", given.queries, rows)
     right = [asked["video"][i] for i in order]
@@ -93,12 +102,12 @@ def task_of(given: Given, queries: str | None, videos: str | None, groups: str |
                 f"{groups} has {len(strangers)} queries that {queries} has not, such as {first_few(strangers)}"
             )
         of_query = [by_name.get(name, "") for name in names]
-    return Task(
+    task = Task(
         np.array([place[video] for video in right]),
-        gallery,
         [asked["text"][i] for i in order] if "text" in asked else (),
         [of_query[i] for i in order] if of_query else (),
     )
+    return Given(given.scores, [names[i] for i in order], gallery, task)
 
 
 def _order(what: str, listed: Sequence[str], side: str, named: Sequence[str], count: int) -> Sequence[int]:

@@ -30,7 +30,7 @@ class Scores(Protocol):
 class Places(NamedTuple):
     """Where the right candidate of each query stands: int64 [queries] each."""
 
-    above: np.ndarray  # candidates with a higher score
+    above: np.ndarray  # candidates that are not scored as low as the right one, or lower
     at_least: np.ndarray  # candidates with as high a score or a higher one, the right one among them: its rank
 
 
@@ -69,21 +69,21 @@ def places(scores: Scores, targets: np.ndarray, finite: bool = True) -> Places:
         finite: whether scores must be. If not, NaN counts against the query on both sides: as a candidate it stands
             above the right one, and as the right one's score below all.
     Raises:
-        ValueError for scores that are NaN or infinite, where they must not be.
+        ValueError for scores that are infinite, and for NaN where scores must be finite.
     """
     found, broken, first = [], 0, (0, 0)
     for rows in row_blocks(scores.shape):
         block = np.asarray(scores[rows])
         # A sum is finite where all numbers are, and is made several times faster than a mask. It may overflow alone.
         with np.errstate(over="ignore", invalid="ignore"):
-            total = block.sum(dtype=np.float64) if finite else 0.0
-        if finite and not np.isfinite(total) and not (whole := np.isfinite(block)).all():
+            total = block.sum(dtype=np.float64)
+        if not np.isfinite(total) and not (whole := np.isfinite(block) | (np.isnan(block) & (not finite))).all():
             bad = np.argwhere(~whole)
             first = first if broken else (rows.start + int(bad[0][0]), int(bad[0][1]))
             broken += len(bad)
         elif not broken:
             right = np.take_along_axis(block, targets[rows, None], axis=1)
-            found.append((np.count_nonzero(block > right, axis=1), np.count_nonzero(~(block < right), axis=1)))
+            found.append((np.count_nonzero(~(block <= right), axis=1), np.count_nonzero(~(block < right), axis=1)))
     if broken:
         _refuse_broken(broken, scores.shape[0] * scores.shape[1], first)
     return Places(*(np.concatenate(part) for part in zip(*found, strict=True)))
@@ -106,6 +106,7 @@ def best_captions(scores: np.ndarray, caption_to_video: np.ndarray) -> np.ndarra
 
     Raises ValueError for a video without a caption: no caption could retrieve it.
     """
+    caption_to_video = np.asarray(caption_to_video, np.int64)  # differences of unsigned numbers are never below 0
     _check_captioned(scores.shape[1], caption_to_video)
     order = np.argsort(caption_to_video, kind="stable")
     starts = np.searchsorted(caption_to_video[order], np.arange(scores.shape[1]))
@@ -130,6 +131,7 @@ def video_to_text_places(scores: Scores, caption_to_video: np.ndarray, columns: 
         columns: int [videos], those that have a caption. None: all.
     """
     columns = np.arange(scores.shape[1]) if columns is None else columns
+    caption_to_video = np.asarray(caption_to_video, np.int64)  # differences of unsigned numbers are never below 0
     _check_captioned(len(columns), caption_to_video)
     in_order = bool((np.diff(caption_to_video) >= 0).all())
     order = np.argsort(caption_to_video, kind="stable")
@@ -148,7 +150,7 @@ def video_to_text_places(scores: Scores, caption_to_video: np.ndarray, columns: 
     own = np.concatenate([np.diagonal(part, begin).copy() for begin, part in best()])  # views would hold all parts
     above, at_least = np.zeros(len(columns), np.int64), np.zeros(len(columns), np.int64)
     for _, part in best():
-        above += np.count_nonzero(part > own, axis=0)
+        above += np.count_nonzero(~(part <= own), axis=0)
         at_least += np.count_nonzero(~(part < own), axis=0)
     return Places(above, at_least)
 

@@ -101,10 +101,8 @@ def describe(
         departures.append(f"{len(twice)} ids occur more than once, such as {twice[0]}")
     if len(failed):
         departures.append(f"{len(failed)} videos could not be decoded and rank last")
-    # Which text asks for which video: a query is both.
-    asked = [
-        f"{ids[video] if len(ids) else video}\t{text}" for video, text in zip(caption_to_video, texts, strict=False)
-    ]
+    # Which text asks for which video: a query is both, so without ids it has no digest.
+    asked = [f"{ids[video]}\t{text}" for video, text in zip(caption_to_video, texts, strict=False)] if len(ids) else []
     return {
         "name": protocol.name if protocol else corpus or "no protocol",
         "short": protocol.short if protocol else "custom",

@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,36 @@ class Product:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reordered:
+    """A matrix with its rows and columns in another order, of which rows are made when they are read."""
+
+    scores: Scores
+    rows: np.ndarray  # int [queries]: which row of `scores` each is
+    columns: np.ndarray  # int [videos]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.scores.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.scores.dtype
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        return np.asarray(self.scores[self.rows[rows]])[:, self.columns]
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """What is asked, in the order of a matrix's rows and columns."""
 
     caption_to_video: np.ndarray  # int [queries]
-    videos: Sequence[str] = ()  # ids of the columns; () where not known
     texts: Sequence[str] = ()  # of the queries; () where not known
     groups: Sequence[str] = ()  # of the queries; () where there are none
+    corpus: str = ""  # a key of protocols.PROTOCOLS; "" where not known
+    split: str = "test"
+    failed: Sequence[str] = ()  # ids of videos that could not be decoded
+    picked_on: str = ""  # the split that picked the checkpoint; "" where not known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +127,20 @@ def read(path: str) -> Given:
         raise ValueError(f"there is no {path}")
     try:
         given = readers[suffix](path)
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, AttributeError, csv.Error, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
+    except MemoryError as error:
+        raise ValueError(
+            f"{path} does not fit into the memory ({error}); a .npy file of any size is read in rows"
+        ) from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    shape = given.scores.shape
+    if len(shape) != 2 or not np.prod(shape):
+        raise ValueError(f"{path} holds scores of shape {list(shape)}, not [queries, videos]")
+    for what, names, count in (("queries", given.queries, shape[0]), ("videos", given.videos, shape[1])):
+        if len(names) not in (0, count):
+            raise ValueError(f"{path} names {len(names)} {what} for scores of {list(shape)}")
     for what, names in (("queries", given.queries), ("videos", given.videos)):
         check_different(f"{path}: {what}", names)
     return given
@@ -122,11 +155,17 @@ def check_different(what: str, names: Sequence[str]) -> None:
 
 
 def _npy(path: str) -> Given:
-    return Given(np.load(path, mmap_mode="r", allow_pickle=False))
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it holds several arrays; name it .npz")
+    return Given(array)
 
 
 def _npz(path: str) -> Given:
-    with np.load(path, allow_pickle=False) as file:
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        raise ValueError("it holds one array; name it .npy")
+    with loaded as file:
         names = set(file.files)
 
         def words(name: str) -> Sequence[str]:
@@ -135,7 +174,9 @@ def _npz(path: str) -> Given:
         if "scores" in names:
             task = None
             if "caption_to_video" in names:
-                task = Task(file["caption_to_video"], words("videos"), words("texts"), words("groups"))
+                about = {name: str(file[name]) for name in ("corpus", "split", "picked_on") if name in names}
+                lists = {name: words(name) for name in ("texts", "groups", "failed")}
+                task = Task(file["caption_to_video"], **lists, **about)
             return Given(file["scores"], words("queries"), words("videos"), task)
         if names >= {"texts", "videos"} and file["videos"].ndim == 2:
             return Given(product(file["texts"], file["videos"]))
@@ -146,13 +187,40 @@ def _npz(path: str) -> Given:
 
 
 def _pt(path: str) -> Given:
-    from save_jax.weights import torch_files  # the only reader that needs more than NumPy (ml_dtypes)
-
-    tensors = torch_files.read(path)
+    tensors = _tensors(path)
     if len(tensors) != 1 and "scores" not in tensors:
         raise ValueError(f"it holds {len(tensors)} tensors ({', '.join(list(tensors)[:5])}), and none named scores")
     scores = tensors["scores"] if "scores" in tensors else next(iter(tensors.values()))
-    return Given(scores if scores.dtype in (np.float32, np.float64, np.float16) else scores.astype(np.float32))
+    kept = scores.dtype in (np.float64, np.float32, np.float16)
+    wider = np.float32 if scores.dtype.name == "bfloat16" else np.float64
+    return Given(scores if kept else scores.astype(wider))
+
+
+def _tensors(path: str) -> Mapping[str, np.ndarray]:
+    try:
+        from save_jax.weights import torch_files
+    except ImportError as error:
+        raise ValueError(f"tensors need {error.name}: pip install {error.name}, or write .npy") from None
+    try:
+        return torch_files.read(path)
+    except zipfile.BadZipFile:
+        raise ValueError("it is no zip archive, as torch.save writes since torch 1.6; save it again") from None
+
+
+def array(path: str) -> np.ndarray:
+    """The one array of a file of embeddings: .npy, or .pt with one tensor. Raises ValueError that names the file."""
+    try:
+        if path.lower().endswith((".pt", ".pth")):
+            tensors = list(_tensors(path).values())
+            if len(tensors) != 1:
+                raise ValueError(f"it holds {len(tensors)} tensors, and needed is one")
+            return tensors[0].astype(np.float32)
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if not isinstance(loaded, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; give a .npy file of one")
+    return loaded
 
 
 def _csv(path: str) -> Given:
@@ -167,13 +235,17 @@ def _csv(path: str) -> Given:
             return _from_pairs(
                 (row[at[0]], row[at[1]], _number(row[at[2]], line)) for line, row in _lines(rows, len(header))
             )
+        if header == [str(number) for number in range(len(header))]:
+            raise ValueError(
+                "its first line is 0, 1, 2, …, which pandas writes above a matrix; write header=False, or names"
+            )
         if _is_number(header[0]):  # no names at all
             bare = [(1, header), *_lines(rows, len(header))]
-            return Given(np.array([[_number(cell, line) for cell in row] for line, row in bare], np.float32))
+            return Given(np.array([[_number(cell, line) for cell in row] for line, row in bare]))
         names, lines = [], []
         for line, row in _lines(rows, len(header)):
             names.append(row[0])
-            lines.append(np.array([_number(cell, line) for cell in row[1:]], np.float32))
+            lines.append(np.array([_number(cell, line) for cell in row[1:]]))
         return Given(np.array(lines), names, header[1:])
 
 
@@ -210,20 +282,24 @@ def _from_pairs(pairs: Iterable[tuple[str, str, float]]) -> Given:
         at[0].append(queries.setdefault(query, len(queries)))
         at[1].append(videos.setdefault(video, len(videos)))
         at[2].append(score)
-    return _filled(list(queries), list(videos), np.array(at[0]), np.array(at[1]), np.array(at[2], np.float32))
+    return _filled(list(queries), list(videos), np.array(at[0]), np.array(at[1]), np.array(at[2]))
 
 
 def _filled(queries: list[str], videos: list[str], row: np.ndarray, column: np.ndarray, score: np.ndarray) -> Given:
     if not len(score):
         raise ValueError("it has no rows")
+    if len(score) < len(queries) * len(videos):  # a matrix of few pairs of many names may not fit into the memory
+        raise ValueError(
+            f"{len(queries) * len(videos) - len(score):,} of {len(queries) * len(videos):,} pairs are missing, of "
+            f"{len(queries):,} queries and {len(videos):,} videos; every query needs one score for every video"
+        )
     count = np.bincount(row * len(videos) + column, minlength=len(queries) * len(videos))
-    for wrong, what in ((count > 1, "come more than once"), (count == 0, "are missing")):
-        if wrong.any():
-            query, video = divmod(int(wrong.argmax()), len(videos))
-            raise ValueError(
-                f"{wrong.sum():,} of {count.size:,} pairs {what}, the first is query {queries[query]!r} with video "
-                f"{videos[video]!r}; every query needs one score for every video of the gallery"
-            )
+    if (count != 1).any():  # so some pair comes twice
+        query, video = divmod(int((count > 1).argmax()), len(videos))
+        raise ValueError(
+            f"{(count > 1).sum():,} of {count.size:,} pairs come more than once, the first is query {queries[query]!r} "
+            f"with video {videos[video]!r}; every query needs one score for every video of the gallery"
+        )
     scores = np.empty((len(queries), len(videos)), score.dtype)
     scores[row, column] = score
     return Given(scores, queries, videos)
@@ -234,9 +310,9 @@ def _parquet(path: str) -> Given:
         import pyarrow.parquet
     except ImportError:
         raise ValueError("Parquet needs pyarrow: pip install pyarrow, or write .npz or .csv") from None
-    file = pyarrow.parquet.ParquetFile(path, read_dictionary=["query", "video"])
-    if missing := set(LONG) - set(file.schema_arrow.names):
+    if missing := set(LONG) - set(pyarrow.parquet.read_schema(path).names):
         raise ValueError(f"it has no column {', '.join(sorted(missing))}; needed are {', '.join(LONG)}")
+    file = pyarrow.parquet.ParquetFile(path, read_dictionary=["query", "video"])
     codes: tuple[dict[str, int], dict[str, int]] = ({}, {})
     parts: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]] = ([], [], [])
     for batch in file.iter_batches(columns=list(LONG), batch_size=1 << 20):
@@ -251,15 +327,16 @@ def _parquet(path: str) -> Given:
     return _filled(list(codes[0]), list(codes[1]), row.astype(np.int64), column, score)
 
 
-def save(path: str, scores: np.ndarray, task: Task) -> None:
+def save(path: str, scores: np.ndarray, videos: Sequence[str], task: Task) -> None:
     """Writes scores with what was asked, as `read` reads them (.npz). Queries are named VIDEO#NUMBER."""
     seen: collections.Counter[int] = collections.Counter()
     names = []
     for video in task.caption_to_video:
-        names.append(f"{task.videos[video]}#{seen[int(video)]}")
+        names.append(f"{videos[video]}#{seen[int(video)]}")
         seen[int(video)] += 1
-    words = {"queries": names, "videos": task.videos, "texts": task.texts, "groups": task.groups}
-    arrays: dict[str, Any] = {name: np.array(given, np.str_) for name, given in words.items()}
+    words = {"queries": names, "videos": videos, "texts": task.texts, "groups": task.groups, "failed": task.failed}
+    about = {"corpus": np.array(task.corpus), "split": np.array(task.split), "picked_on": np.array(task.picked_on)}
+    arrays: dict[str, Any] = {name: np.array(given, np.str_) for name, given in words.items()} | about
     with open(f"{path}.tmp", "wb") as file:
         np.savez(file, scores=scores, caption_to_video=task.caption_to_video, **arrays)
     os.replace(f"{path}.tmp", path)

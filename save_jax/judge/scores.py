@@ -1,7 +1,7 @@
 """A score matrix of any model, judged, in NumPy alone."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -34,18 +34,20 @@ def evaluate_scores(
         scores: float [captions, videos], higher is better, every caption against every video; or a file of them
             (`judge.reading`). A list of those is one system's several seeds: the numbers are means over them.
         protocol: what the numbers will be compared with: msrvtt-1k-a, msrvtt-full, vatex, charades, lsmdc, audiocaps,
-            sounddescs or demo. None: any gallery.
-        caption_to_video: int [captions], the right video of each. By default captions stand in the order of the videos,
-            as many for each as the protocol has. Without a protocol it is one for each.
+            sounddescs or demo. None: that of a run's own file, or else any gallery.
+        caption_to_video: int [captions], the right video of each. By default captions that have names are named as
+            their videos; others stand in the order of the videos, as many for each as the protocol has. Without a
+            protocol it is one for each.
         groups: a name for each caption, "" for none. There are results for each group, too.
-        videos: ids of the gallery, in the order of the columns; they go into the signature, as a digest.
+        videos: ids of the gallery, in the order of the columns, where a file does not name them; they go into the
+            signature, as a digest.
         texts: of the captions; they do, too.
         against: other systems, by name: matrices or files of the same captions and videos, one for each seed.
         metric: that systems are compared by, one of `comparison.METRICS`.
         post: what changed the scores before, in a word; "none" for scores as the model gave them.
         picked_on: the split that picked the checkpoint: "val", "test", or "none" where nothing was picked.
         strict: refuse a gallery that is not the protocol's. If not, it is a departure, named beside the numbers.
-        nan: "refuse", or "worst": NaN counts against the query.
+        nan: "refuse", or "worst": NaN counts against the query, and is a departure.
         with_habits: also what the score would be under habits of the field, see `judge.habits`.
     Returns:
         A dictionary. "t2v" and "v2t" hold R@1, R@5, R@10, R@50 in percent, MedR, MeanR, MRR, SumR and queries;
@@ -53,51 +55,63 @@ def evaluate_scores(
         each group, with "intervals" of text→video; "ties" how many queries of each direction have another candidate
         with the right one's score; "protocol" the name, numbers and digests of videos and queries, and every departure
         from the protocol; "signature" one line to paste beside the numbers; "seeds" how many; with `against`
-        "comparisons" {name: {"t2v", "v2t", each group: comparison.Difference}}; with `with_habits` "habits".
+        "comparisons" {name: {"t2v", "v2t": comparison.Difference, "groups": {group: Difference}}}; with `with_habits`
+        "habits"; "at_chance", whether text→video is no better than chance: then order or sign may be wrong.
     Raises:
         ValueError for scores that are NaN, infinite or of another shape, an unknown protocol, and a gallery that is not
         the protocol's.
     """
-    given = [_read(one) for one in _as_list(scores)]
-    corpus = protocols.named(protocol) if protocol is not None else ""
+    given = [_read(one, "scores") for one in _as_list(scores)]
+    others = {name: [_read(one, name) for one in _as_list(seeds)] for name, seeds in (against or {}).items()}
+    if not given or not all(others.values()):
+        raise ValueError("there is a system without any scores; give one matrix for each seed")
     if nan not in ("refuse", "worst"):
         raise ValueError(f"nan={nan!r} is not known; choose refuse or worst")
-    task = given[0].task or reading.Task(np.zeros(0, int))
-    for one in given:
-        _check(one.scores)
-        if one.scores.shape != given[0].scores.shape:
-            raise ValueError(_other_shape("seeds of one system", one.scores, given[0].scores))
-    right = caption_to_video if caption_to_video is not None else task.caption_to_video if given[0].task else None
-    right = _right_videos(given[0].scores, corpus, protocol, right, strict)
-    names, videos, texts = list(groups or task.groups), list(videos or given[0].videos), list(texts or task.texts)
+    comparison.points(np.ones(1, int), metric)  # of a known name
+    first, task = given[0], given[0].task or reading.Task(np.zeros(0, int))
+    given = [first, *(_aligned(f"seed {number}", one, first) for number, one in enumerate(given[1:], 2))]
+    others = {name: [_aligned(name, one, first) for one in seeds] for name, seeds in others.items()}
+    corpus = protocols.named(protocol) if protocol is not None else task.corpus
+    if task.corpus and corpus != task.corpus:
+        raise ValueError(
+            f"the scores are of {task.corpus}, as their file says, and not of {protocol}; leave protocol=None"
+        )
+    ids, names, words = _names(videos), _names(groups) or list(task.groups), _names(texts) or list(task.texts)
+    if ids and first.videos and ids != list(first.videos):
+        raise ValueError(
+            f"videos={reading.first_few(ids)}, … are not those that the scores have, in their order: "
+            f"{reading.first_few(first.videos)}, …; leave videos out"
+        )
+    ids = ids or list(first.videos)
+    right = _right_videos(first, corpus, protocol or corpus, caption_to_video, strict and protocol is not None)
     if len(names) not in (0, len(right)):
         raise ValueError(f"{len(names)} groups for {len(right)} captions; give one for each, or none")
-    # Text and lists are checked before minutes may be spent on ranks.
-    described = protocols.describe(corpus, "test", given[0].scores.shape[1], right, ids=videos, texts=texts)
-    line = signature.line(described, post, picked_on)
-    others = {}
-    for name, seeds in (against or {}).items():
-        others[name] = [_read(one) for one in _as_list(seeds)]
-        for one in others[name]:
-            _check(one.scores)
-            _check_same(name, one, given[0])
+    described = protocols.describe(
+        corpus, task.split, first.scores.shape[1], right, ids=ids, texts=words, failed=task.failed
+    )
+    picked_on = task.picked_on if picked_on == signature.UNKNOWN and task.picked_on else picked_on
+    signature.line(described, post, picked_on)  # words that cannot stand there are told before the work
     finite = nan == "refuse"
     ranked = [metrics.both_directions(one.scores, right, finite) for one in given]
+    if not finite and (broken := habits.rows_with_nan(first.scores)):
+        described["departures"].append(f"scores of {len(broken)} queries are NaN, which counts against them")
     results = _mean([metrics.summaries(one, names) for one in ranked])
     results["intervals"] = {"t2v": _intervals([r.t2v.at_least for r in ranked], right)}
     results["intervals"]["v2t"] = _intervals([r.v2t.at_least for r in ranked], ranked[0].captioned)
     for name, group in results["groups"].items():
         members = np.array(names) == name
         group["intervals"] = {"t2v": _intervals([r.t2v.at_least[members] for r in ranked], right[members])}
-    first = ranked[0]
-    results["ties"] = {
-        way: int((p.at_least - p.above > 1).sum()) for way, p in (("t2v", first.t2v), ("v2t", first.v2t))
-    }
-    results |= {"protocol": described, "signature": line, "seeds": len(given), "dtype": str(given[0].scores.dtype)}
+    ways = {"t2v": ranked[0].t2v, "v2t": ranked[0].v2t}
+    results["ties"] = {way: int((p.at_least - p.above > 1).sum()) for way, p in ways.items()}
+    line = signature.line(described, post, picked_on)
+    results |= {"protocol": described, "signature": line, "seeds": len(given), "dtype": str(first.scores.dtype)}
+    chance = (first.scores.shape[1] + 1) / 2
+    results["at_chance"] = len(right) >= 20 and results["t2v"]["MeanR"] > 0.9 * chance
     if others:
         results["comparisons"] = _comparisons(ranked, others, right, names, metric, finite)
     if with_habits:
-        results["habits"] = habits.table(given[0].scores, first, right, [r.t2v.at_least for r in ranked])
+        made = [habits.table(one.scores, r, right) for one, r in zip(given, ranked, strict=True)]
+        results["habits"] = _mean(made) | habits.best_of([r.t2v.at_least for r in ranked])
     return results
 
 
@@ -107,52 +121,81 @@ def _as_list(scores: object) -> list:
 
 def _is_matrix(scores: Sequence) -> bool:
     """Whether a list is a matrix written out, and not a list of matrices."""
-    return bool(scores) and isinstance(scores[0], (list, tuple)) and not isinstance(scores[0], (str, os.PathLike))
+    return bool(scores) and isinstance(scores[0], (list, tuple))
 
 
-def _read(scores: object) -> reading.Given:
-    if isinstance(scores, reading.Given):
-        return scores
+def _names(given: Iterable[object]) -> list[str]:
+    return [str(name) for name in given]
+
+
+def _read(scores: object, name: str) -> reading.Given:
     if isinstance(scores, (str, os.PathLike)):
         return reading.read(os.fspath(scores))
-    if isinstance(scores, np.ndarray) or not (hasattr(scores, "shape") and hasattr(scores, "dtype")):
-        scores = np.asarray(scores)
-    return reading.Given(scores)  # type: ignore[arg-type]
-
-
-def _check(scores: Scores) -> None:
-    if len(scores.shape) != 2 or not np.prod(scores.shape):
-        raise ValueError(
-            f"scores have shape {list(scores.shape)}, not [captions, videos]; give one row for each caption"
-        )
+    given = scores if isinstance(scores, reading.Given) else reading.Given(_array(scores))
+    shape, dtype = given.scores.shape, given.scores.dtype
+    if len(shape) != 2 or not np.prod(shape):
+        raise ValueError(f"{name} have shape {list(shape)}, not [captions, videos]; give one row for each caption")
     # Numbers of ml_dtypes (bfloat16) are no numbers to NumPy's own hierarchy.
-    if scores.dtype.kind not in "fiu" and scores.dtype.name != "bfloat16":
-        raise ValueError(f"scores are {scores.dtype}, not real numbers")
+    if dtype.kind not in "fiu" and dtype.name != "bfloat16":
+        raise ValueError(f"{name} are {dtype}, not real numbers")
+    if isinstance(given.scores, np.ma.MaskedArray):
+        raise ValueError(f"{name} are a masked array; fill what is masked (scores.filled(…)): every pair needs a score")
+    return given
 
 
-def _other_shape(what: str, one: Scores, other: Scores) -> str:
-    return (
-        f"{what} have scores of {list(one.shape)} and {list(other.shape)}; compare them on the same captions and videos"
-    )
+def _array(scores: object) -> Scores:
+    """An array; of a torch tensor, on any device, its numbers; what has rows to be read stays as it is."""
+    if hasattr(scores, "detach"):
+        tensor = scores.detach().cpu()  # type: ignore[attr-defined]
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    if isinstance(scores, np.ndarray) or not (hasattr(scores, "shape") and hasattr(scores, "dtype")):
+        return np.asanyarray(scores)
+    return scores  # type: ignore[return-value]
 
 
-def _check_same(name: str, one: reading.Given, first: reading.Given) -> None:
+def _aligned(name: str, one: reading.Given, first: reading.Given) -> reading.Given:
+    """Scores with rows and columns in the order of the first scores', by name where they have names.
+
+    Raises ValueError where they are not the same queries and videos, as far as is known.
+    """
     if one.scores.shape != first.scores.shape:
-        raise ValueError(_other_shape(f"{name} and the first system", one.scores, first.scores))
+        raise ValueError(
+            f"{name} and the first scores have shapes {list(one.scores.shape)} and {list(first.scores.shape)}; compare "
+            "them on the same captions and videos"
+        )
+    orders = []
     for side, here, there in (("queries", one.queries, first.queries), ("videos", one.videos, first.videos)):
-        if len(here) and len(there) and list(here) != list(there):
+        if bool(here) != bool(there):
             raise ValueError(
-                f"{name} and the first system have other {side}, or another order of them: "
-                f"{reading.first_few(here)}, … and {reading.first_few(there)}, …"
+                f"the {side} of {name if here else 'the first scores'} have names, and those of "
+                f"{'the first scores' if here else name} have none, so nobody knows whether their order is the same; "
+                "name both sides or neither, or say the names by a list (--queries, --videos)"
             )
+        place = {x: number for number, x in enumerate(here)}
+        if missing := [x for x in there if x not in place]:
+            raise ValueError(
+                f"{name} lacks {len(missing)} of the first scores' {len(there)} {side}, such as "
+                f"{reading.first_few(missing)}; compare on the same ones"
+            )
+        orders.append(
+            np.array([place[x] for x in there], np.int64) if there else np.arange(one.scores.shape[len(orders)])
+        )
+    if all((order == np.arange(len(order))).all() for order in orders):
+        return one
+    return reading.Given(reading.Reordered(one.scores, *orders), first.queries, first.videos)
 
 
 def _right_videos(
-    scores: Scores, corpus: str, name: str | None, caption_to_video: Sequence[int] | np.ndarray | None, strict: bool
+    given: reading.Given,
+    corpus: str,
+    name: str | None,
+    caption_to_video: Sequence[int] | np.ndarray | None,
+    strict: bool,
 ) -> np.ndarray:
     """int [captions], checked against the matrix and the protocol."""
+    scores = given.scores
     captions, videos = scores.shape
-    protocol = protocols.PROTOCOLS[corpus] if corpus else None
+    protocol = protocols.PROTOCOLS.get(corpus)
     each = protocol.captions if protocol else 1
     if protocol and each > 1 and (videos, captions) == (protocol.videos * each, protocol.videos):
         raise ValueError(
@@ -162,9 +205,19 @@ def _right_videos(
     if protocol and videos != protocol.videos and strict:
         raise ValueError(
             f"scores are of {videos} videos, protocol {name} ({protocol.name}) has a gallery of {protocol.videos}: a "
-            "smaller gallery makes the task easier. Score all of its videos, or leave protocol=None, or have the "
-            "departure named by strict=False (--departures)"
+            "smaller gallery makes the task easier. Score all of its videos, or leave protocol=None (no --protocol), "
+            "or have the departure named by strict=False (--departures)"
         )
+    if caption_to_video is None and given.task is not None:
+        caption_to_video = given.task.caption_to_video
+    if caption_to_video is None and given.queries:
+        place = {video: number for number, video in enumerate(given.videos)}
+        if not all(query in place for query in given.queries):
+            raise ValueError(
+                f"queries have names ({reading.first_few(given.queries)}, …), which do not say whose video is right; "
+                "say it by caption_to_video=[…] (--queries CSV, with columns query and video)"
+            )
+        caption_to_video = np.array([place[query] for query in given.queries])  # named as the video that they ask for
     if caption_to_video is None:
         if captions != videos * each:
             raise ValueError(
@@ -173,6 +226,8 @@ def _right_videos(
             )
         return np.repeat(np.arange(videos), each)
     right = np.asarray(caption_to_video)
+    if right.dtype.kind in "iu":
+        right = right.astype(np.int64)
     if right.shape != (captions,) or not np.issubdtype(right.dtype, np.integer):
         raise ValueError(
             f"caption_to_video has shape {list(right.shape)} and type {right.dtype}, not one whole number for each of "
@@ -198,12 +253,8 @@ def _mean(results: list[dict]) -> dict:
 
 
 def _intervals(ranks: list[np.ndarray], video: np.ndarray) -> dict[str, list[float]]:
-    """Of the mean over seeds: edges are means of the seeds' edges. They hold chance of videos, not of seeds."""
-    return _mean_edges([metrics.intervals(one, video) for one in ranks])
-
-
-def _mean_edges(intervals: list[dict[str, list[float]]]) -> dict[str, list[float]]:
-    return {name: np.mean([one[name] for one in intervals], axis=0).tolist() for name in intervals[0]}
+    """Of the mean over seeds: a video is drawn with its queries in all of them. They hold chance of videos alone."""
+    return metrics.intervals(np.concatenate(ranks), np.tile(video, len(ranks)))
 
 
 def _comparisons(
@@ -213,21 +264,20 @@ def _comparisons(
     groups: list[str],
     metric: str,
     finite: bool,
-) -> dict[str, dict[str, comparison.Difference]]:
+) -> dict[str, dict]:
     """Both directions and every group against every other system, corrected for all of these comparisons together."""
     asked, made = [], []
     of_groups = {name: np.array(groups) == name for name in sorted(set(groups) - {""})}
     for name, seeds in others.items():
         ranked = [metrics.both_directions(one.scores, right, finite) for one in seeds]
-        t2v = [[r.t2v.at_least for r in side] for side in (first, ranked)]
-        v2t = [[r.v2t.at_least for r in side] for side in (first, ranked)]
-        rows = {"t2v": (t2v, right), "v2t": (v2t, first[0].captioned)}
+        t2v, v2t = ([[getattr(r, way).at_least for r in side] for side in (first, ranked)] for way in ("t2v", "v2t"))
+        rows = [("t2v", "", t2v, right), ("v2t", "", v2t, first[0].captioned)]
         for group, members in of_groups.items():
-            rows[group] = ([[r[members] for r in side] for side in t2v], right[members])
-        for row, ((ours, theirs), video) in rows.items():
-            asked.append((name, row))
+            rows.append(("t2v", group, [[r[members] for r in side] for side in t2v], right[members]))
+        for way, group, (ours, theirs), video in rows:
+            asked.append((name, way, group))
             made.append(comparison.compare(ours, theirs, video, metric))
-    table: dict[str, dict[str, comparison.Difference]] = {name: {} for name in others}
-    for (name, row), difference in zip(asked, comparison.corrected(made), strict=True):
-        table[name][row] = difference
+    table: dict[str, dict] = {name: {"groups": {}} for name in others}
+    for (name, way, group), difference in zip(asked, comparison.corrected(made), strict=True):
+        (table[name]["groups"] if group else table[name])[group or way] = difference
     return table

@@ -12,7 +12,7 @@ import re
 from save_jax import __version__
 
 UNKNOWN = "?"
-_PART = re.compile(r"[\w.+/ -]*\Z")  # a bar, a colon or a line's end would be read as the signature's own
+_PART = re.compile(r"[\w.+/ -]+\Z")  # a bar, a colon or a line's end would be read as the signature's own
 
 
 def line(protocol: dict, post: str = "none", picked_on: str = UNKNOWN) -> str:
@@ -64,5 +64,6 @@ def latex_row(name: str, results: dict) -> str:
         results: of `scores.evaluate_scores`.
     """
     cells = [f"{results[way][metric]:.1f}" for way in ("t2v", "v2t") for metric in ("R@1", "R@5", "R@10", "MedR")]
+    head = "% system & text→video R@1 & R@5 & R@10 & MedR & video→text R@1 & R@5 & R@10 & MedR\n"
     safe = re.sub(r"([&%$#_{}])", r"\\\1", name)
-    return f"{safe} & {' & '.join(cells)} \\\\  % {results['signature']}"
+    return head + f"{safe} & {' & '.join(cells)} \\\\  % {results['signature']}"

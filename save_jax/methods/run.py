@@ -71,7 +71,8 @@ def evaluate(
     )
     if jax.process_index() == 0:
         files.write_json(os.path.join(workdir, name), results)
-        results_file.write_scores(os.path.join(workdir, results_file.scores_of(name)), evaluation)
+        scores = os.path.join(workdir, results_file.scores_of(name))
+        results_file.write_scores(scores, evaluation, data.manifest["corpus"], split, config.data.val_split)
         print(f"\n{method.tables(results, rows)}")
         folder = results_file.folder_of(name, workdir)
         figures = method.figures(results, rows, evaluation, data, folder)

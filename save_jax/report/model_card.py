@@ -107,7 +107,7 @@ def _introduction(facts: Facts) -> str:
 
 
 def _use(facts: Facts) -> str:
-    heard = ", listened to and read" if method(facts.config) == "save" else ""
+    heard = {"save": ", listened to and read", "avigate": " and listened to"}.get(method(facts.config), "")
     return f"""Install save_jax, with its extra `prep` for video files. Then:
 
 ```python

@@ -99,11 +99,13 @@ def _own_shards(workdir: str) -> dict[str, str]:
     return _checksums(files.read_json(path)["data"]["shards"]) if os.path.exists(path) else {}
 
 
-def write_scores(path: str, evaluation: Evaluation) -> None:
+def write_scores(path: str, evaluation: Evaluation, corpus: str, split: str, picked_on: str) -> None:
     """Text→video scores with names of queries and videos, as `save-jax judge` reads them; none without text."""
     if "t2v" in evaluation.scores:
         info = evaluation.info
-        reading.save(path, evaluation.scores["t2v"], Task(info.caption_to_video, info.ids, info.captions, info.groups))
+        failed = list(info.gallery["failed"])
+        task = Task(info.caption_to_video, info.captions, info.groups, corpus, split, failed, picked_on)
+        reading.save(path, evaluation.scores["t2v"], info.ids, task)
 
 
 def scores_of(name: str) -> str:

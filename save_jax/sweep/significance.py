@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 
-from save_jax.judge.comparison import Difference
+from save_jax.judge.comparison import Difference, corrected
 from save_jax.judge.scores import evaluate_scores
 from save_jax.report import results_file
 
@@ -11,9 +11,9 @@ SCORES = results_file.scores_of(results_file.RESULTS)
 
 
 def compare(workdir: str, seeds: Sequence[int], pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict]:
-    """{(variant, other): {"t2v" or group: Difference of `other` over `variant`}}, text→video SumR.
+    """{(variant, other): {"all" or group: Difference of `other` over `variant`}}, text→video SumR.
 
-    P-values of one variant are corrected for its groups and for all that it is compared with.
+    P-values are corrected for all of these together.
 
     Raises ValueError that names the runs without scores.npz: they were evaluated before it was written.
     """
@@ -30,8 +30,10 @@ def compare(workdir: str, seeds: Sequence[int], pairs: Iterable[tuple[str, str]]
         firsts = [first for first, second in pairs if second == other]
         made = evaluate_scores(paths[other], against={first: paths[first] for first in firsts})["comparisons"]
         for first in firsts:
-            found[first, other] = {row: d for row, d in made[first].items() if row != "v2t"}
-    return found
+            found[first, other] = {"all": made[first]["t2v"]} | made[first]["groups"]
+    # All differences of the table are asked for at once.
+    together = iter(corrected([d for rows in found.values() for d in rows.values()]))
+    return {pair: {row: next(together) for row in rows} for pair, rows in found.items()}
 
 
 def markdown(found: dict[tuple[str, str], dict[str, Difference]], seeds: Sequence[int]) -> str:
@@ -41,7 +43,7 @@ def markdown(found: dict[tuple[str, str], dict[str, Difference]], seeds: Sequenc
         f"Differences of SumR, text→video, with 95 % intervals, over videos and seeds {', '.join(map(str, seeds))}; "
         "**bold**: established (p < 0.05, corrected).",
         "",
-        "| | " + " | ".join("all" if row == "t2v" else row for row in rows) + " |",
+        "| | " + " | ".join(rows) + " |",
         "|---|" + "---|" * len(rows),
     ]
     for (first, other), differences in found.items():

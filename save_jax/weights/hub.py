@@ -14,7 +14,7 @@ SCHEME = "hf://"
 FORM = "hf://OWNER/NAME, hf://OWNER/NAME@REVISION or hf://OWNER/NAME@REVISION#sha256=DIGEST"
 FILES = [description.NAME, loading.FILE, f"{description.TOKENIZER}/*"]  # all that a model is opened with
 TIMEOUT = 10  # seconds, of the first request
-_ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^@#\s]+))?(?:#sha256=([0-9a-f]{8,64}))?")
+_ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^@#\s]+))?(?:#sha256=([0-9a-f]{16,64}))?")
 
 
 class Address(NamedTuple):
@@ -29,7 +29,7 @@ def parse(address: str) -> Address:
     """The parts of an address. Raises ValueError for one of another form."""
     match = _ADDRESS.fullmatch(address)
     if not match:
-        raise ValueError(f"{address} is no address of weights; they are {FORM} (at least 8 digits of it, 0-9 and a-f)")
+        raise ValueError(f"{address} is no address of weights; they are {FORM} (at least 16 digits of it, 0-9 and a-f)")
     repository, revision, sha256 = match.groups()
     return Address(repository, revision or "main", sha256 or "")
 

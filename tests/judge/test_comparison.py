@@ -12,7 +12,7 @@ from save_jax.judge import command, comparison, metrics
 
 
 def test_by_hand():
-    """Two videos of two queries, one of one. Only the second differs: of 2 exchanges both are as large."""
+    """Two videos of two queries, one of one. Only the second differs, and three videos tell nothing apart."""
     first, second = [np.array([1, 1, 1, 1, 7])], [np.array([1, 1, 9, 9, 7])]
     found = comparison.compare(first, second, np.array([0, 0, 1, 1, 2]), "R@1", resamples=999)
     assert found.value == pytest.approx(40) and found.p == 1 and not found.established
@@ -44,12 +44,13 @@ def test_holm_by_hand():
     assert [d.p_corrected for d in comparison.corrected(made)] == pytest.approx([0.09, 0.04, 0.09, 0.5])
 
 
-@pytest.mark.parametrize(("seeds", "of_seeds"), [(1, 0.0), (3, 0.0), (3, 0.3)])
+@pytest.mark.parametrize(("seeds", "of_seeds"), [((1, 1), 0.0), ((3, 3), 0.0), ((3, 3), 0.3), ((3, 1), 0.3)])
 def test_equal_systems_are_told_apart_in_five_cases_of_a_hundred(seeds, of_seeds):
     """1,000 pairs: 5 % ± 1.5. Seeds of one system differ by 0 and by 0.3, which is more than other videos change."""
     rng, tests, intervals = np.random.default_rng(0), 0, 0
     for pair in range(1000):
-        first, second, video = simulated(rng, seeds=seeds, of_seeds=of_seeds)
+        first, second, video = simulated(rng, seeds=max(seeds), of_seeds=of_seeds)
+        first, second = first[: seeds[0]], second[: seeds[1]]
         found = comparison.compare(first, second, video, "SumR", resamples=399, seed=pair)
         tests += found.p < 0.05
         intervals += not found.interval[0] <= 0 <= found.interval[1]
@@ -93,19 +94,20 @@ def test_several_systems_and_groups_by_the_command(tmp_path, capsys):
         ]
     )
     said = capsys.readouterr().out
-    assert "against bad0.npy (p corrected for 8 comparisons)" in said and "mean of 3 seeds" in said
+    assert "against bad0.npy, … (3 seeds) (p corrected for 8 comparisons)" in said and "mean of 3 seeds" in said
     assert "One seed on a side: this is about these checkpoints" in said
     found = json.loads((tmp_path / "out.json").read_text())["comparisons"]
-    assert found["bad0.npy"]["t2v"]["established"] and not found["same0.npy"]["t2v"]["established"]
-    assert found["bad0.npy"].keys() == {"t2v", "v2t", "even", "odd"}
+    bad = "bad0.npy, … (3 seeds)"
+    assert found[bad]["t2v"]["established"] and not found["same0.npy"]["t2v"]["established"]
+    assert found[bad].keys() == {"t2v", "v2t", "groups"} and found[bad]["groups"].keys() == {"even", "odd"}
     one = save_jax.evaluate_scores(files[0], against={"bad": files[3]}, metric="R@10")["comparisons"]["bad"]["t2v"]
     assert one.seeds == (1, 1) and one.established
 
 
 def test_other_queries_or_shapes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"b and the first system have scores of \[2, 2\] and \[3, 3\]; compare them"):
+    with pytest.raises(ValueError, match=r"b and the first scores have shapes \[2, 2\] and \[3, 3\]; compare them"):
         save_jax.evaluate_scores(np.eye(3), against={"b": [np.eye(2)]})
-    for name, queries in (("a", ["q", "r"]), ("b", ["q", "s"])):
+    for name, queries in (("a", ["v", "w"]), ("b", ["v", "s"])):
         np.savez(tmp_path / f"{name}.npz", scores=np.eye(2), queries=queries, videos=["v", "w"])
-    with pytest.raises(ValueError, match="b and the first system have other queries, or another order"):
+    with pytest.raises(ValueError, match="b lacks 1 of the first scores' 2 queries, such as 'w'"):
         save_jax.evaluate_scores(tmp_path / "a.npz", against={"b": [tmp_path / "b.npz"]})

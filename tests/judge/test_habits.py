@@ -7,10 +7,9 @@ import save_jax
 from save_jax.judge import habits, metrics, signature
 
 
-def table(scores, videos=None, seeds=1):
-    videos = np.arange(scores.shape[1]) if videos is None else videos
-    ranked = metrics.both_directions(scores, videos, finite=False)
-    return habits.table(scores, ranked, videos, seeds * [ranked.t2v.at_least])
+def table(scores):
+    videos = np.arange(scores.shape[1])
+    return habits.table(scores, metrics.both_directions(scores, videos, finite=False), videos)
 
 
 def test_ties():
@@ -51,10 +50,25 @@ def test_dual_softmax_is_that_of_whole_matrices(scale, monkeypatch):
     np.testing.assert_allclose(habits.dual_softmax(scores)[0:30], whole, rtol=1e-4)
 
 
-def test_the_best_seed_is_only_there_with_several():
-    scores = np.random.default_rng(0).normal(size=(9, 9))
-    assert "the best of 3 seeds or checkpoints, picked on test" in table(scores, seeds=3)
-    assert not any("best of" in name for name in table(scores))
+def test_the_best_seed_stands_beside_the_mean():
+    seeds = [np.random.default_rng(seed).normal(size=(9, 9)) for seed in (0, 1, 2)]
+    found = save_jax.evaluate_scores(seeds, with_habits=True)
+    alone = [save_jax.evaluate_scores(one, with_habits=True) for one in seeds]
+    best = found["habits"]["the best of 3 seeds or checkpoints, picked on test"]["SumR"]
+    assert best == max(one["t2v"]["SumR"] for one in alone) > found["habits"]["honest"]["SumR"] == found["t2v"]["SumR"]
+    assert not any("best of" in name for name in alone[0]["habits"])
+
+
+def test_nan_is_never_for_the_query_and_is_a_departure():
+    scores = np.eye(5)
+    scores[0], scores[1, 1], scores[2, 3] = np.nan, np.nan, np.nan
+    found = save_jax.evaluate_scores(scores, nan="worst", with_habits=True)
+    assert found["t2v"]["MeanR"] == (5 + 5 + 2 + 1 + 1) / 5 == found["habits"]["ties count for the query"]["MeanR"]
+    assert found["protocol"]["departures"][-1] == "scores of 3 queries are NaN, which counts against them"
+    assert found["ties"]["t2v"] == 0 and "|custom.1!|" in found["signature"]
+    scores[4, 4] = np.inf
+    with pytest.raises(ValueError, match="scores are NaN or infinite, the first for query 4 and candidate 4"):
+        save_jax.evaluate_scores(scores, nan="worst")
 
 
 def test_a_signature_tells_departures_and_cannot_be_broken():
@@ -65,5 +79,7 @@ def test_a_signature_tells_departures_and_cannot_be_broken():
     with pytest.raises(ValueError, match=r"picked_on='val\|ties:best' cannot stand in a signature"):
         save_jax.evaluate_scores(np.eye(3), picked_on="val|ties:best")
     row = signature.latex_row("ours_50%", results)
-    assert row.startswith(r"ours\_50\% & 100.0 & 100.0 & 100.0 & 1.0 & 100.0") and row.endswith(results["signature"])
+    assert row.splitlines()[1].startswith(r"ours\_50\% & 100.0 & 100.0 & 100.0 & 1.0 & 100.0") and row.endswith(
+        results["signature"]
+    )
     assert f"version = {{{version}}}" in signature.bibtex()

@@ -107,7 +107,7 @@ def test_embeddings_of_both_sides(tmp_path, capsys):
             "query,video,score\na,v,1\na,v,2\n",
             "1 of 1 pairs come more than once, the first is query 'a' with video 'v'",
         ),
-        ("query,video,score\na,v,1\na,w,1\nb,w,2\n", "1 of 4 pairs are missing, the first is query 'b' with video 'v'"),
+        ("query,video,score\na,v,1\na,w,1\nb,w,2\n", "1 of 4 pairs are missing, of 2 queries and 2 videos"),
         ("query,video,score\na,v,high\n", "line 2 has 'high' in the place of a score"),
         ("query,v,w\na,1\n", "line 2 has 2 cells, the first line 3"),
         ("query,v,v\na,1,2\n", "videos: 1 ids come more than once, such as 'v'"),
@@ -150,7 +150,11 @@ def test_wrong_files_are_refused(tmp_path):
             "1 videos that .* asks for are not in the gallery of 2, such as 'x'",
         ),
         ("query,video\na,v\na,w\n", None, "queries: 1 ids come more than once, such as 'a'"),
-        ("query,film\na,v\nb,w\n", None, r"has columns query, film, and none for video \(video or video_id\)"),
+        (
+            "query,film\na,v\nb,w\n",
+            None,
+            "has columns query, film in its first line, and none for video",
+        ),
         ("query,video\na,v\nb\n", None, "line 3 has 1 cells, the header 2"),
         ("query,video\n", None, "has no lines below its header"),
         ("query,video\na,v\nb,w\n", "video\nv\nv\n", "videos: 1 ids come more than once, such as 'v'"),
@@ -161,7 +165,7 @@ def test_wrong_lists_are_refused(queries, videos, message, tmp_path):
     if videos:
         (tmp_path / "videos.csv").write_text(videos)
     with pytest.raises(ValueError, match=message):
-        lists.task_of(
+        lists.named(
             reading.Given(np.eye(2)), f"{tmp_path}/queries.csv", f"{tmp_path}/videos.csv" if videos else None, None
         )
 
@@ -172,13 +176,13 @@ def test_names_missing_on_either_side_are_told_with_both(tmp_path):
     with pytest.raises(
         ValueError, match=r"1 of the queries of .* not among the rows \(such as 'b'\); 1 rows .*such as 'c'"
     ):
-        lists.task_of(given, f"{tmp_path}/queries.csv", None, None)
+        lists.named(given, f"{tmp_path}/queries.csv", None, None)
     turned = reading.Given(np.eye(2), ["v", "w"], ["a", "b"])
     with pytest.raises(ValueError, match="rows have the names of videos: the matrix is transposed; pass --transposed"):
-        lists.task_of(turned, f"{tmp_path}/queries.csv", None, None)
+        lists.named(turned, f"{tmp_path}/queries.csv", None, None)
     (tmp_path / "groups.csv").write_text("query,group\na,x\nz,x\n")
     with pytest.raises(ValueError, match=r"groups.csv has 1 queries that .* has not, such as 'z'"):
-        lists.task_of(reading.Given(np.eye(2)), f"{tmp_path}/queries.csv", None, f"{tmp_path}/groups.csv")
+        lists.named(reading.Given(np.eye(2)), f"{tmp_path}/queries.csv", None, f"{tmp_path}/groups.csv")
 
 
 def test_a_transposed_matrix_is_noticed_where_the_protocol_tells():
@@ -205,10 +209,90 @@ def test_the_command_needs_numpy_alone(tmp_path):
     """Of what is installed here, only what is asked for is imported."""
     np.save(tmp_path / "s.npy", np.eye(5))
     program = (
-        "import sys; from save_jax.judge.command import main; main([sys.argv[1], '--habits']); "
-        "heavy = {'jax', 'flax', 'scipy', 'pandas', 'pyarrow', 'matplotlib', 'torch'}; "
-        "sys.exit(', '.join(heavy & {name.split('.')[0] for name in sys.modules}) or None)"
+        "import sys, importlib.metadata as m; others = m.packages_distributions().keys() - {'numpy', 'save_jax'}; "
+        "before = set(sys.modules); from save_jax.judge.command import main; main([sys.argv[1], '--habits']); "
+        "sys.exit(', '.join(others & {name.split('.')[0] for name in set(sys.modules) - before}) or None)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "s.npy")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "None of these is a result" in done.stdout
+
+
+def named(path: Path, scores, queries=("v", "w", "x"), videos=("v", "w", "x")) -> Path:
+    np.savez(path, scores=scores, queries=list(queries), videos=list(videos))
+    return path
+
+
+def test_names_are_matched_whatever_their_order(tmp_path):
+    """Seeds and systems in another order of rows and columns give what they would in the first one's order."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 3, 3)) + 2 * np.eye(3)
+    rows, columns = np.array([2, 0, 1]), np.array([1, 2, 0])
+    names = np.array(["v", "w", "x"])
+    a = named(tmp_path / "a.npz", first)
+    b = named(tmp_path / "b.npz", second)
+    turned = named(tmp_path / "turned.npz", second[rows][:, columns], names[rows], names[columns])
+    assert save_jax.evaluate_scores(turned)["t2v"] == save_jax.evaluate_scores(b)["t2v"]
+    for options in ({}, {"metric": "MRR"}):
+        straight = save_jax.evaluate_scores([a, b], against={"b": b}, **options)
+        crossed = save_jax.evaluate_scores([a, turned], against={"b": turned}, **options)
+        assert crossed["t2v"] == straight["t2v"] and crossed["v2t"] == straight["v2t"]
+        assert crossed["comparisons"] == straight["comparisons"]
+    (tmp_path / "q.csv").write_text("query,video\nv,v\nw,w\nx,x\n")
+    np.save(tmp_path / "plain.npy", second)
+    given = [
+        lists.named(reading.read(str(f)), f"{tmp_path}/q.csv", None, None) for f in (turned, tmp_path / "plain.npy")
+    ]
+    assert save_jax.evaluate_scores(given[0], against={"same": given[1]})["comparisons"]["same"]["t2v"].value == 0
+    with pytest.raises(ValueError, match="the queries of b have names, and those of the first scores have none"):
+        save_jax.evaluate_scores(second, against={"b": b})
+
+
+def test_names_that_do_not_say_the_right_video_are_refused(tmp_path):
+    given = named(tmp_path / "a.npz", np.eye(3), ["first", "second", "third"])
+    with pytest.raises(ValueError, match=r"queries have names \('first', 'second', 'third', …\), which do not"):
+        save_jax.evaluate_scores(given)
+    assert save_jax.evaluate_scores(given, caption_to_video=[0, 1, 2])["t2v"]["R@1"] == 100
+    with pytest.raises(ValueError, match=r"videos='a', 'b', 'c', … are not those that the scores have"):
+        save_jax.evaluate_scores(given, caption_to_video=[0, 1, 2], videos=["a", "b", "c"])
+
+
+def test_a_run_brings_its_own_task(tmp_path):
+    """Protocol, split, failed videos and what picked the checkpoint go from a run's file into the signature."""
+    task = reading.Task(np.array([1, 0]), ["a", "b"], ["x", ""], "demo", "val", ["w"], "val")
+    reading.save(str(tmp_path / "scores.npz"), np.eye(2), ["v", "w"], task)
+    found = save_jax.evaluate_scores(tmp_path)
+    assert found["t2v"]["R@1"] == 0 and found["groups"].keys() == {"x"} and "|pick:val|" in found["signature"]
+    assert found["protocol"]["departures"] == [
+        "split 'val' is not the test split", "1 videos could not be decoded and rank last",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="the scores are of demo, as their file says, and not of vatex"):
+        save_jax.evaluate_scores(tmp_path, "vatex")
+
+
+def test_what_python_has_in_memory(tmp_path):
+    """Lists, views, integers, unsigned numbers of videos, arrays as names."""
+    rng = np.random.default_rng(0)
+    scores, right = rng.integers(0, 50, (6, 3)), np.array([1, 0, 1, 2, 0, 2], np.uint8)
+    expected = save_jax.evaluate_scores(scores.astype(float), caption_to_video=right.tolist())
+    for same in (scores, scores.tolist(), np.asfortranarray(scores), np.repeat(scores, 2, axis=0)[::2]):
+        found = save_jax.evaluate_scores(
+            same, caption_to_video=right, videos=np.array([7, 8, 9]), groups=np.array(list("ababab"))
+        )
+        assert found["t2v"] == expected["t2v"] and found["v2t"] == expected["v2t"]
+        assert found["protocol"]["gallery"] == save_jax.evaluate_scores(np.eye(3), videos="789")["protocol"]["gallery"]
+    for wrong, message in (
+        ([], "there is a system without any scores"),
+        (np.ma.masked_greater(scores, 40), "a masked array; fill what is masked"),
+        (np.ones((2, 3), bool), "are bool, not real numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            save_jax.evaluate_scores(wrong)
+    with pytest.raises(ValueError, match="metric 'R@3'"):
+        save_jax.evaluate_scores(np.eye(3), metric="R@3")
+
+
+def test_a_table_of_chance_is_noted(capsys, tmp_path):
+    np.save(tmp_path / "s.npy", -np.random.default_rng(0).normal(size=(40, 40)) - np.eye(40))
+    command.main([str(tmp_path / "s.npy")])
+    assert "NOTE: text → video is at chance. Check the order of rows and columns" in capsys.readouterr().out

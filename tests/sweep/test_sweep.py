@@ -91,15 +91,15 @@ def test_gates_are_medians_over_seeds():
 
 def test_differences_are_held_against_videos_and_seeds(tmp_path):
     """Made scores: save is far better, avigate is no better than vision; and a run without scores is named."""
-    rng, task = np.random.default_rng(0), Task(np.arange(80), [f"v{i}" for i in range(80)], [], ["a", "b"] * 40)
+    rng, task, names = np.random.default_rng(0), Task(np.arange(80), [], ["a", "b"] * 40), [f"v{i}" for i in range(80)]
     for name, strength in (("vision", 1.0), ("avigate", 1.0), ("save", 3.0)):
         for seed in (0, 1, 2):
             folder = tmp_path / f"{name}-seed{seed}"
             folder.mkdir()
-            reading.save(str(folder / "scores.npz"), strength * np.eye(80) + rng.normal(size=(80, 80)), task)
+            reading.save(str(folder / "scores.npz"), strength * np.eye(80) + rng.normal(size=(80, 80)), names, task)
     found = significance.compare(str(tmp_path), [0, 1, 2], grids.pairs("methods"))
-    assert found["avigate", "save"]["t2v"].established and found["avigate", "save"]["b"].established
-    assert not found["vision", "avigate"]["t2v"].established
+    assert found["avigate", "save"]["all"].established and found["avigate", "save"]["b"].established
+    assert not found["vision", "avigate"]["all"].established
     lines = significance.markdown(found, [0, 1, 2]).splitlines()
     assert lines[2] == "| | all | a | b |" and lines[4].startswith("| avigate over vision | ")
     assert "**" not in lines[4] and lines[5].count("**") == 6
