@@ -133,8 +133,8 @@ def test_other_parameters_under_the_same_name_are_refused_by_a_pin(folder, serve
     about.write(params, str(other))
     served.push(NAME, other)
     assert save_jax.load_model(f"hf://{NAME}").params["logit_scale"] == params["logit_scale"]
-    with pytest.raises(ValueError, match="the address asks for " + digest[:8]):
-        save_jax.load_model(f"hf://{NAME}#sha256={digest[:8]}")
+    with pytest.raises(ValueError, match="the address asks for " + digest[:16]):
+        save_jax.load_model(f"hf://{NAME}#sha256={digest[:16]}")
 
 
 def test_the_hub_reads_the_front_matter(trained, folder):

@@ -45,7 +45,7 @@ def served(tmp_path, monkeypatch):
         ("hf://anna/birds", ("anna/birds", "main", "")),
         ("hf://anna/birds@v1.0", ("anna/birds", "v1.0", "")),
         ("hf://a-b/c.d_e@refs/pr/3", ("a-b/c.d_e", "refs/pr/3", "")),
-        (f"hf://anna/birds@{'0f' * 20}#sha256=0123abcd", ("anna/birds", "0f" * 20, "0123abcd")),
+        (f"hf://anna/birds@{'0f' * 20}#sha256=0123abcd0123abcd", ("anna/birds", "0f" * 20, "0123abcd0123abcd")),
         (f"hf://anna/birds#sha256={DIGEST}", ("anna/birds", "main", DIGEST)),
     ],
 )
@@ -118,10 +118,10 @@ def test_a_folder_without_the_file_of_weights(served, folder):
 
 def test_a_pin_is_checked_before_weights_are_downloaded(served, folder, tmp_path):
     served.push(NAME, folder)
-    with pytest.raises(ValueError, match=f"have the digest {DIGEST[:12]}, the address asks for ffffffff"):
-        hub.fetch(f"hf://{NAME}#sha256=ffffffff")
+    with pytest.raises(ValueError, match=f"have the digest {DIGEST[:16]}, the address asks for ffffffffffffffff"):
+        hub.fetch(f"hf://{NAME}#sha256=ffffffffffffffff")
     assert not any("safetensors" in line or "/store/" in line for line in served.asked)
-    assert hub.fetch(f"hf://{NAME}#sha256={DIGEST[:8]}") == hub.fetch(f"hf://{NAME}#sha256={DIGEST}")
+    assert hub.fetch(f"hf://{NAME}#sha256={DIGEST[:16]}") == hub.fetch(f"hf://{NAME}#sha256={DIGEST}")
 
 
 def test_a_file_that_is_cut_short_is_refused(served, folder):
