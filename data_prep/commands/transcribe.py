@@ -39,7 +39,7 @@ def transcribe(
     """
     rows = read_rows(out)
     known = names.matcher(rows)
-    source = f"{whisper.short_name(task.model)}/{task.engine}"
+    source = f"{whisper.short_name(task.model, task.model_identity)}/{task.engine}"
     counts: collections.Counter = collections.Counter()
     problems = {}
     with tqdm(total=len(samples), unit="clip", disable=not samples) as bar:
@@ -62,7 +62,7 @@ def transcribe(
 
 def _results(samples: Sequence[Sample], task: Recognise, runner) -> Iterator[tuple[Sample, dict]]:
     """Each sample with its raw result. A group that is lost as a whole is done again one by one, at the end."""
-    groups = [samples[first : first + task.batch_size] for first in range(0, len(samples), task.batch_size)]
+    groups = [samples[first : first + task.group] for first in range(0, len(samples), task.group)]
     alone = []
     for group, answer in zip(groups, _run(runner, task, groups), strict=True):
         if not isinstance(answer, runners.Failure):
@@ -116,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", choices=whisper.ENGINES, default=whisper.ENGINES[0])
     parser.add_argument("--model", default=MODEL, help="name on the hub, or a folder (default: %(default)s)")
     parser.add_argument("--language", default="", help="code such as en (default: detected for each clip)")
-    parser.add_argument("--batch-size", type=int, default=16, help="clips, and pieces of 30 s, at a time")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, help="clips, and pieces of 30 s, at a time, of transformers"
+    )
     parser.add_argument("--vad", choices=vad.METHODS, default=vad.METHODS[0], help="voice activity detection")
     parser.add_argument("--ast", default="", help="AST weights with AudioSet classes: drops lines heard in music")
     parser.add_argument("--runner", choices=("local", "ray"), default="local")

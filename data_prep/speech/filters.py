@@ -36,7 +36,8 @@ class Thresholds:
 
 
 _LOOP = 4  # "no, no, no" is said; four times the same and nothing much else is a decoder that hangs
-_RUN = 3  # the same segment this often in a row
+_RUN = 3  # the same segment, or the same two or three by turns, this often in a row
+_TURNS = (1, 2, 3)
 # Lines of video platforms that Whisper learnt from subtitles of silent passages. People say some of them, so they are
 # dropped only where the sound leaves doubt whether anybody spoke.
 _DOUBTFUL_NO_SPEECH, _DOUBTFUL_VOICED = 0.3, 0.5
@@ -77,18 +78,29 @@ def keep(
     if sounds is not None and len(sounds) != len(segments):
         raise ValueError(f"{len(segments)} segments have {len(sounds)} sound scores; there should be one for each")
     kept, dropped = [], []
-    numbered = enumerate(segments)
-    for _, same in itertools.groupby(numbered, key=lambda pair: _words(pair[1].text)):
-        run = list(same)
-        for place, (number, segment) in enumerate(run):
-            reason = _doubt(segment, voices, sounds[number] if sounds else None, limits)
-            if not reason and place and len(run) >= _RUN:
-                reason = f"the same as the segment before, {len(run)} times in a row"
-            if reason:
-                dropped.append((segment, reason))
-            else:
-                kept.append(segment)
+    loops = _loops([_words(segment.text) for segment in segments])
+    for number, segment in enumerate(segments):
+        reason = _doubt(segment, voices, sounds[number] if sounds else None, limits) or loops.get(number, "")
+        if reason:
+            dropped.append((segment, reason))
+        else:
+            kept.append(segment)
     return kept, dropped
+
+
+def _loops(said: Sequence[Sequence[str]]) -> dict[int, str]:
+    """Segments that only go on with a loop of one, two or three, by number; the first time round is not among them."""
+    found: dict[int, str] = {}
+    for turn in _TURNS:
+        same = [number >= turn and said[number] == said[number - turn] for number in range(len(said))]
+        for _, run in itertools.groupby(range(len(said)), key=same.__getitem__):
+            numbers = list(run)
+            times = 1 + len(numbers) // turn
+            if same[numbers[0]] and times >= _RUN:
+                what = "segment" if turn == 1 else f"{turn} segments"
+                reason = f"the same as the {what} before, {times} times in a row"
+                found |= {number: reason for number in numbers if number not in found}
+    return found
 
 
 def _doubt(

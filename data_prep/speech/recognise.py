@@ -4,9 +4,12 @@ This is the task that a worker runs. In: paths of a group of files; out: for eac
 before any filter, as plain data that JSON can hold.
 """
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,10 @@ from data_prep.media.opening import MediaError
 from data_prep.speech import sounds, vad, whisper
 from data_prep.speech.cache import Cache, file_digest
 
-_VERSION = 1  # raise it when the same sound and settings are to give another result
+_VERSION = 2  # raise it when the same sound and settings are to give another result
+
+
+_LOADING = threading.Lock()  # files are heard side by side, and share the weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +59,11 @@ class Recognise:
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_loaded": {}}  # each worker loads its own
 
+    @property
+    def group(self) -> int:
+        """Files of a group: what the engine hears at once."""
+        return self.batch_size if self.engine == "transformers" else whisper.cores()
+
     def __call__(self, paths: Sequence[str]) -> list[dict] | Stop:
         results, descriptions, begins = {}, {}, {}
         try:
@@ -73,10 +84,11 @@ class Recognise:
                     descriptions[path]["begins"] = round(begins[path], 3)
                 if (known := self.cache.get(descriptions[path])) is not None:
                     results[path] = known | {"cached": True}
-            for path, result in self._transcribe([path for path in paths if path not in results]).items():
-                if "problem" not in result:  # a file that is mended has other bytes, a busy disk has not: try again
-                    self.cache.put(descriptions[path], result)
-                results[path] = result | {"cached": False}
+            with contextlib.closing(self._heard([path for path in paths if path not in results])) as heard:
+                for path, result in heard:
+                    if "problem" not in result:  # a file that is mended has other bytes, a busy disk has not: try again
+                        self.cache.put(descriptions[path], result)
+                    results[path] = result | {"cached": False}
             for path, result in results.items():
                 if self.ast and result.get("segments"):
                     result["sounds"] = self._sounds(path, descriptions[path], result["segments"])
@@ -100,7 +112,22 @@ class Recognise:
             "vad": self.detector,
         }
 
-    def _transcribe(self, paths: Sequence[str]) -> dict[str, dict]:
+    def _heard(self, paths: Sequence[str]) -> Generator[tuple[str, dict]]:
+        """Each file with its result, as soon as it is there. Closed early, it ends within a piece of each file."""
+        stop = threading.Event()
+        if self.engine == "transformers":  # which takes pieces of several files in one batch
+            yield from self._transcribe(paths, stop).items()
+            return
+        with ThreadPoolExecutor(self.group) as pool:
+            waiting = [pool.submit(self._transcribe, [path], stop) for path in paths]
+            try:
+                for done in as_completed(waiting):
+                    yield from done.result().items()
+            finally:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _transcribe(self, paths: Sequence[str], stop: threading.Event) -> dict[str, dict]:
         """Block by block, so that a long file never has more than a block in memory; a block of each file at a time."""
         results = {path: _nothing() for path in paths}
         cuts = {path: vad.cut(audio.blocks(path, vad.BLOCK_SECONDS), self.detector) for path in results}
@@ -122,18 +149,23 @@ class Recognise:
                     first.append((path, pieces.pop(0)))  # short pieces mislead: the longest says the language
                 rest += [(path, piece) for piece in pieces]
             for jobs in (first, rest):
-                self._hear(jobs, results)
+                self._hear(jobs, results, stop)
         for result in results.values():
             if "problem" not in result:
                 result["segments"].sort(key=lambda segment: segment["start"])
         return results
 
-    def _hear(self, jobs: Sequence[tuple[str, vad.Piece]], results: dict[str, dict]) -> None:
+    def _hear(self, jobs: Sequence[tuple[str, vad.Piece]], results: dict[str, dict], stop: threading.Event) -> None:
         """Transcribes pieces, and adds to the results of their files."""
         if not jobs:
             return
-        languages = [self.language or results[path]["language"] for path, _ in jobs]
-        recognised = self._engine().transcribe([piece.samples for _, piece in jobs], languages)
+        engine, recognised = self._engine(), []
+        for first in range(0, len(jobs), engine.batch):
+            if stop.is_set():
+                raise InterruptedError("stopped")
+            batch = jobs[first : first + engine.batch]
+            languages = [self.language or results[path]["language"] for path, _ in batch]
+            recognised += engine.transcribe([piece.samples for _, piece in batch], languages)
         for (path, piece), heard in zip(jobs, recognised, strict=True):
             results[path]["language"] = results[path]["language"] or heard.language
             results[path]["segments"] += [
@@ -163,8 +195,9 @@ class Recognise:
         return chances
 
     def _engine(self) -> whisper.Engine:
-        if "engine" not in self._loaded:
-            self._loaded["engine"] = _load(whisper.load, self.engine, self.model, self.batch_size)
+        with _LOADING:
+            if "engine" not in self._loaded:
+                self._loaded["engine"] = _load(whisper.load, self.engine, self.model, self.batch_size)
         return self._loaded["engine"]
 
     def _classes(self) -> sounds.SoundClasses:

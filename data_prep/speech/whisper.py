@@ -1,8 +1,9 @@
 """Whisper behind one small interface: pieces of sound in, segments with times and measures out; none is dropped here.
 
 Two engines: PyTorch through transformers, in batches (float16 on a GPU), and CTranslate2 through faster-whisper,
-without torch. Both decode with Whisper's own fallback: greedily, then at rising temperatures while the text repeats
-itself or its words are improbable. Whisper's rule for silence is left to `filters`, so that nothing it said is lost.
+without torch, a piece at a time (int8 on a CPU). Both decode with Whisper's own fallback: greedily, then once at each
+of rising temperatures while the text repeats itself or its words are improbable. Whisper's rule for silence is left
+to `filters`, so that nothing it said is lost.
 """
 
 import importlib.util
@@ -23,6 +24,8 @@ _TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _LIMITS = Thresholds()  # doubts that make Whisper decode again
 _HOP = 160  # samples from one frame of Whisper's log-mel to the next
 _FRAMES = int(PIECE_SECONDS * SAMPLE_RATE) // _HOP  # that its encoder takes
+# Fast speech has 5 to 7 tokens a second, and each segment two time stamps. A loop goes on to the limit.
+_TOKENS_A_SECOND, _SPARE_TOKENS = 12, 20
 _EVIDENCE_SECONDS = 0.05  # a segment that begins this close to the sound's end was read from the padding
 
 
@@ -35,6 +38,8 @@ class Recognised:
 
 
 class Engine(Protocol):
+    batch: int  # pieces that it takes at once
+
     def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
         """float32 [samples] at 16 kHz, at most 30 s each; languages as codes, "" to detect."""
         ...
@@ -70,9 +75,13 @@ def load(engine: str, model: str, batch_size: int) -> Engine:
         ) from error
 
 
-def short_name(model: str) -> str:
-    """ "openai/whisper-large-v3" and "/models/whisper-large-v3/" → "whisper-large-v3"."""
-    return os.path.basename(os.path.normpath(model))
+def short_name(model: str, identity: str) -> str:
+    """ "openai/whisper-large-v3" → "whisper-large-v3"; "/models/mine/" → "mine@1a2b3c4d5e6f", its content's digest.
+
+    A folder may be named "model" and hold any. `identity`: of `cache.model_identity`.
+    """
+    name, digest = os.path.basename(os.path.normpath(model)), identity.removeprefix("folder ")
+    return name if digest == identity else f"{name}@{digest[:12]}"
 
 
 class Transformers:
@@ -85,7 +94,7 @@ class Transformers:
 
         logging.set_verbosity_error()  # it warns of its own calls at every batch
         logging.disable_progress_bar()
-        self._torch, self._batch_size = torch, batch_size
+        self._torch, self.batch = torch, batch_size
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._dtype = torch.float16 if self._device == "cuda" else torch.float32
         self._processor = WhisperProcessor.from_pretrained(model)
@@ -99,8 +108,8 @@ class Transformers:
 
     def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
         results = []
-        for first in range(0, len(waveforms), self._batch_size):
-            batch = slice(first, first + self._batch_size)
+        for first in range(0, len(waveforms), self.batch):
+            batch = slice(first, first + self.batch)
             with self._torch.inference_mode():
                 results += self._transcribe(waveforms[batch], list(languages[batch]))
         return results
@@ -182,13 +191,29 @@ class Transformers:
         return float(logprobs[0, self._no_speech].exp()), chosen.cpu().numpy()
 
 
+def cores() -> int:
+    """That this process may use; a cluster says by OMP_NUM_THREADS how many it gave."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(given) if given.isdecimal() and int(given) else here
+
+
 class FasterWhisper:
-    """Whisper in CTranslate2, one piece at a time; `model` is a size such as large-v3 or a folder converted for it."""
+    """Whisper in CTranslate2, one piece at a time; `model` is a size such as large-v3 or a folder converted for it.
+
+    It may be called from as many threads as there are cores. On a CPU each piece has one of them: CTranslate2's own
+    threads wait for each other, which beside other work took three to four times the processor time.
+    """
+
+    batch = 1
 
     def __init__(self, model: str):
+        import ctranslate2
         from faster_whisper import WhisperModel
 
-        self._model = WhisperModel(model.removeprefix("openai/whisper-"))
+        gpu = ctranslate2.get_cuda_device_count() > 0
+        how = {} if gpu else {"device": "cpu", "compute_type": "int8", "cpu_threads": 1, "num_workers": cores()}
+        self._model = WhisperModel(model.removeprefix("openai/whisper-"), **how)
         self._multilingual = self._model.model.is_multilingual
 
     def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:
@@ -199,6 +224,8 @@ class FasterWhisper:
             waveform,
             language=(language or None) if self._multilingual else "en",
             beam_size=1,  # as the other engine decodes
+            best_of=1,  # of five draws at a temperature none is better: what is doubtful the filters see
+            max_new_tokens=_SPARE_TOKENS + int(_TOKENS_A_SECOND * len(waveform) / SAMPLE_RATE),
             temperature=list(_TEMPERATURES),
             compression_ratio_threshold=_LIMITS.compression,
             log_prob_threshold=_LIMITS.logprob,

@@ -26,7 +26,7 @@ class Counting:
     """Says of each piece how many tenths of a second it lasts; `fails_at`: the call at which the process is killed."""
 
     def __init__(self, fails_at: int | None = None):
-        self.pieces, self.calls, self.fails_at = 0, 0, fails_at
+        self.pieces, self.calls, self.fails_at, self.batch = 0, 0, fails_at, 16
 
     def transcribe(self, waveforms, languages):
         self.calls += 1
@@ -43,10 +43,10 @@ def sample(path: Path, clip_id: str = "", audio: str | None = None) -> Sample:
     return Sample(clip_id or path.stem, "train", str(path), ["a"], [""], "", [], audio, None, None)
 
 
-def task(folder: Path, engine: Counting | None = None, **changes) -> Recognise:
+def task(folder: Path, counting: Counting | None = None, **changes) -> Recognise:
     settings = {"engine": "transformers", "model": "a/whisper", "model_identity": "one", "detector": "none"}
     made = Recognise(cache=Cache(str(folder / "cache")), batch_size=2, **settings | changes)
-    made._loaded["engine"] = engine or Counting()
+    made._loaded["engine"] = counting or Counting()
     return made
 
 
@@ -57,7 +57,7 @@ def write_sounds(folder: Path, count: int = 5) -> list[Sample]:
     return [sample(path) for path in paths]
 
 
-def run(folder: Path, samples: list[Sample], engine: Counting, **changes) -> tuple[dict, list[dict]]:
+def run(folder: Path, samples: list[Sample], counting: Counting, **changes) -> tuple[dict, list[dict]]:
     out = folder / "transcripts.json"
-    result = transcribe.transcribe(samples, str(out), task(folder, engine, **changes), runners.Here(), LIMITS)
+    result = transcribe.transcribe(samples, str(out), task(folder, counting, **changes), runners.Here(), LIMITS)
     return result, json.loads(out.read_text())

@@ -4,9 +4,11 @@ Whisper itself runs in test_torch_whisper.py: weights cannot be made without tor
 stands in here, which says how long each piece is and counts its calls.
 """
 
+import _thread
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,25 @@ def test_the_same_segment_in_a_row_is_said_once():
     assert [one.text for one in kept] == ["First.", "Oh my God.", "Last."]
     assert len(dropped) == 3 and "4 times in a row" in dropped[0][1]
     assert len(filters.keep(lines[1:3], None)[0]) == 2  # twice can be
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("ababab", "ab"),  # by turns, three times
+        ("xababaxx", "xababaxx"),  # not three times each
+        ("abcabcabcd", "abcd"),
+        ("aaab", "ab"),
+        ("abab", "abab"),  # people say that
+        ("aabbaabbaabb", "aabbaabbaabb"),  # four by turns: not looked for
+    ],
+)
+def test_segments_that_come_again_by_turns_are_said_once(said, kept):
+    texts = {letter: f"Number {letter}." for letter in "abcdx"}
+    segments = [segment(texts[letter], k, k + 1) for k, letter in enumerate(said)]
+    found, dropped = filters.keep(segments, [(0.0, 20.0)])
+    assert [one.text for one in found] == [texts[letter] for letter in kept]
+    assert all("times in a row" in reason for _, reason in dropped) and len(found) + len(dropped) == len(said)
 
 
 def test_music_that_beats_speech_is_dropped():
@@ -229,6 +250,31 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     assert not list((tmp_path / "cache").glob("*/*.tmp*"))
 
 
+class Interrupted(Counting):
+    """Ctrl-C comes while it hears its third piece."""
+
+    def transcribe(self, waveforms, languages):
+        if self.calls == 2:
+            _thread.interrupt_main()
+        return super().transcribe(waveforms, languages)
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_stop_keeps_every_file_that_was_heard(threads, tmp_path, monkeypatch):
+    """Of an engine that takes a piece at a time: at most the files under way are heard again."""
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    samples = write_sounds(tmp_path, 8)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, samples, Interrupted(), engine="faster-whisper")
+    entries = len(list((tmp_path / "cache").glob("*/*.json")))
+    assert entries >= 3 - int(threads)
+    again = Counting()
+    result, rows = run(tmp_path, samples, again, engine="faster-whisper")
+    assert again.pieces == 8 - entries and result["counts"]["from the cache"] == entries
+    assert [row["key"] for row in rows] == [f"clip{k}.wav" for k in range(8)]
+    assert {row["source"] for row in rows} == {"whisper/faster-whisper"}
+
+
 def test_clips_that_cannot_be_heard_stop_nothing(tmp_path):
     [good] = write_sounds(tmp_path, 1)
     broken, mute, pictures = tmp_path / "broken.mp4", tmp_path / "mute.mp4", tmp_path / "pictures"
@@ -350,6 +396,9 @@ def test_a_model_is_known_by_its_files(tmp_path):
     first = model_identity(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"2")
     assert model_identity(str(tmp_path)) != first
+    named = whisper.short_name(str(tmp_path / "model"), first)
+    assert re.fullmatch(r"model@[0-9a-f]{12}", named) and named.split("@")[1] in first
+    assert whisper.short_name("openai/whisper-large-v3", "openai/whisper-large-v3") == "whisper-large-v3"
     assert model_identity("openai/whisper-large-v3") == "openai/whisper-large-v3"
 
 
