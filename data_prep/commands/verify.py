@@ -38,6 +38,7 @@ _ADVICE = {
     survey.NO_TEACHER: "python -m data_prep.teach --corpus {corpus} --root {root} --teacher imagebind|pe-av --weights "
     "PATH, or train without: these clips take no part in the early alignment",
 }
+_SILENT_FOLDER = "nothing, if they are silent; sound that is kept apart is not read: put it into the video"
 _GALLERY = "nothing, for a gallery to search; to train on them, or to measure, write captions.csv"
 
 
@@ -79,6 +80,7 @@ def advice(gaps: survey.Gaps, corpus: Corpus, root: str) -> str:
         details = {clip_id: detail for clips in by_split.values() for clip_id, detail in clips.items()}
         if details:
             what = _GALLERY if kind == survey.NO_CAPTION and not corpus.needs_captions else _ADVICE[kind]
+            what = _SILENT_FOLDER if kind == survey.NO_SOUND and corpus.name == "folder" else what
             lines.append(f"{kind}: {len(details):,} clips → {what.format(corpus=corpus.name, root=root)}")
             lines += [f"  {clip_id}" + f": {detail}" * bool(detail) for clip_id, detail in [*details.items()][:_SHOWN]]
             lines += [f"  … and {len(details) - _SHOWN:,} more"] * (len(details) > _SHOWN)

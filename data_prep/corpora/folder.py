@@ -26,6 +26,13 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".asf", ".vob"),
 )
+# What is no clip here, and may have been meant as one: kind → suffixes. Names without a suffix are a kind of their own.
+_NO_CLIPS = {
+    "sound files (this corpus is of videos)": (*layout.SOUND_SUFFIXES, ".aac", ".wma", ".aiff", ".mka"),
+    "unfinished downloads": (".part", ".crdownload", ".download", ".ytdl"),
+    "files without a suffix": ("",),
+}
+_NOTES = 1 << 16  # bytes up to which a file without a suffix is taken for notes
 TRANSCRIPTS = "transcripts.csv"  # read before a recogniser's transcripts.json
 _SHOWN = 10  # names in the warning
 _log = logging.getLogger(__name__)
@@ -94,6 +101,7 @@ def _walk(root: str, problems: Problems) -> tuple[dict[str, str], dict[str, list
     """Clip id → path, in the ids' order; and folder → names of the subtitle files in it."""
     inside = os.path.join(os.path.realpath(root), "")
     videos, beside, left_out = {}, collections.defaultdict(list), []
+    passed_over: dict[str, list[str]] = {kind: [] for kind in _NO_CLIPS}
     # Folders behind links are not entered: inside the root they are found where they are, without loops.
     for folder, folders, files in os.walk(root, onerror=lambda error: left_out.append(error.filename)):
         linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
@@ -101,6 +109,9 @@ def _walk(root: str, problems: Problems) -> tuple[dict[str, str], dict[str, list
         for name in (name for name in (*linked, *sorted(files)) if not name.startswith(".")):
             path, suffix = os.path.join(folder, name), os.path.splitext(name)[1].lower()
             if name not in linked and suffix not in VIDEO_SUFFIXES and suffix not in subtitles.FORMATS:
+                for kind, suffixes in _NO_CLIPS.items():
+                    if suffix in suffixes and (suffix or (os.path.isfile(path) and os.path.getsize(path) > _NOTES)):
+                        passed_over[kind].append(path)
                 continue
             if os.path.islink(path) and not _leads_inside(path, inside):
                 left_out.append(path)
@@ -117,6 +128,11 @@ def _walk(root: str, problems: Problems) -> tuple[dict[str, str], dict[str, list
             *(root, len(left_out), ", ".join(names.as_text(os.path.relpath(path, root)) for path in left_out[:_SHOWN])),
             f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else "",
         )
+    for kind, paths in passed_over.items():
+        if paths:
+            shown = ", ".join(names.as_text(os.path.relpath(path, root)) for path in paths[:_SHOWN])
+            more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+            _log.warning("%s: passed over %d %s: %s%s", root, len(paths), kind, shown, more)
     return dict(sorted(videos.items())), beside
 
 

@@ -301,3 +301,16 @@ def test_transcripts_of_a_recogniser(root, tmp_path):
     assert sample.transcript == "Good morning." and sample.speech == {"segments": segments}
     (root / "transcripts.json").write_text("[")
     problem(root, "transcripts.json cannot be read as JSON")
+
+
+def test_what_may_have_been_meant_as_a_clip_is_named(root, caplog):
+    for name in ("talk.mp3", "a/song.WAV", "film.mp4.part", "README"):
+        (root / name).touch()
+    (root / "a" / "GOPRO0001").write_bytes(bytes(100_000))
+    assert set(read(root)) == {"b.mp4", "a/clip.MKV"}
+    said = [record.getMessage().split("passed over ")[1] for record in caplog.records]
+    assert said == [
+        "2 sound files (this corpus is of videos): talk.mp3, a/song.WAV",
+        "1 unfinished downloads: film.mp4.part",
+        "1 files without a suffix: a/GOPRO0001",
+    ]

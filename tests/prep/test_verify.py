@@ -201,3 +201,10 @@ def test_a_list_that_cannot_be_written(tmp_path, capsys):
     made.video(tmp_path / "a.mp4")
     code, said = run(capsys, "--corpus", "folder", "--root", tmp_path, "--sample", 0, "--list", tmp_path / "no" / "l")
     assert code == 1 and "No such file" in said.err
+
+
+def test_a_plain_folder_is_not_sent_to_audio_data(tmp_path, capsys):
+    made.video(tmp_path / "dumb.mp4", sound=False)
+    verify.main(["--corpus", "folder", "--root", str(tmp_path), "--sample", "0"])
+    said = capsys.readouterr().out
+    assert "AudioData" not in said and "sound that is kept apart is not read: put it into the video" in said
