@@ -43,3 +43,12 @@ def test_what_torch_saved_is_read(scores, dtype, named, tmp_path):
     torch.save({"scores": tensor, "epoch": torch.tensor(3)} if named else tensor, tmp_path / "s.pt")
     expected = save_jax.evaluate_scores(tensor.double().numpy())
     assert save_jax.evaluate_scores(tmp_path / "s.pt")["t2v"] == expected["t2v"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int32])
+def test_tensors_in_memory_are_taken(scores, dtype):
+    tensor = torch.tensor(scores * 10).to(dtype).requires_grad_(dtype.is_floating_point)
+    right = torch.arange(300)
+    expected = save_jax.evaluate_scores(tensor.detach().double().numpy())
+    assert save_jax.evaluate_scores(tensor, caption_to_video=right)["t2v"] == expected["t2v"]
+    assert save_jax.evaluate_scores([tensor, tensor])["t2v"] == expected["t2v"]
