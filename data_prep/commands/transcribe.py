@@ -62,7 +62,9 @@ def transcribe(
 
 def _results(samples: Sequence[Sample], task: Recognise, runner) -> Iterator[tuple[Sample, dict]]:
     """Each sample with its raw result. A group that is lost as a whole is done again one by one, at the end."""
-    groups = [samples[first : first + task.group] for first in range(0, len(samples), task.group)]
+    # A worker of a cluster has few cores, and hears one file after the other.
+    size = 1 if isinstance(runner, runners.Ray) and task.engine == "faster-whisper" else task.group
+    groups = [samples[first : first + size] for first in range(0, len(samples), size)]
     alone = []
     for group, answer in zip(groups, _run(runner, task, groups), strict=True):
         if not isinstance(answer, runners.Failure):

@@ -18,7 +18,7 @@ _FILES = {
         "vocab.json",
         "normalizer.json",
         "model.safetensors",
-        "model.*.safetensors",
+        "model-*-of-*.safetensors",
     ],
     "faster-whisper": ["*.json", "vocabulary.*", "model.bin"],
 }
@@ -34,12 +34,13 @@ def repository(engine: str, model: str) -> str:
 
 
 def resolve(engine: str, model: str) -> str:
-    """A folder stays a folder. A name becomes REPOSITORY@COMMIT: the hub's latest, or else the one in its local cache.
+    """A folder stays a folder, and REPOSITORY@COMMIT what it is. Another name becomes REPOSITORY@COMMIT.
 
+    The commit is the hub's latest, or else the latest in its local cache.
     Where there is neither, it becomes REPOSITORY; `local_folder` then says what to fetch, should the weights be needed.
     Raises ValueError for a name that the hub does not know.
     """
-    if os.path.isdir(model):
+    if os.path.isdir(model) or "@" in model:
         return model
     name = repository(engine, model)
     try:
@@ -60,7 +61,12 @@ def _in_cache(name: str) -> list[str]:
         repositories = huggingface_hub.scan_cache_dir(constants.HF_HUB_CACHE).repos
     except errors.CacheNotFound:
         return []
-    found = [revision for one in repositories if one.repo_id == name for revision in one.revisions]
+    found = [
+        revision
+        for one in repositories
+        for revision in one.revisions
+        if one.repo_id == name and any(file.file_name.endswith((".bin", ".safetensors")) for file in revision.files)
+    ]
     return [one.commit_hash for one in sorted(found, key=lambda one: one.last_modified, reverse=True)]
 
 
@@ -72,8 +78,13 @@ def local_folder(engine: str, model: str) -> str:
     if os.path.isdir(model):
         return model
     name, _, commit = model.partition("@")
+    patterns = _FILES[engine]
     try:
-        return huggingface_hub.snapshot_download(name, revision=commit or None, allow_patterns=_FILES[engine])
+        folder = huggingface_hub.snapshot_download(name, revision=commit or None, allow_patterns=patterns)
+        if not any(entry.endswith((".bin", ".safetensors")) for entry in os.listdir(folder)):  # of older repositories
+            patterns = [*patterns, "pytorch_model*.bin"]
+            folder = huggingface_hub.snapshot_download(name, revision=commit or None, allow_patterns=patterns)
+        return folder
     except Exception as error:  # of the network, of the disk, of a hub that is down
         raise ValueError(
             f"the weights {model} cannot be fetched ({str(error).strip().splitlines()[0]}); where there is a network, "

@@ -16,6 +16,7 @@ import numpy as np
 
 from data_prep.media import audio, samples
 from data_prep.media.opening import MediaError
+from data_prep.runners import reason_of
 from data_prep.speech import sounds, vad, whisper
 from data_prep.speech.cache import Cache, file_digest
 
@@ -119,10 +120,15 @@ class Recognise:
             yield from self._transcribe(paths, stop).items()
             return
         with ThreadPoolExecutor(self.group) as pool:
-            waiting = [pool.submit(self._transcribe, [path], stop) for path in paths]
+            waiting = {pool.submit(self._transcribe, [path], stop): path for path in paths}
             try:
                 for done in as_completed(waiting):
-                    yield from done.result().items()
+                    try:
+                        yield from done.result().items()
+                    except ModelError:
+                        raise
+                    except Exception as error:  # whatever is wrong with one file, its neighbours go on
+                        yield waiting[done], {"problem": reason_of(error)}
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
@@ -132,6 +138,8 @@ class Recognise:
         results = {path: _nothing() for path in paths}
         cuts = {path: vad.cut(audio.blocks(path, vad.BLOCK_SECONDS), self.detector) for path in results}
         while cuts:
+            if stop.is_set():
+                raise InterruptedError("stopped")
             first, rest = [], []
             for path in list(cuts):
                 result = results[path]

@@ -25,8 +25,9 @@ _TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _LIMITS = Thresholds()  # doubts that make Whisper decode again
 _HOP = 160  # samples from one frame of Whisper's log-mel to the next
 _FRAMES = int(PIECE_SECONDS * SAMPLE_RATE) // _HOP  # that its encoder takes
-# Fast speech has 5 to 7 tokens a second, and each segment two time stamps. A loop goes on to the limit.
-_TOKENS_A_SECOND, _SPARE_TOKENS = 12, 20
+# Fast English has 5 to 7 tokens a second, and scripts of which each letter takes several have three times that; each
+# segment has two time stamps. A loop goes on to the limit. Whisper's own is 448, with the prompt.
+_TOKENS_A_SECOND, _SPARE_TOKENS, _MOST_TOKENS = 25, 60, 440
 _EVIDENCE_SECONDS = 0.05  # a segment that begins this close to the sound's end was read from the padding
 
 
@@ -230,7 +231,7 @@ class FasterWhisper:
             language=(language or None) if self._multilingual else "en",
             beam_size=1,  # as the other engine decodes
             best_of=1,  # of five draws at a temperature none is better: what is doubtful the filters see
-            max_new_tokens=_SPARE_TOKENS + int(_TOKENS_A_SECOND * len(waveform) / SAMPLE_RATE),
+            max_new_tokens=min(_MOST_TOKENS, _SPARE_TOKENS + int(_TOKENS_A_SECOND * len(waveform) / SAMPLE_RATE)),
             temperature=list(_TEMPERATURES),
             compression_ratio_threshold=_LIMITS.compression,
             log_prob_threshold=_LIMITS.logprob,

@@ -94,9 +94,16 @@ def judged(args: argparse.Namespace) -> dict:
         given = [_encoded(args)]
     else:
         given = [_turned(reading.read(path), args.transposed) for path in args.scores]
-    against = {_name(paths): [_turned(reading.read(path), args.transposed) for path in paths] for paths in args.against}
-    if len(against) < len(args.against):
-        raise ValueError("a system is named twice by --against")
+    names = [_name(paths) for paths in args.against]
+    names = [
+        name if names.count(name) == 1 else ", ".join(paths) for name, paths in zip(names, args.against, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        raise ValueError("--against has the same files twice")
+    against = {
+        name: [_turned(reading.read(path), args.transposed) for path in paths]
+        for name, paths in zip(names, args.against, strict=True)
+    }
 
     def with_lists(systems: list[reading.Given]) -> list[reading.Given]:
         return [lists.named(one, args.queries, args.videos, args.groups) for one in systems]
@@ -167,10 +174,11 @@ def text(results: dict, metric: str) -> Iterator[str]:
         made = {"text → video": rows_of["t2v"], "video → text": rows_of["v2t"]} | rows_of["groups"]
         width = max(map(len, made))
         yield from (f"  {label:{width}}  {difference}" for label, difference in made.items())
-        one = min(rows_of["t2v"].seeds)
+        fewest, most = sorted(rows_of["t2v"].seeds)
         yield "  " + (
-            "Several seeds: videos and seeds both vary." if one > 1
-            else "One seed on a side: this is about these checkpoints, not about another training of the method."
+            "One seed each: this is about these checkpoints, not about another training of the methods." if most == 1
+            else "One seed on a side: it is taken to vary as the other side's seeds do." if fewest == 1
+            else "Several seeds: videos and seeds both vary."
         )  # fmt: skip
     if "habits" in results:
         honest = results["habits"]["honest"]

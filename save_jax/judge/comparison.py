@@ -48,8 +48,8 @@ class Difference:
     def __str__(self) -> str:
         p = self.p if self.p_corrected is None else self.p_corrected
         verdict = "established" if self.established else "not established"
-        low, high = self.interval
-        return f"{self.metric} {self.value:+.1f} [{low:+.1f}, {high:+.1f}], p = {p:.2g}: {verdict}"
+        value, low, high = (f"{x:+.3f}" if self.metric == "MRR" else f"{x:+.1f}" for x in (self.value, *self.interval))
+        return f"{self.metric} {value} [{low}, {high}], p = {p:.2g}: {verdict}"
 
 
 def points(ranks: np.ndarray, metric: str) -> np.ndarray:

@@ -102,10 +102,12 @@ def named(given: Given, queries: str | None, videos: str | None, groups: str | N
                 f"{groups} has {len(strangers)} queries that {queries} has not, such as {first_few(strangers)}"
             )
         of_query = [by_name.get(name, "") for name in names]
-    task = Task(
-        np.array([place[video] for video in right]),
-        [asked["text"][i] for i in order] if "text" in asked else (),
-        [of_query[i] for i in order] if of_query else (),
+    own = given.task or Task(np.zeros(0, int))  # a run's file says more: its split, what failed, …
+    task = dataclasses.replace(
+        own,
+        caption_to_video=np.array([place[video] for video in right]),
+        texts=[asked["text"][i] for i in order] if "text" in asked else own.texts,
+        groups=[of_query[i] for i in order] if of_query else own.groups,
     )
     return Given(given.scores, [names[i] for i in order], gallery, task)
 

@@ -15,6 +15,7 @@ import dataclasses
 import itertools
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -127,7 +128,9 @@ def read(path: str) -> Given:
         raise ValueError(f"there is no {path}")
     try:
         given = readers[suffix](path)
-    except (OSError, EOFError, KeyError, TypeError, AttributeError, csv.Error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, AttributeError, csv.Error, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    except NotImplementedError as error:  # of the archive
         raise ValueError(f"{path} cannot be read: {error}") from None
     except MemoryError as error:
         raise ValueError(
@@ -216,7 +219,7 @@ def array(path: str) -> np.ndarray:
                 raise ValueError(f"it holds {len(tensors)} tensors, and needed is one")
             return tensors[0].astype(np.float32)
         loaded = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if not isinstance(loaded, np.ndarray):
         raise ValueError(f"{path} holds several arrays; give a .npy file of one")

@@ -93,7 +93,8 @@ def evaluate_scores(
     signature.line(described, post, picked_on)  # words that cannot stand there are told before the work
     finite = nan == "refuse"
     ranked = [metrics.both_directions(one.scores, right, finite) for one in given]
-    if not finite and (broken := habits.rows_with_nan(first.scores)):
+    systems = [*given, *(one for seeds in others.values() for one in seeds)]
+    if not finite and (broken := set().union(*(habits.rows_with_nan(one.scores) for one in systems))):
         described["departures"].append(f"scores of {len(broken)} queries are NaN, which counts against them")
     results = _mean([metrics.summaries(one, names) for one in ranked])
     results["intervals"] = {"t2v": _intervals([r.t2v.at_least for r in ranked], right)}
@@ -111,7 +112,10 @@ def evaluate_scores(
         results["comparisons"] = _comparisons(ranked, others, right, names, metric, finite)
     if with_habits:
         made = [habits.table(one.scores, r, right) for one, r in zip(given, ranked, strict=True)]
-        results["habits"] = _mean(made) | habits.best_of([r.t2v.at_least for r in ranked])
+        common = [name for name in made[0] if all(name in rows for rows in made)]  # seeds may differ in their NaN
+        results["habits"] = _mean([{name: rows[name] for name in common} for rows in made]) | habits.best_of(
+            [r.t2v.at_least for r in ranked]
+        )
     return results
 
 
@@ -130,8 +134,9 @@ def _names(given: Iterable[object]) -> list[str]:
 
 def _read(scores: object, name: str) -> reading.Given:
     if isinstance(scores, (str, os.PathLike)):
-        return reading.read(os.fspath(scores))
-    given = scores if isinstance(scores, reading.Given) else reading.Given(_array(scores))
+        given, name = reading.read(os.fspath(scores)), f"scores of {os.fspath(scores)}"
+    else:
+        given = scores if isinstance(scores, reading.Given) else reading.Given(_array(scores))
     shape, dtype = given.scores.shape, given.scores.dtype
     if len(shape) != 2 or not np.prod(shape):
         raise ValueError(f"{name} have shape {list(shape)}, not [captions, videos]; give one row for each caption")
@@ -180,6 +185,14 @@ def _aligned(name: str, one: reading.Given, first: reading.Given) -> reading.Giv
         orders.append(
             np.array([place[x] for x in there], np.int64) if there else np.arange(one.scores.shape[len(orders)])
         )
+    rows, columns = orders
+    if one.task and first.task:  # a query named VIDEO#NUMBER is another one where captions stand in another order
+        theirs = np.argsort(columns)[one.task.caption_to_video[rows]]
+        if (theirs != first.task.caption_to_video).any():
+            raise ValueError(f"{name} and the first scores have queries of the same names for other videos")
+        texts = [one.task.texts[row] for row in rows] if len(one.task.texts) else []
+        if texts and len(first.task.texts) and texts != list(first.task.texts):
+            raise ValueError(f"{name} and the first scores have queries of the same names with other texts")
     if all((order == np.arange(len(order))).all() for order in orders):
         return one
     return reading.Given(reading.Reordered(one.scores, *orders), first.queries, first.videos)

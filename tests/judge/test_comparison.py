@@ -95,7 +95,8 @@ def test_several_systems_and_groups_by_the_command(tmp_path, capsys):
     )
     said = capsys.readouterr().out
     assert "against bad0.npy, … (3 seeds) (p corrected for 8 comparisons)" in said and "mean of 3 seeds" in said
-    assert "One seed on a side: this is about these checkpoints" in said
+    assert "Several seeds: videos and seeds both vary." in said
+    assert "One seed on a side: it is taken to vary as the other side's seeds do." in said
     found = json.loads((tmp_path / "out.json").read_text())["comparisons"]
     bad = "bad0.npy, … (3 seeds)"
     assert found[bad]["t2v"]["established"] and not found["same0.npy"]["t2v"]["established"]

@@ -66,6 +66,9 @@ def test_nan_is_never_for_the_query_and_is_a_departure():
     assert found["t2v"]["MeanR"] == (5 + 5 + 2 + 1 + 1) / 5 == found["habits"]["ties count for the query"]["MeanR"]
     assert found["protocol"]["departures"][-1] == "scores of 3 queries are NaN, which counts against them"
     assert found["ties"]["t2v"] == 0 and "|custom.1!|" in found["signature"]
+    other = save_jax.evaluate_scores([np.eye(5), scores], nan="worst", with_habits=True, against={"b": scores})
+    assert other["protocol"]["departures"] == found["protocol"]["departures"]
+    assert not any("NaN" in name or "softmax" in name for name in other["habits"])  # of one of the seeds alone
     scores[4, 4] = np.inf
     with pytest.raises(ValueError, match="scores are NaN or infinite, the first for query 4 and candidate 4"):
         save_jax.evaluate_scores(scores, nan="worst")

@@ -266,6 +266,14 @@ def test_a_run_brings_its_own_task(tmp_path):
     assert found["protocol"]["departures"] == [
         "split 'val' is not the test split", "1 videos could not be decoded and rank last",
     ]  # fmt: skip
+    (tmp_path / "q.csv").write_text("query,video,text\nw#0,w,c\nv#0,v,d\n")  # a list that says less keeps the rest
+    again = lists.named(reading.read(str(tmp_path)), f"{tmp_path}/q.csv", None, None)
+    assert save_jax.evaluate_scores(again)["protocol"]["departures"] == found["protocol"]["departures"]
+    assert save_jax.evaluate_scores(again)["groups"].keys() == {"x"}
+    with pytest.raises(
+        ValueError, match="against and the first scores have queries of the same names with other texts"
+    ):
+        save_jax.evaluate_scores(tmp_path, against={"against": again})
     with pytest.raises(ValueError, match="the scores are of demo, as their file says, and not of vatex"):
         save_jax.evaluate_scores(tmp_path, "vatex")
 

@@ -57,6 +57,16 @@ def test_a_name_is_pinned_to_the_commit_and_only_weights_are_fetched(served, tmp
     assert (Path(folder) / "model.bin").read_text() == "model.bin"
 
 
+def test_older_weights_are_fetched_where_there_are_no_others(served, tmp_path):
+    (tmp_path / "made").mkdir()
+    for name in ("config.json", "pytorch_model.bin", "tf_model.h5"):
+        (tmp_path / "made" / name).write_text(name)
+    commit = served.push("anna/whisper-birds", tmp_path / "made")
+    folder = model_names.local_folder("transformers", f"anna/whisper-birds@{commit}")
+    assert {path.name for path in Path(folder).iterdir()} == {"config.json", "pytorch_model.bin"}
+    assert model_names.resolve("transformers", f"anna/whisper-birds@{commit}") == f"anna/whisper-birds@{commit}"
+
+
 def test_without_a_network_the_cache_serves_and_else_the_error_says_what_to_fetch(served, tmp_path, monkeypatch):
     commit = served.push("Systran/faster-whisper-base", weights(tmp_path / "made"))
     model_names.local_folder("faster-whisper", model_names.resolve("faster-whisper", "base"))

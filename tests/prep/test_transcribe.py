@@ -275,6 +275,24 @@ def test_a_stop_keeps_every_file_that_was_heard(threads, tmp_path, monkeypatch):
     assert {row["source"] for row in rows} == {"whisper/faster-whisper"}
 
 
+class Broken(Counting):
+    """Fails at its second piece, with an error of its own."""
+
+    def transcribe(self, waveforms, languages):
+        if self.calls == 1:
+            self.calls += 1
+            raise RuntimeError("out of tokens")
+        return super().transcribe(waveforms, languages)
+
+
+def test_an_engine_that_fails_at_one_file_hears_its_neighbours(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    samples = write_sounds(tmp_path, 6)
+    result, rows = run(tmp_path, samples, Broken(), engine="faster-whisper")
+    assert list(result["problems"].values()) == ["RuntimeError: out of tokens"]
+    assert sum("problem" not in row for row in rows) == 5 and len(list((tmp_path / "cache").glob("*/*.json"))) == 5
+
+
 def test_clips_that_cannot_be_heard_stop_nothing(tmp_path):
     [good] = write_sounds(tmp_path, 1)
     broken, mute, pictures = tmp_path / "broken.mp4", tmp_path / "mute.mp4", tmp_path / "pictures"
