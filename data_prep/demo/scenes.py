@@ -209,7 +209,7 @@ def _with_test_captions(scenes: list[Scene], rng: np.random.Generator) -> list[S
 
 
 def misheard(sentence: str, rng: np.random.Generator) -> str:
-    """The sentence as a speech recogniser gives it: some words replaced by others, dropped or mangled."""
+    """The sentence with errors as of a good speech recogniser: some words replaced by others, dropped or mangled."""
     heard = []
     for word in sentence.split():
         if rng.random() >= WORD_ERROR_RATE:
