@@ -1,5 +1,6 @@
 """Loader processes of grain. They do not import the running program, and they end with it."""
 
+import atexit
 import contextlib
 import multiprocessing
 import multiprocessing.connection
@@ -16,6 +17,7 @@ from typing import Any
 import grain
 from absl import flags
 
+_PATIENCE = 10  # seconds in which grain closes, before its processes are killed
 _SHARED = "/dev/shm"  # where arrays pass from process to process on Linux
 
 
@@ -44,8 +46,10 @@ def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[An
     """The batches, read from grain by a thread of its own, one for each request.
 
     Ctrl-C comes to the main thread. In the midst of grain's queues it would leave a lock that nobody opens again, and
-    closing would wait for it for ever. A SimpleQueue has no such lock.
+    closing would wait for it for ever. A SimpleQueue has no such lock. Nor does the program's end wait for grain for
+    ever: Python would wait for these processes, which ignore its SIGTERM and wait for its end.
     """
+    before = set(multiprocessing.active_children())
     requests: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True for another batch, False to close
     answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
@@ -58,8 +62,16 @@ def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[An
                 answers.put((None, error))
         iterator.close()
 
+    def leave() -> None:
+        requests.put(False)
+        thread.join(_PATIENCE)
+        if thread.is_alive():
+            for process in set(multiprocessing.active_children()) - before:
+                process.kill()
+
     thread = threading.Thread(target=answer, name="loader", daemon=True)
     thread.start()
+    atexit.register(leave)
     try:
         while True:
             requests.put(True)
@@ -71,9 +83,9 @@ def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[An
             yield batch
             del batch
     finally:
-        requests.put(False)
-        if not sys.is_finalizing():  # no thread runs any more, and grain has closed at exit
-            thread.join()
+        if not sys.is_finalizing():  # no thread runs any more, and `leave` ran at exit
+            leave()
+            atexit.unregister(leave)
 
 
 def _started(iterator: grain.DatasetIterator, workers: int) -> Iterator[Any]:

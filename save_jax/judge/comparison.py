@@ -9,8 +9,8 @@ together in both tests, as they are not independent.
 - **Several seeds:** the variance over videos and the one over seeds are added (a two-way random-effects model), and
   the difference is held against Student's t (Welch–Satterthwaite). It speaks of the methods. The part of the seeds'
   variance that comes from single videos is already in the first one, and taken off. A side with one seed is taken to
-  vary as the other one's do. With two seeds a side, equal
-  systems were told apart in 8 % of simulated cases instead of 5; three are the least (docs/judge.md).
+  vary as the other one's do. With fewer than
+  three seeds a side, only large differences can be established (docs/judge.md).
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from save_jax.judge.metrics import CUTOFFS, SUMMED
 METRICS = (*(f"R@{k}" for k in CUTOFFS), "SumR", "MRR")
 RESAMPLES = 10_000
 LEVEL = 0.05
+_FEW = 4  # degrees of freedom of seeds
 FEWEST = 5  # videos, below which nothing is told apart
 _PIECE = 1 << 22  # numbers drawn at once
 
@@ -118,7 +119,9 @@ def compare(
     if total == 0:  # all videos and seeds differ by the same
         return Difference(metric, value, (low, high), _permutation(difference, resamples, rng), seeds, 0.0, 0.0)
     known = deviation**4 / (len(number) - 1) + sum(v**2 / f for v, f in zip(of_seeds, freedom, strict=True))
-    student = np.abs(rng.standard_t(total**2 / known, 20 * resamples))
+    # Few seeds say too little of their spread for the approximation: all counts as known no better than that.
+    degrees = float(sum(freedom)) if sum(freedom) < _FEW else total**2 / known
+    student = np.abs(rng.standard_t(degrees, 20 * resamples))
     half = float(np.percentile(student, 95)) * total**0.5
     p = float((1 + (student >= abs(value) / total**0.5).sum()) / (1 + len(student)))
     return Difference(metric, value, (value - half, value + half), p, seeds, deviation, sum(of_seeds) ** 0.5)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
-from sklearn.metrics import label_ranking_average_precision_score, top_k_accuracy_score
-from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR
 
 import save_jax
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+sklearn = pytest.importorskip("sklearn.metrics", reason="needs tests/against_torch/requirements.txt")
+retrieval = pytest.importorskip("torchmetrics.retrieval", reason="needs tests/against_torch/requirements.txt")
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +24,11 @@ def test_recall_and_reciprocal_rank_are_those_of_others(scores, direction):
     flat = torch.tensor(theirs).flatten(), torch.eye(300, dtype=torch.long).flatten()
     queries = torch.arange(300).repeat_interleave(300)
     for k in (1, 5, 10, 50):
-        assert ours[f"R@{k}"] == pytest.approx(100 * float(RetrievalHitRate(top_k=k)(*flat, indexes=queries)), abs=1e-4)
-        assert ours[f"R@{k}"] == pytest.approx(100 * top_k_accuracy_score(np.arange(300), theirs, k=k))
-    assert ours["MRR"] == pytest.approx(float(RetrievalMRR()(*flat, indexes=queries)), abs=1e-5)
+        assert ours[f"R@{k}"] == pytest.approx(
+            100 * float(retrieval.RetrievalHitRate(top_k=k)(*flat, indexes=queries)), abs=1e-4
+        )
+        assert ours[f"R@{k}"] == pytest.approx(100 * sklearn.top_k_accuracy_score(np.arange(300), theirs, k=k))
+    assert ours["MRR"] == pytest.approx(float(retrieval.RetrievalMRR()(*flat, indexes=queries)), abs=1e-5)
 
 
 def test_ties_count_as_in_scikit_learn():
@@ -33,7 +36,7 @@ def test_ties_count_as_in_scikit_learn():
     scores = np.random.default_rng(0).integers(0, 6, (200, 40)).astype(float)
     right = np.random.default_rng(1).integers(0, 40, 200)
     ours = save_jax.evaluate_scores(scores, caption_to_video=right)["t2v"]["MRR"]
-    assert ours == pytest.approx(label_ranking_average_precision_score(np.eye(40)[right], scores))
+    assert ours == pytest.approx(sklearn.label_ranking_average_precision_score(np.eye(40)[right], scores))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])

@@ -148,6 +148,37 @@ def test_no_worker_outlives_the_program(tmp_path):
             program.kill()
 
 
+STUCK = """
+import multiprocessing
+import sys
+import time
+import grain
+from save_jax.data import workers
+
+workers._PATIENCE = 1
+dataset = grain.MapDataset.range(10**9)
+iterator = workers.iterate(dataset, 1, 2, 1)
+next(iterator)
+reader = iterator.gi_frame.f_locals["iterator"]
+reader.close = lambda: time.sleep(1000)  # as where one of grain's locks is never opened again
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+if sys.argv[1] == "closed":
+    iterator.close()
+elif sys.argv[1] == "interrupted":
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "interrupted", "at its end"])
+def test_the_program_ends_where_grain_does_not(how, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(STUCK)
+    command = [sys.executable, str(script), how]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=60)
+    [child] = [int(pid) for pid in done.stdout.split()]
+    assert not os.path.exists(f"/proc/{child}")
+
+
 IN_A_LOCK = """
 import sys
 import threading
