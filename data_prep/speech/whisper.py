@@ -213,12 +213,13 @@ class FasterWhisper:
 
     batch = 1
 
-    def __init__(self, model: str):
+    def __init__(self, model: str, on_cpu: str = "int8"):
+        """`on_cpu`: CTranslate2's type of the computation there."""
         import ctranslate2
         from faster_whisper import WhisperModel
 
         gpu = ctranslate2.get_cuda_device_count() > 0
-        how = {} if gpu else {"device": "cpu", "compute_type": "int8", "cpu_threads": 1, "num_workers": cores()}
+        how = {} if gpu else {"device": "cpu", "compute_type": on_cpu, "cpu_threads": 1, "num_workers": cores()}
         self._model = WhisperModel(model, **how)
         self._multilingual = self._model.model.is_multilingual
 

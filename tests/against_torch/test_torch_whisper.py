@@ -6,6 +6,7 @@ formats are right; not how well Whisper recognises.
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,14 @@ def test_text_language_times_and_silence(heard, engine):
         assert -0.1 < segment.logprob < 0
 
 
-def test_both_engines_measure_the_same(heard):
-    for one, other in zip(heard["transformers"], heard["faster-whisper"], strict=True):
+def test_both_engines_measure_the_same(heard, models):
+    """In float32; and in int8, as on a CPU, with what its rounding moves."""
+    exact = whisper.FasterWhisper(models["faster-whisper"], "float32").transcribe([o.sound for o in LESSONS], [""] * 3)
+    for one, other, rounded in zip(heard["transformers"], exact, heard["faster-whisper"], strict=True):
         assert one.segments[0].no_speech == pytest.approx(other.segments[0].no_speech, rel=0.01, abs=1e-4)
         assert one.segments[0].logprob == pytest.approx(other.segments[0].logprob, abs=0.02)
+        assert one.segments[0].no_speech == pytest.approx(rounded.segments[0].no_speech, rel=0.05, abs=1e-3)
+        assert one.segments[0].logprob == pytest.approx(rounded.segments[0].logprob, abs=0.02)
 
 
 def test_measures_are_the_models_own(models, heard):
@@ -193,7 +198,8 @@ def test_the_command(models, tmp_path, capsys):
     assert transcribe.main(command) == 0
     assert "2 clips, 1 with speech, 0 without sound, 0 from the cache" in capsys.readouterr().out
     _, weather = json.loads((root / "transcripts.json").read_text())
-    assert weather["text"] == WEATHER.text and weather["source"] == "whisper-tiny-taught/transformers"
+    assert weather["text"] == WEATHER.text
+    assert re.fullmatch(r"whisper-tiny-taught@[0-9a-f]{12}/transformers", weather["source"])
     assert transcribe.main([*command, "--limit-no-speech", "0.99"]) == 0
     assert "2 from the cache" in capsys.readouterr().out
     # The corpus reads the file as it is.
