@@ -81,7 +81,7 @@ def load(engine: str, model: str, batch_size: int) -> Engine:
 def short_name(model: str, identity: str) -> str:
     """ "/models/mine/" → "mine@1a2b3c4d5e6f", its content's digest: a folder may be named "model" and hold any.
 
-    "openai/whisper-large-v3@06f233fe06e710…" → "whisper-large-v3@06f233fe06e7", the hub's commit, where it is known.
+    "openai/whisper-large-v3@COMMIT" → "whisper-large-v3@" and its first twelve digits, where it is known.
     `identity`: of `cache.model_identity`.
     """
     name, _, commit = os.path.basename(os.path.normpath(model)).partition("@")
@@ -207,8 +207,8 @@ def cores() -> int:
 class FasterWhisper:
     """Whisper in CTranslate2, one piece at a time; `model` is a folder converted for it.
 
-    It may be called from as many threads as there are cores. On a CPU each piece has one of them: CTranslate2's own
-    threads wait for each other, which beside other work took three to four times the processor time.
+    It may be called from as many threads as there are cores. On a CPU each piece has one of them, so that no piece
+    waits for the threads of another.
     """
 
     batch = 1

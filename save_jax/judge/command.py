@@ -144,7 +144,7 @@ def _turned(given: reading.Given, transposed: bool) -> reading.Given:
     return reading.Given(np.asarray(given.scores).T, given.videos, given.queries) if transposed else given
 
 
-def text(results: dict, metric: str) -> Iterator[str]:
+def text(results: dict) -> Iterator[str]:
     """The results in lines, the size of the gallery in each."""
     protocol = results["protocol"]
     size = f"{protocol['videos']:,} videos"
@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         results = judged(args)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print("\n".join(text(results, args.metric)))
+    print("\n".join(text(results)))
     if args.latex:
         name = args.name or os.path.splitext(_name((args.scores or args.embeddings or [args.embedder])[:1]))[0]
         print(f"\n{signature.latex_row(name, results)}\n\n{signature.bibtex()}")

@@ -106,15 +106,10 @@ def compare(
         return Difference(metric, value, (low, high), p, seeds, deviation, None)
     # Of each side with several seeds: the variance over them, and the degrees of freedom it is known with. One seed is
     # taken to vary as the other system's do.
-    variance = [_variance_of_seeds(side, number) if len(side) > 1 else None for side in sums]
-    if None in variance:
-        [known_one] = [v for v in variance if v is not None]
-        of_seeds, freedom = [known_one * sum(1 / n for n in seeds)], [max(seeds) - 1]
-    else:
-        of_seeds, freedom = (
-            [v / n for v, n in zip(variance, seeds, strict=True) if v is not None],
-            [n - 1 for n in seeds],
-        )
+    several = [side for side in sums if len(side) > 1]
+    freedom = [len(side) - 1 for side in several]
+    shares = [1 / len(side) for side in several] if len(several) == 2 else [sum(1 / n for n in seeds)]
+    of_seeds = [share * _variance_of_seeds(side, number) for share, side in zip(shares, several, strict=True)]
     total = deviation**2 + sum(of_seeds)
     if total == 0:  # all videos and seeds differ by the same
         return Difference(metric, value, (low, high), _permutation(difference, resamples, rng), seeds, 0.0, 0.0)

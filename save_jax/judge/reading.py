@@ -24,6 +24,11 @@ import numpy as np
 from save_jax.judge.metrics import Scores
 
 LONG = ("query", "video", "score")
+# What NumPy, csv and the readers of archives raise for files that are damaged, or none of theirs.
+_UNREADABLE = (
+    *(OSError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError),
+    *(csv.Error, zipfile.BadZipFile, zlib.error),
+)
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".csv", ".tsv", ".parquet")
 
 
@@ -83,7 +88,7 @@ class Given:
     scores: Scores
     queries: Sequence[str] = ()
     videos: Sequence[str] = ()
-    task: Task | None = None  # of a run's own file
+    task: Task | None = None  # of a run's own file, or of lists
 
 
 def product(texts: np.ndarray, videos: np.ndarray) -> Product:
@@ -128,9 +133,7 @@ def read(path: str) -> Given:
         raise ValueError(f"there is no {path}")
     try:
         given = readers[suffix](path)
-    except (OSError, EOFError, KeyError, TypeError, AttributeError, csv.Error, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    except NotImplementedError as error:  # of the archive
+    except _UNREADABLE as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     except MemoryError as error:
         raise ValueError(
@@ -144,7 +147,6 @@ def read(path: str) -> Given:
     for what, names, count in (("queries", given.queries, shape[0]), ("videos", given.videos, shape[1])):
         if len(names) not in (0, count):
             raise ValueError(f"{path} names {len(names)} {what} for scores of {list(shape)}")
-    for what, names in (("queries", given.queries), ("videos", given.videos)):
         check_different(f"{path}: {what}", names)
     return given
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -148,14 +148,14 @@ def _read(scores: object, name: str) -> reading.Given:
     return given
 
 
-def _array(scores: object) -> Scores:
+def _array(scores: Any) -> Scores:
     """An array; of a torch tensor, on any device, its numbers; what has rows to be read stays as it is."""
     if hasattr(scores, "detach"):
-        tensor = scores.detach().cpu()  # type: ignore[attr-defined]
+        tensor = scores.detach().cpu()
         return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     if isinstance(scores, np.ndarray) or not (hasattr(scores, "shape") and hasattr(scores, "dtype")):
         return np.asanyarray(scores)
-    return scores  # type: ignore[return-value]
+    return scores
 
 
 def _aligned(name: str, one: reading.Given, first: reading.Given) -> reading.Given:

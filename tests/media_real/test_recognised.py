@@ -13,6 +13,7 @@ import pytest
 from helpers import hub as hubs
 from helpers import media
 from helpers import real_media as packages
+from helpers.words import edit_distance
 
 from data_prep.commands import transcribe
 from data_prep.speech import filters
@@ -42,18 +43,8 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z']+", re.sub(r"\bmr\b", "mister", text.lower()))
 
 
-def errors(said: list[str], heard: list[str]) -> int:
-    """Words exchanged, lost and invented: Levenshtein's distance."""
-    row = list(range(len(heard) + 1))
-    for number, word in enumerate(said, 1):
-        before, row[0] = row[0], number
-        for place, other in enumerate(heard, 1):
-            before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, before + (word != other))
-    return row[-1]
-
-
 def test_errors_by_hand():
-    assert errors(words("a b c d"), words("a x c")) == 2 and errors([], words("a b")) == 2
+    assert edit_distance(words("a b c d"), words("a x c")) == 2 and edit_distance([], words("a b")) == 2
 
 
 def test_read_sentences_are_heard(hear):
@@ -65,7 +56,7 @@ def test_read_sentences_are_heard(hear):
         assert match, line
         said[match[2]] = re.sub(r"\(\d\)", "", match[1])
     rows = hear([folder / f"{name}.wav" for name in said])
-    wrong = sum(errors(words(text), words(row["text"])) for text, row in zip(said.values(), rows, strict=True))
+    wrong = sum(edit_distance(words(text), words(row["text"])) for text, row in zip(said.values(), rows, strict=True))
     total = sum(len(words(text)) for text in said.values())
     assert len(said) == 5 and total > 60
     assert wrong <= 0.05 * total, (wrong, total, [row["text"] for row in rows])

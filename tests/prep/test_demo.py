@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.words import edit_distance
 from PIL import Image
 
 av = pytest.importorskip("av")
@@ -214,15 +215,6 @@ def test_one_word_in_ten_is_misheard():
     sentences = [sentence for topic in TOPICS for sentence in topic.sentences] * 10
     errors = sum(edit_distance(s.split(), misheard(s, rng).split()) for s in sentences)
     assert 0.085 < errors / sum(len(s.split()) for s in sentences) < 0.115
-
-
-def edit_distance(a: list[str], b: list[str]) -> int:
-    row = list(range(len(b) + 1))
-    for i, word in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
-    return row[-1]
 
 
 def test_teacher_knows_which_sounds_belong(scenes):
