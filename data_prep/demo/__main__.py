@@ -13,9 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.commands import shared, transcribe
 from data_prep.demo.make import make_corpus
 from data_prep.demo.scenes import MIN_CLIPS
+from data_prep.speech import model_names, whisper
 from save_jax.data import command_line
+
+ENGINE = "faster-whisper"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,13 +30,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=900, help=f"at least {MIN_CLIPS}; default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes; default %(default)s")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one per core")
+    parser.add_argument(
+        "--transcripts",
+        choices=("generator", "whisper"),
+        default="generator",
+        help="what was spoken with a recogniser's rate of errors, or a recogniser itself (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model", default="tiny.en", help="Whisper's, as data_prep.transcribe takes it; default %(default)s"
+    )
     args = parser.parse_args(command_line.arguments(argv))
+    by_whisper = args.transcripts == "whisper"
     try:
-        make_corpus(args.out, args.clips, args.seed, args.jobs)
+        if by_whisper:  # what lacks is said before the clips are made
+            whisper.require(ENGINE)
+            model = model_names.resolve(ENGINE, shared.weights("--model", args.model))
+        make_corpus(args.out, args.clips, args.seed, args.jobs, args.transcripts)
     except ValueError as error:
         if type(error) is not ValueError:  # PyAV's and json's errors are ValueErrors too, but no fault of the arguments
             raise
         parser.error(str(error))
+    if by_whisper:
+        whose = ["--corpus", "demo", "--root", str(args.out), "--language", "en"]
+        return transcribe.main([*whose, "--engine", ENGINE, "--model", model, "--missing-only"])
     return 0
 
 

@@ -1,15 +1,16 @@
-"""The annotation files of the demo corpus: those of the official MSR-VTT release, and two of our own."""
+"""The annotation files of the demo corpus: those of the official MSR-VTT release, and three of our own."""
 
 import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_prep.demo.scenes import SPLITS, Scene
+from data_prep.demo.scenes import HARD, SPLITS, Scene
 from data_prep.files import replacing, write_json
 
 
-def write_annotations(out: Path, scenes: list[Scene]) -> None:
-    """The files of the official release, and two of ours: which sense a query asks for, and which sounds a clip has."""
+def write_annotations(out: Path, scenes: list[Scene], transcripts: bool) -> None:
+    """The files of the official release, and three of ours: which sense a query asks for, which sounds a clip has, and
+    what is spoken in it. `transcripts`: with the generator's, as the file that is published beside MSR-VTT."""
     folder = out / "Annotations"
     by_split = {split: [s for s in scenes if s.split == split] for split in SPLITS}
     captions = [(s.video_id, text) for s in scenes for _, text in s.captions]
@@ -42,8 +43,14 @@ def write_annotations(out: Path, scenes: list[Scene]) -> None:
         ),
     )
     _write_csv(folder / "clip_tags.csv", ("video_id", "tags"), ((s.video_id, s.tags) for s in scenes))
-    heard = [{"key": f"{s.video_id}.wav", "text": s.transcript} for s in scenes if s.transcript]
-    write_json(str(out / "msrvtt10k_asr_text.json"), heard, end="\n")
+    _write_csv(
+        folder / "spoken.csv",
+        ("video_id", "sentence", "voice", "speed", "hard"),
+        ((s.video_id, s.sentence, s.voice, str(s.speed), str(int(s.speaking is HARD))) for s in scenes if s.sentence),
+    )
+    if transcripts:
+        heard = [{"key": f"{s.video_id}.wav", "text": s.transcript} for s in scenes if s.transcript]
+        write_json(str(out / "msrvtt10k_asr_text.json"), heard, end="\n")
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

@@ -18,8 +18,7 @@ from data_prep.demo.scenes import MUSIC, NO_TRACK, RELATED, Scene, generator
 from data_prep.demo.sounds import SOUND_RATE, make_event, make_music
 from data_prep.demo.speech import SPEECH_RATE, speak
 
-SPEECH_LEVEL = 0.08  # RMS of the spoken part; about 3 dB above the bed: speech is clear and so is the bed
-BED_LEVEL = (0.045, 0.07)
+SPEECH_LEVEL = 0.12  # RMS of the spoken part
 BED_ALONE_LEVEL = (0.06, 0.15)
 PEAK = 0.9
 _FADE = round(0.1 * SOUND_RATE)
@@ -87,7 +86,10 @@ def mix(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         bed = make_music(rng, samples)
     else:
         return np.zeros(samples)
-    level = rng.uniform(*(BED_ALONE_LEVEL if scene.sentence is None else BED_LEVEL))
+    if scene.sentence is None:
+        level = rng.uniform(*BED_ALONE_LEVEL)
+    else:
+        level = SPEECH_LEVEL * 10 ** (-rng.uniform(*scene.speaking.bed_below) / 20)
     sound = bed * min(level, PEAK / np.abs(bed).max())
     if scene.sentence is not None:
         sound += _speech_track(scene, scene.sentence, rng, samples)
@@ -97,7 +99,8 @@ def mix(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 def _speech_track(scene: Scene, sentence: str, rng: np.random.Generator, samples: int) -> np.ndarray:
     assert SPEECH_RATE == SOUND_RATE  # or the voice would need resampling
-    spoken = speak(sentence, scene.voice, scene.words_per_minute, samples / SOUND_RATE - 0.2)[:samples]
+    spoken = speak(sentence, scene.voice, scene.speed)
+    assert len(spoken) <= samples  # scenes leave room, so that no word is cut
     start = rng.integers(samples - len(spoken) + 1)
     track = np.zeros(samples)
     track[start : start + len(spoken)] = spoken * SPEECH_LEVEL / np.sqrt(np.mean(spoken**2))

@@ -16,15 +16,18 @@ from data_prep.demo.clip import media_paths, write_clip
 from data_prep.demo.scenes import Scene, sample_scenes
 from data_prep.files import write_json
 
-GENERATOR_VERSION = 1  # raise it when the same arguments begin to give other files
+GENERATOR_VERSION = 2  # raise it when the same arguments begin to give other files
 
 
-def make_corpus(out: Path, clips: int, seed: int, jobs: int = 1) -> None:
-    """Writes the corpus, or what is missing of it, in jobs processes; their number does not change a byte."""
+def make_corpus(out: Path, clips: int, seed: int, jobs: int = 1, transcripts: str = "generator") -> None:
+    """Writes the corpus, or what is missing of it, in jobs processes; their number does not change a byte.
+
+    `transcripts`: of "generator", or of "whisper", which are then left to `data_prep.transcribe`.
+    """
     if jobs < 1:
         raise ValueError(f"{jobs} jobs cannot make a clip; ask for 1 or more (--jobs)")
     scenes = sample_scenes(clips, seed)
-    arguments = {"clips": clips, "seed": seed, "generator_version": GENERATOR_VERSION}
+    arguments = {"clips": clips, "seed": seed, "transcripts": transcripts, "generator_version": GENERATOR_VERSION}
     _claim(out, arguments)
     for folder in (
         "Annotations",
@@ -33,7 +36,7 @@ def make_corpus(out: Path, clips: int, seed: int, jobs: int = 1) -> None:
         "FeatureData/ImageBind/VideoFeature",
     ):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    write_annotations(out, scenes)
+    write_annotations(out, scenes, transcripts == "generator")
     missing = [s for s in scenes if not all(path.exists() for path in media_paths(out, s).values())]
     _write_clips(out, missing, seed, jobs)
     record = {"arguments": arguments, "finished": True, "counts": _counts(scenes)}
@@ -41,7 +44,7 @@ def make_corpus(out: Path, clips: int, seed: int, jobs: int = 1) -> None:
     print(f"{out}: made {len(missing)} of {clips} clips, {clips - len(missing)} were there")
 
 
-def _claim(out: Path, arguments: dict[str, int]) -> None:
+def _claim(out: Path, arguments: dict[str, int | str]) -> None:
     """Refuses a folder that holds anything else, a real MSR-VTT above all; marks a new one as ours."""
     record = out / "demo.json"
     if record.exists():
@@ -60,7 +63,7 @@ def _claim(out: Path, arguments: dict[str, int]) -> None:
     write_json(str(record), {"arguments": arguments, "finished": False}, end="\n")
 
 
-def _spell(arguments: dict[str, int]) -> str:
+def _spell(arguments: dict[str, int | str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in arguments.items())
 
 

@@ -9,7 +9,6 @@ import espeakng_loader
 import numpy as np
 
 SPEECH_RATE = 22050
-MAX_WORDS_PER_MINUTE = 320  # faster is hard to understand
 
 # Names and numbers from espeak-ng's speak_lib.h.
 _SYNCHRONOUS_OUTPUT = 2
@@ -19,17 +18,13 @@ _RATE = 1
 _ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def speak(sentence: str, voice: str, words_per_minute: int, max_seconds: float) -> np.ndarray:
-    """The spoken sentence, peak 1; spoken faster if it would last longer than max_seconds, though never cut."""
-    samples = _synthesise(sentence, voice, words_per_minute)
-    seconds = len(samples) / SPEECH_RATE
-    if seconds > max_seconds:
-        faster = min(MAX_WORDS_PER_MINUTE, round(1.1 * words_per_minute * seconds / max_seconds))
-        samples = _synthesise(sentence, voice, faster)
+def speak(sentence: str, voice: str, speed: int) -> np.ndarray:
+    """The spoken sentence, peak 1. Speed: words a minute as espeak-ng counts them; short words come out faster."""
+    samples = _synthesise(sentence, voice, speed)
     return samples / np.abs(samples).max()
 
 
-def _synthesise(sentence: str, voice: str, words_per_minute: int) -> np.ndarray:
+def _synthesise(sentence: str, voice: str, speed: int) -> np.ndarray:
     """One utterance from a freshly loaded library.
 
     espeak-ng keeps counters (flutter, noise) from one utterance to the next, which even espeak_Terminate leaves as they
@@ -39,14 +34,14 @@ def _synthesise(sentence: str, voice: str, words_per_minute: int) -> np.ndarray:
     """
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     try:
-        return _utter(library, sentence, voice, words_per_minute)
+        return _utter(library, sentence, voice, speed)
     finally:
         libc = ctypes.CDLL(None)
         libc.dlclose.argtypes = [ctypes.c_void_p]
         libc.dlclose(library._handle)
 
 
-def _utter(library: ctypes.CDLL, sentence: str, voice: str, words_per_minute: int) -> np.ndarray:
+def _utter(library: ctypes.CDLL, sentence: str, voice: str, speed: int) -> np.ndarray:
     pieces: list[np.ndarray] = []
 
     def on_samples(samples, count: int, _events) -> int:
@@ -67,7 +62,7 @@ def _utter(library: ctypes.CDLL, sentence: str, voice: str, words_per_minute: in
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}; known names are the files in {folder}/lang and voices")
-        library.espeak_SetParameter(_RATE, words_per_minute, 0)
+        library.espeak_SetParameter(_RATE, speed, 0)
         text = sentence.encode()
         library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, _CHARS_UTF8, None, None)
     finally:
