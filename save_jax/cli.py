@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "cache": ("save_jax.main", ("--mode=cache",), "store what frozen towers give, for config.cache"),
     "report": ("save_jax.report", (), "a finished run as one HTML page"),
     "judge": ("save_jax.judge", (), "any model's scores or embeddings: metrics, intervals, a signature, comparisons"),
-    "search": ("save_jax.inference.search_command", (), "the videos of a run's test split that a sentence finds"),
+    "search": ("save_jax.search", (), "your own videos by what is seen, heard and said: index DIR, query, …"),
     "card": ("save_jax.inference.card_command", (), "a folder of a run for the Hugging Face hub, with its model card"),
     "convert": ("save_jax.convert", (), "weights of other code into ours and back; describe a folder of weights"),
     "sweep": ("save_jax.sweep", (), "methods or ablations over several seeds, side by side"),

@@ -42,6 +42,13 @@ class Explanation:
     gates: dict[str, np.ndarray]  # mean absolute attention gate over the layers, float32 [videos]
 
 
+def terms(video: VideoEmbedding, weights: dict[str, float]) -> dict[str, Array]:
+    """What the fused tokens are the sum of: branch → its weighted tokens, float [b, t, d]."""
+    fused = {"audio": video.audio_fused, "speech": video.speech_fused}
+    tokens = {"vision": video.visual} | {name: x.tokens for name, x in fused.items() if x is not None}
+    return {name: weights[name] * x for name, x in tokens.items()}
+
+
 def without_each(
     video: VideoEmbedding, weights: dict[str, float], mask: Bool[Array, "b t"]
 ) -> dict[str, similarity.VideoIndex]:
@@ -52,12 +59,10 @@ def without_each(
         weights: of the branches in the fused tokens.
         mask: real frames.
     """
-    fused = {"audio": video.audio_fused, "speech": video.speech_fused}
-    tokens = {"vision": video.visual} | {name: x.tokens for name, x in fused.items() if x is not None}
-    terms = {name: weights[name] * x for name, x in tokens.items()}
-    sums = {"all": sum(terms.values())}
-    if len(terms) > 1:  # without its only term nothing is left to compare with
-        sums |= {omitted: sum(x for name, x in terms.items() if name != omitted) for omitted in terms}
+    parts = terms(video, weights)
+    sums = {"all": sum(parts.values())}
+    if len(parts) > 1:  # without its only term nothing is left to compare with
+        sums |= {omitted: sum(x for name, x in parts.items() if name != omitted) for omitted in parts}
     return {name: similarity.index(jnp.asarray(x), mask) for name, x in sums.items()}
 
 

@@ -103,8 +103,8 @@ class Model:
         params: float32, on the mesh.
         """
         self.config, self.params, self.tokenizer, self.mesh = config, params, tokenizer, mesh
-        self._module = make_model(config, mesh)
-        self._encoders = encoders(self._module, mesh)
+        self.module = make_model(config, mesh)
+        self._encoders = encoders(self.module, mesh)
         data = config.data
         self._to_arrays = ClipToArrays(
             tokenizer, branches(config), data.max_words, data.max_frames, config.model.image_size
@@ -169,7 +169,7 @@ class Model:
         rows, waiting = [], []
         for clip in clips:
             waiting.append(clip)
-            if len(waiting) == self._batch:
+            if len(waiting) == self.batch:
                 rows.append(self._embed(waiting))
                 waiting = []
         if waiting:
@@ -212,7 +212,7 @@ class Model:
         if clip.failed:
             raise ValueError(clip.failed)
         silent, mute = dataclasses.replace(clip, fbank=None), dataclasses.replace(clip, transcript="")
-        tokens = self._encoders.modalities(self.params, self._batch_of([clip, silent, mute]))
+        tokens = self._encoders.modalities(self.params, self.batch_of([clip, silent, mute]))
         indexes, gates = jax.device_get(self._explain(self.params, tokens))
         texts = self.embed_texts([text])
         scores = {name: self._score(texts, index)[0] for name, index in indexes.items()}
@@ -226,7 +226,8 @@ class Model:
         )
 
     @property
-    def _batch(self) -> int:
+    def batch(self) -> int:
+        """Videos encoded at a time."""
         return -(-BATCH // self.mesh.size) * self.mesh.size
 
     @functools.cached_property
@@ -237,13 +238,13 @@ class Model:
         scale, model = jax.device_get(self.params["logit_scale"]), self.config.model
         return scoring.all_pairs(texts, index, scale, sharding.local(self.mesh), model.temperature, model.score)
 
-    def _batch_of(self, clips: Sequence[Clip]) -> dict[str, jax.Array]:
+    def batch_of(self, clips: Sequence[Clip]) -> dict[str, jax.Array]:
         """One full batch; what is missing repeats the first clip."""
-        clips = [*clips, *[clips[0]] * (self._batch - len(clips))]
+        clips = [*clips, *[clips[0]] * (self.batch - len(clips))]
         examples = [self._to_arrays(clip) for clip in clips]
         arrays = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
         return sharding.to_devices({name: arrays[name] for name in VIDEO_INPUTS if name in arrays}, self.mesh)
 
     def _embed(self, clips: Sequence[Clip]) -> VideoIndex:
-        index, _ = jax.device_get(self._encoders.video(self.params, self._batch_of(clips)))
+        index, _ = jax.device_get(self._encoders.video(self.params, self.batch_of(clips)))
         return jax.tree.map(lambda x: x[: len(clips)], index)

@@ -1,0 +1,273 @@
+"""An index opened for questions: `open_library("library").search("a dog barks")` → moments, with reasons."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from save_jax.search import ranking, words
+from save_jax.search.embedder import Embedder
+from save_jax.search.ranking import View
+from save_jax.search.store import Store
+
+CANDIDATES = 512  # windows whose frames are scored
+_JOIN = 60.0  # of reciprocal ranks (Cormack, Clarke and Büttcher 2009)
+EVIDENCE = ("joined", "fused", "lexical")
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """One hit: a stretch of a file."""
+
+    file: str  # as it is opened here
+    start: float  # seconds
+    end: float
+    best: float  # second of the frame that matches most
+    score: float
+    why: dict[str, float]  # score lost without picture, sound or speech
+    words: str  # said in that stretch
+    quoted: str = ""  # the line that holds the words asked for
+
+    def as_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Moments, best first."""
+
+    hits: list[Moment]
+    nothing_relevant: bool  # all score below what absent things reach
+    cutoff: float | None
+    offline: list[str]  # roots whose files cannot be played now
+    senses: tuple[str, ...]
+
+    def as_json(self) -> object:
+        rows = [hit.as_dict() for hit in self.hits]
+        return {"hits": rows, "nothing_relevant": True} if self.nothing_relevant else rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Filters:
+    """Which files are asked; all of it holds before anything is ranked."""
+
+    folder: str = ""  # path below a root, or that of a root
+    after: float = 0.0  # seconds since 1970
+    longer: float = 0.0  # seconds
+    shorter: float = float("inf")
+    language: str = ""
+
+    def __call__(self, row: dict) -> bool:
+        inside = self.folder.strip("/")
+        return (
+            (not inside or f"{row['file']}/".startswith(f"{inside}/") or f"{row['path']}/".startswith(f"{inside}/"))
+            and row["modified"] / 1e9 >= self.after
+            and self.longer <= row["duration"] <= self.shorter
+            and (not self.language or row["language"] == self.language)
+        )
+
+
+NOTHING = Filters()
+
+
+class Library:
+    """An index and the model it was made with."""
+
+    def __init__(self, store: Store, embedder: Embedder):
+        """Raises LibraryError for another model than that of the rows."""
+        store.about.check(embedder, store.folder)
+        self.store, self.embedder = store, embedder
+        self._view: View | None = None
+
+    @property
+    def view(self) -> View:
+        """The index as it is now; made anew where it was written."""
+        if self._view is None or self._view.version != ranking.version_of(self.store):
+            self._view = ranking.view(self.store)
+        return self._view
+
+    def search(
+        self,
+        query: str = "",
+        top: int = 10,
+        *,
+        like: str = "",
+        exact: bool = False,
+        filters: Filters = NOTHING,
+        evidence: str = "joined",
+    ) -> Answer:
+        """Moments for a sentence, or moments like one of a file.
+
+        Args:
+            query: what is seen, heard or said; "words in quotation marks" must have been said.
+            top: how many moments.
+            like: FILE or FILE@SECOND, in place of a query.
+            exact: score every window's frames, not only those of the nearest 512.
+            filters: which files are asked.
+            evidence: "fused" for the model alone, "lexical" for the words alone, "joined" for both.
+        Raises:
+            ValueError for an empty query, or a filter or file that the index does not know.
+        """
+        view = self.view
+        parsed = words.parse(query) if query or not like else None
+        vector = self._like(view, like) if parsed is None else self.embedder.texts([parsed.text])[0]
+        allowed = self._allowed(view, filters)
+        lines = words.find(self.store, parsed.text) if parsed else []
+        if parsed and parsed.phrases:
+            for phrase in parsed.phrases:
+                lines = words.holding(lines, phrase)
+            allowed &= self._windows_of(view, lines)
+        count = len(view) if exact else CANDIDATES
+        nearest = ranking.best(view.means, vector, count, allowed)
+        ranks_of_words = self._ranks(view, lines, allowed)
+        extra = [number for number in list(ranks_of_words)[:CANDIDATES] if number not in set(nearest.tolist())]
+        numbers = np.array([*nearest.tolist(), *extra], np.int64)
+        if not len(numbers):
+            return Answer([], True, self._cutoff, self._offline(), self.embedder.senses)
+        terms, mask, rows = self.store.terms(numbers)
+        scores = self.embedder.score(vector, terms, mask)
+        order = self._order(scores[0], numbers, ranks_of_words, evidence if lines else "fused")
+        matching = self.embedder.matching(vector, terms)
+        hits = self._moments(view, order, numbers, scores, rows, np.where(mask, matching, -2), lines, top)
+        known = bool(hits) and parsed is not None and self._cutoff is not None and not parsed.phrases
+        nothing = not hits or (known and max(hit.score for hit in hits) < self._cutoff and not _says(hits, parsed.text))
+        return Answer(hits, nothing, self._cutoff, self._offline(), self.embedder.senses)
+
+    # ---------------------------------------------------------------- parts
+
+    @property
+    def _cutoff(self) -> float | None:
+        return self.store.about.cutoff.get("score")
+
+    def _offline(self) -> list[str]:
+        return [name for name, folder in self.store.about.roots.items() if not os.path.isdir(folder)]
+
+    def _allowed(self, view: View, filters: Filters) -> np.ndarray:
+        allowed = view.of_files(filters)
+        if filters != NOTHING and not allowed.any():
+            every = [row for rows in view.files.values() for row in rows]
+            languages = sorted({row["language"] for row in every if row["language"]})
+            if filters.language and filters.language not in languages:
+                raise ValueError(
+                    f"no file is in the language {filters.language!r}; known are {', '.join(languages) or 'none'}"
+                )
+            folders = sorted({row["file"].rpartition("/")[0] for row in every})
+            inside = filters.folder.strip("/")
+            if inside and not any(Filters(folder=inside)(row) for row in every):
+                shown = ", ".join(folders[:10]) + (f" and {len(folders) - 10} more" if len(folders) > 10 else "")
+                raise ValueError(f"no file lies in {filters.folder!r}; known are {shown}")
+        return allowed
+
+    def _like(self, view: View, like: str) -> np.ndarray:
+        """The mean vector of a file's windows, or of the one around a second."""
+        path, at, second = like.rpartition("@")
+        known = {full: content for content, rows in view.files.items() for row in rows for full in self._spellings(row)}
+        name = path if at and path in known else like
+        if name not in known:
+            name = os.path.abspath(name)
+        if name not in known:
+            raise ValueError(f"{like} is no file of this index; give one of its files, or FILE@SECOND")
+        chosen = np.flatnonzero(view.contents == view.names.index(known[name]))
+        if at and name != like:
+            try:
+                wanted = float(second)
+            except ValueError:
+                raise ValueError(f"{second!r} after @ is no number of seconds") from None
+            middle = np.abs((view.starts[chosen] + view.ends[chosen]) / 2 - wanted)
+            chosen = chosen[[int(middle.argmin())]]
+        mean = view.means[chosen].mean(axis=0)
+        return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+    def _spellings(self, row: dict) -> tuple[str, str]:
+        return row["file"], self.path_of(row)
+
+    def path_of(self, row: dict) -> str:
+        """Where a file lies here."""
+        return os.path.join(self.store.about.roots[row["root"]], *row["path"].split("/"))
+
+    def _windows_of(self, view: View, lines: Sequence[words.Line]) -> np.ndarray:
+        """bool [n]: windows in which one of the lines is said."""
+        said = np.zeros(len(view), bool)
+        for line in lines:
+            said |= self._around(view, line)
+        return said
+
+    def _around(self, view: View, line: words.Line) -> np.ndarray:
+        if line.content not in view.files:
+            return np.zeros(len(view), bool)
+        same = view.contents == self._number(view, line.content)
+        return same & (view.starts < line.end + 1e-3) & (view.ends > line.start - 1e-3)
+
+    def _number(self, view: View, content: str) -> int:
+        try:
+            return view.names.index(content)
+        except ValueError:
+            return -1
+
+    def _ranks(self, view: View, lines: Sequence[words.Line], allowed: np.ndarray) -> dict[int, int]:
+        """Window → rank of the best line said in it, from 0."""
+        ranks: dict[int, int] = {}
+        for rank, line in enumerate(lines[:CANDIDATES]):
+            for number in np.flatnonzero(self._around(view, line) & allowed):
+                ranks.setdefault(int(number), rank)
+        return ranks
+
+    def _order(
+        self, scores: np.ndarray, numbers: np.ndarray, ranks_of_words: dict[int, int], evidence: str
+    ) -> np.ndarray:
+        """Positions of the candidates, best first."""
+        by_score = np.argsort(-scores, kind="stable")
+        if evidence == "fused":
+            return by_score
+        rank = np.empty(len(scores))
+        rank[by_score] = np.arange(len(scores))
+        of_words = np.array([ranks_of_words.get(int(number), np.inf) for number in numbers])
+        if evidence == "lexical":
+            return np.lexsort((rank, of_words))
+        return np.argsort(-(1 / (_JOIN + rank) + 1 / (_JOIN + of_words)), kind="stable")
+
+    def _moments(
+        self,
+        view: View,
+        order: np.ndarray,
+        numbers: np.ndarray,
+        scores: np.ndarray,
+        rows: list[dict],
+        matching: np.ndarray,
+        lines: Sequence[words.Line],
+        top: int,
+    ) -> list[Moment]:
+        """The best windows of each file; those that overlap a better one are part of it."""
+        taken: dict[str, list[tuple[float, float]]] = {}
+        moments: list[Moment] = []
+        for place in order:
+            row = rows[place]
+            start, end = float(row["start"]), float(row["end"])
+            spans = taken.setdefault(row["content"], [])
+            if row["content"] not in view.files or any(start < high and end > low for low, high in spans):
+                continue
+            spans.append((start, end))
+            within = [x for x in lines if x.content == row["content"] and x.start < end and x.end > start]
+            lost = scores[0, place] - scores[1:, place]
+            moments.append(
+                Moment(
+                    file=self.path_of(view.files[row["content"]][0]),
+                    start=round(start, 2),
+                    end=round(end, 2),
+                    best=round(float(row["times"][int(matching[place][: len(row["times"])].argmax())]), 2),
+                    score=round(float(scores[0, place]), 4),
+                    why={name: round(float(x), 3) for name, x in zip(self.embedder.senses, lost, strict=True)},
+                    words=row["words"],
+                    quoted=within[0].text if within else "",
+                )
+            )
+            if len(moments) == top:
+                break
+        return moments
+
+
+def _says(hits: Sequence[Moment], text: str) -> bool:
+    """Whether a line that was said holds every word of the query."""
+    wanted = set(words.plain(text).split())
+    return any(wanted <= set(words.plain(hit.quoted).split()) for hit in hits)

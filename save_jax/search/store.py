@@ -1,0 +1,218 @@
+"""What an index holds, in a folder of LanceDB: files, their windows with vectors, and what is said in them.
+
+One process writes at a time; any number reads, each one version. Rows of a file are written before the file's own row:
+a run that is killed leaves rows that no file names, which are never shown and cleared by the next run.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import filelock
+import lancedb
+import numpy as np
+import pyarrow as pa
+
+from save_jax.data import files
+from save_jax.search.embedder import Embedder
+from save_jax.search.windows import Cut
+
+SCHEMA = 1  # raise it when rows change their form
+ABOUT = "library.json"
+READY, FAILED = "ready", "failed"
+_READERS = datetime.timedelta(seconds=10)  # earlier versions stay so long for those that read them
+
+
+class LibraryError(ValueError):
+    """An index cannot be used as it is; the message says why, and what to do."""
+
+
+@dataclasses.dataclass
+class About:
+    """library.json: what the rows were made with, and where the files are."""
+
+    model: str  # as the user named it
+    digest: str  # of its parameters
+    senses: list[str]
+    size: int  # of a vector
+    frames: int  # most of a window
+    seconds: float  # of a window
+    hop: float
+    roots: dict[str, str] = dataclasses.field(default_factory=dict)  # name → absolute path here
+    speech: str = ""  # recogniser of files without subtitles
+    schema: int = SCHEMA
+    cutoff: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def cut(self) -> Cut:
+        return Cut(self.seconds, self.hop)
+
+    def check(self, embedder: Embedder, folder: str) -> None:
+        """Raises LibraryError for a model whose vectors are not those of the rows."""
+        if embedder.digest != self.digest:
+            raise LibraryError(
+                f"{folder} was made with {self.model} ({self.digest[:12]}), and {embedder.name} has other parameters "
+                f"({embedder.digest[:12]}): their vectors cannot be compared. Give --model {self.model}, or index into "
+                "another folder beside this one"
+            )
+
+
+def file_schema() -> pa.Schema:
+    text, number = pa.string(), pa.float64()
+    return pa.schema(
+        [
+            ("file", text), ("root", text), ("path", text), ("content", text), ("size", pa.int64()),
+            ("modified", pa.int64()), ("state", text), ("reason", text), ("notes", pa.list_(text)),
+            ("duration", number), ("language", text), ("source", text), ("windows", pa.int32()), ("unread", pa.int32()),
+        ]
+    )  # fmt: skip
+
+
+def window_schema(size: int) -> pa.Schema:
+    return pa.schema(
+        [
+            ("content", pa.string()), ("number", pa.int32()), ("start", pa.float32()), ("end", pa.float32()),
+            ("times", pa.list_(pa.float32())), ("mean", pa.list_(pa.float32(), size)),
+            ("terms", pa.binary()), ("words", pa.string()), ("picture", pa.binary()),
+        ]
+    )  # fmt: skip
+
+
+def segment_schema() -> pa.Schema:
+    text, number = pa.string(), pa.float32()
+    return pa.schema([("content", text), ("number", pa.int32()), ("start", number), ("end", number), ("text", text)])
+
+
+class Store:
+    """The tables of one index. `Store.open` reads one; `Store.create` makes it."""
+
+    def __init__(self, folder: str, about: About, tables: Mapping[str, Any]):
+        self.folder, self.about = folder, about
+        self.files, self.windows, self.segments = (tables[name] for name in ("files", "windows", "segments"))
+
+    @classmethod
+    def create(cls, folder: str, embedder: Embedder, cut: Cut) -> "Store":
+        """Raises LibraryError for a folder that holds anything else."""
+        if os.path.isdir(folder) and os.listdir(folder):
+            raise LibraryError(f"{folder} is not empty and no index of save_jax; choose a new folder (--index)")
+        os.makedirs(folder, exist_ok=True)
+        database = lancedb.connect(folder)
+        schemas = {"files": file_schema(), "windows": window_schema(embedder.size), "segments": segment_schema()}
+        tables = {name: database.create_table(name, schema=schema) for name, schema in schemas.items()}
+        about = About(
+            embedder.name, embedder.digest, list(embedder.senses), embedder.size, embedder.frames, cut.seconds, cut.hop
+        )
+        store = cls(folder, about, tables)
+        store.save()  # last: a folder without it is no index
+        return store
+
+    @classmethod
+    def open(cls, folder: str) -> "Store":
+        """Raises LibraryError for a folder that is no index, or one of another version."""
+        path = os.path.join(folder, ABOUT)
+        if not os.path.exists(path):
+            raise LibraryError(
+                f"{folder} is no index: it has no {ABOUT}; make one with save-jax search index DIR --index {folder}"
+            )
+        try:
+            stored = files.read_json(path)
+            version = stored["schema"]
+            known = {field.name for field in dataclasses.fields(About)}
+            about = About(**{name: value for name, value in stored.items() if name in known})
+        except (ValueError, KeyError, TypeError) as error:
+            raise LibraryError(f"{path} is damaged ({error}); index into a new folder") from error
+        if version != SCHEMA:
+            raise LibraryError(
+                f"{folder} has rows of form {version}, and this version of save_jax reads form {SCHEMA}; index into a "
+                "new folder, or use the version that made it"
+            )
+        try:
+            database = lancedb.connect(folder)
+            tables = {name: database.open_table(name) for name in ("files", "windows", "segments")}
+        except Exception as error:  # LanceDB's have no common base
+            raise LibraryError(f"{folder} cannot be read ({str(error).splitlines()[0]})") from error
+        return cls(folder, about, tables)
+
+    def save(self) -> None:
+        files.write_json(os.path.join(self.folder, ABOUT), dataclasses.asdict(self.about))
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Alone. Raises LibraryError while another process writes, or where the folder cannot be written."""
+        lock = filelock.FileLock(os.path.join(self.folder, "writer.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise LibraryError(f"{self.folder} is being written by another process; wait for it, or stop it") from None
+        except OSError as error:
+            raise LibraryError(f"{self.folder} cannot be written ({error.strerror})") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # ---------------------------------------------------------------- reading
+
+    def file_rows(self) -> list[dict]:
+        """All files."""
+        return self.files.to_arrow().to_pylist()
+
+    def terms(self, offsets: Sequence[int]) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+        """(terms float16 [n, senses, t, d], mask bool [n, t], their other columns) of rows of the windows' table."""
+        columns = ["content", "number", "start", "end", "times", "terms", "words"]
+        order = np.argsort(offsets, kind="stable")
+        found = self.windows.take_offsets([int(offsets[k]) for k in order]).select(columns).to_arrow().to_pylist()
+        rows = [found[k] for k in np.argsort(order)]
+        shape = (len(self.about.senses), self.about.frames, self.about.size)
+        terms = np.stack([np.frombuffer(row.pop("terms"), np.float16).reshape(shape) for row in rows])
+        mask = np.arange(self.about.frames)[None] < np.array([len(row["times"]) for row in rows])[:, None]
+        return terms, mask, rows
+
+    # ---------------------------------------------------------------- writing
+
+    def put(self, files: list[dict], windows: list[dict], segments: list[dict]) -> None:
+        """Commits whole files: their windows and segments first, in place of what was there."""
+        contents = {row["content"] for row in windows} | {row["content"] for row in segments}
+        self._delete_contents(contents)
+        if windows:
+            self.windows.add(pa.Table.from_pylist(windows, window_schema(self.about.size)))
+        if segments:
+            self.segments.add(pa.Table.from_pylist(segments, segment_schema()))
+        self.put_files(files)
+
+    def put_files(self, rows: list[dict]) -> None:
+        """Adds files, in place of rows of the same name."""
+        if rows:
+            table = pa.Table.from_pylist(rows, file_schema())
+            self.files.merge_insert("file").when_matched_update_all().when_not_matched_insert_all().execute(table)
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Takes files out, and the rows of contents that no file has any more."""
+        if names:
+            self.files.delete(f"file IN ({_quoted(names)})")
+        self.clear_orphans()
+
+    def clear_orphans(self) -> int:
+        """Deletes windows and segments that no file names; how many contents that were."""
+        named = {row["content"] for row in self.files.to_arrow().select(["content"]).to_pylist()}
+        there = set(self.windows.search().select(["content"]).limit(None).to_arrow()["content"].to_pylist())
+        orphans = there - named
+        self._delete_contents(orphans)
+        return len(orphans)
+
+    def tidy(self) -> None:
+        """Joins small pieces and removes earlier versions, so that the folder is little more than its rows."""
+        for table in (self.files, self.windows, self.segments):
+            table.optimize(cleanup_older_than=_READERS)
+
+    def _delete_contents(self, contents: set[str]) -> None:
+        for table in (self.windows, self.segments) if contents else ():
+            table.delete(f"content IN ({_quoted(sorted(contents))})")
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """Texts as SQL has them; a quote inside is doubled."""
+    return ", ".join("'" + name.replace("'", "''") + "'" for name in names)

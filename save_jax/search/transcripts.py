@@ -1,0 +1,65 @@
+"""What is said in a file: subtitles beside it or inside it, else what a recogniser hears, else nothing."""
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable
+
+from data_prep.corpora.folder import subtitles_of
+from data_prep.speech import filters, model_names, rows, subtitles, whisper
+from data_prep.speech.cache import Cache, model_identity
+from data_prep.speech.recognise import Recognise, Stop
+from save_jax.search.windows import Segment
+
+ENGINE = "faster-whisper"
+
+
+@dataclasses.dataclass(frozen=True)
+class Spoken:
+    """Segments in time order."""
+
+    segments: list[Segment]
+    source: str = ""
+    language: str = ""
+
+
+class Transcriber:
+    """`Transcriber(…)(file, tell)` → Spoken. `model`: of faster-whisper, "" to hear nothing."""
+
+    def __init__(self, model: str, cache: str, language: str = ""):
+        """Raises ValueError where the engine is not installed or the model is not to be had."""
+        self.model, self._task, self._turn = model, None, threading.Lock()
+        if model:
+            whisper.require(ENGINE, language)
+            found = model_names.resolve(ENGINE, model)
+            self._source = whisper.short_name(found, model_identity(found))
+            self._task = Recognise(ENGINE, found, model_identity(found), Cache(cache), language=language)
+
+    def __call__(self, path: str, tell: Callable[[str], None]) -> Spoken:
+        try:
+            _, about = subtitles.read(_subtitles_beside(path) or path, path, tell)
+        except ValueError as error:
+            about = {}
+            tell(f"subtitles: {error}")
+        if about.get("segments"):
+            return Spoken(_segments(about["segments"]), about.get("source", ""), about.get("language", ""))
+        if self._task is None:
+            return Spoken([])
+        with self._turn:  # it uses all cores itself
+            heard = self._task([path])
+        if isinstance(heard, Stop):
+            raise ValueError(heard.reason)
+        row = rows.make_row(path, self._source, heard[0], filters.Thresholds())
+        if "problem" in row:
+            tell(f"speech: {row['problem']}")
+        return Spoken(_segments(row.get("segments", [])), self._source, row.get("language", ""))
+
+
+def _segments(parts: list[dict]) -> list[Segment]:
+    return [{"start": float(part["start"]), "end": float(part["end"]), "text": part["text"]} for part in parts]
+
+
+def _subtitles_beside(path: str) -> str | None:
+    folder = os.path.dirname(path)
+    names = [name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in subtitles.FORMATS]
+    return subtitles_of([path], {folder: sorted(names)}).get(path)

@@ -1,0 +1,110 @@
+"""One media file as windows: a stretch of its pictures, its own sound, and what is said in it.
+
+In: a path, its transcript's segments and the length of a window; out: windows in time order, each as the clip that a
+model was trained on. A file shorter than a window is one window.
+"""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from data_prep.media import audio, video
+from data_prep.media.tracks import Tell, silent
+from data_prep.runners import reason_of
+from save_jax.data.records import Clip
+
+_ALL = 10**9  # pictures of a file: one a second
+_SLACK = 1.0  # seconds of a file beyond the last window that are not worth another one
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How files are cut."""
+
+    seconds: float = 12.0
+    hop: float = 6.0
+
+    def starts(self, duration: float) -> list[float]:
+        """Seconds at which windows begin; the last one reaches the file's end."""
+        count = 1 + max(0, math.ceil((duration - self.seconds - _SLACK) / self.hop))
+        return [number * self.hop for number in range(count)]
+
+
+class Segment(TypedDict):
+    """A stretch of speech, in seconds from the first picture."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """One row of an index, before it is embedded."""
+
+    number: int
+    start: float
+    end: float
+    clip: Clip  # pictures as JPEG with their seconds in the file, sound, and the words of this stretch
+    picture: bytes  # the JPEG in its middle
+
+
+def read(
+    path: str, segments: Sequence[Segment], image_size: int, max_frames: int, cut: Cut, tell: Tell = silent
+) -> Iterator[Window]:
+    """Windows of a file, in time order. `tell` hears of what is lost without failing: sound that does not decode.
+
+    Its pictures are held as small JPEGs, 36 MB an hour; its sound goes through a temporary file. Raises MediaError for
+    a file without pictures that decode.
+    """
+    frames, times = video.read_frames(path, image_size, _ALL, tell=lambda line: tell(f"pictures: {line}"))
+    duration = float(times[-1]) + 1.0  # one picture a second
+    with _sound(path, tell) as samples:
+        for number, start in enumerate(cut.starts(duration)):
+            end = min(duration, start + cut.seconds)
+            inside = np.flatnonzero((times >= start) & (times < end))
+            kept = [int(inside[place]) for place in video.choose(len(inside), max_frames)]
+            heard = samples[round(start * audio.SAMPLE_RATE) : round(end * audio.SAMPLE_RATE)]
+            clip = Clip(
+                id=f"{path}#{number}",
+                captions=[],
+                groups=[],
+                transcript=words_between(segments, start, end),
+                tags=[],
+                frames=[frames[place] for place in kept],
+                frame_times=times[kept],
+                fbank=audio.fbank(np.asarray(heard)) if len(heard) else None,
+                teacher_video=None,
+                teacher_audio=None,
+            )
+            yield Window(number, start, end, clip, frames[kept[len(kept) // 2]] if kept else b"")
+
+
+@contextlib.contextmanager
+def _sound(path: str, tell: Tell) -> Iterator[np.ndarray]:
+    """float32 [samples] at 16 kHz; [0] without sound, and with a note where it does not decode."""
+    with contextlib.ExitStack() as stack:
+        try:
+            whole = audio.whole_track(path, tell=lambda line: tell(f"sound: {line}"))
+            samples, _ = stack.enter_context(whole)
+        except ValueError as error:  # the pictures are worth keeping
+            tell(f"sound: {reason_of(error)}")
+            samples = np.zeros(0, np.float32)
+        yield samples
+
+
+def words_between(segments: Sequence[Segment], start: float, end: float) -> str:
+    """What is said between two times. Words of a segment are taken to follow each other evenly."""
+    words = []
+    for segment in segments:
+        if segment["start"] >= end or segment["end"] < start:
+            continue
+        said = segment["text"].split()
+        length = max(segment["end"] - segment["start"], 1e-3)
+        times = segment["start"] + length * (np.arange(len(said)) + 0.5) / max(1, len(said))
+        words += [word for word, time in zip(said, times, strict=True) if start <= time < end]
+    return " ".join(words)
