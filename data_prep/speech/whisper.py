@@ -16,13 +16,13 @@ import numpy as np
 
 from data_prep.media.audio import SAMPLE_RATE
 from data_prep.speech import model_names
-from data_prep.speech.filters import Segment, Thresholds, compression_ratio
+from data_prep.speech.filters import Segment, compression_ratio
 from data_prep.speech.sounds import ready
 from data_prep.speech.vad import PIECE_SECONDS
 
 ENGINES = ("transformers", "faster-whisper")
 _TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-_LIMITS = Thresholds()  # doubts that make Whisper decode again
+_REPETITION, _IMPROBABLE = 2.4, -1.0  # doubts with which Whisper's authors decode again, whatever the filters' are
 _HOP = 160  # samples from one frame of Whisper's log-mel to the next
 _FRAMES = int(PIECE_SECONDS * SAMPLE_RATE) // _HOP  # that its encoder takes
 # Fast English has 5 to 7 tokens a second, and scripts of which each letter takes several have three times that; each
@@ -143,8 +143,8 @@ class Transformers:
             condition_on_prev_tokens=False,
             temperature=_TEMPERATURES,
             top_k=0,  # draws are from all tokens, as the authors' and the other engine's
-            compression_ratio_threshold=_LIMITS.compression,
-            logprob_threshold=_LIMITS.logprob,
+            compression_ratio_threshold=_REPETITION,
+            logprob_threshold=_IMPROBABLE,
             **prompt,
         )["segments"]
         languages = languages if self._codes else [""] * len(lengths)
@@ -235,8 +235,8 @@ class FasterWhisper:
             best_of=1,  # of five draws at a temperature none is better: what is doubtful the filters see
             max_new_tokens=min(_MOST_TOKENS, _SPARE_TOKENS + int(_TOKENS_A_SECOND * len(waveform) / SAMPLE_RATE)),
             temperature=list(_TEMPERATURES),
-            compression_ratio_threshold=_LIMITS.compression,
-            log_prob_threshold=_LIMITS.logprob,
+            compression_ratio_threshold=_REPETITION,
+            log_prob_threshold=_IMPROBABLE,
             no_speech_threshold=None,  # left to the filters
             condition_on_previous_text=False,
             vad_filter=False,

@@ -7,6 +7,7 @@ formats are right; not how well Whisper recognises.
 import json
 import math
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from helpers.voices import RATE, noise, silence, spoken
 
 from data_prep import runners
 from data_prep.commands import transcribe
-from data_prep.speech import whisper
+from data_prep.speech import sounds, whisper
 from data_prep.speech.cache import Cache, model_identity
 from data_prep.speech.filters import Thresholds
 from data_prep.speech.recognise import Recognise
@@ -159,6 +160,9 @@ def test_voice_activity_finds_the_words_in_a_long_track(models, tmp_path):
 
 def test_music_scores_of_ast(models, tmp_path):
     weights = write_ast(tmp_path / "ast")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # transformers has one about AST's own features
+        sounds.SoundClasses(weights)
     write_media(tmp_path / "train.wav", sound=TRAIN.sound)
     path = str(tmp_path / "train.wav")
     plain = task("transformers", models, tmp_path, detector="none")

@@ -4,8 +4,9 @@ nobody speaks, against clips of speech that come out empty.
     python tests/bench/filters.py MODEL [MODEL …] [--cache FOLDER] [--demo FOLDER] [--every 2] [--png FILE]
 
 Each model (a folder for faster-whisper) hears every clip once, behind voice activity detection and without it; the
-cache keeps what it said, and the sweep takes seconds. Sounds are those of tests/helpers/real_media.py. With --demo the
-clips of a demo corpus are added: those with and those without a transcript. The default is marked with *.
+cache keeps what it said, and the sweep takes seconds. Of clips without speech, lines that the filters know stand for
+lines that they do not know: the limits alone are to stop them. Sounds are those of tests/helpers/real_media.py. With
+--demo the clips of a demo corpus are added: those with and those without a transcript. The default is marked with *.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from data_prep.speech.recognise import Recognise
 # Limit → the values that are tried; beside them the default.
 SWEEPS = {
     "no_speech": (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-    "logprob": (-0.4, -0.6, -0.8, -1.0, -1.2, -1.5),
+    "logprob": (-0.2, -0.4, -0.5, -0.6, -0.7, -0.8, -0.9, -1.0, -1.2, -1.5),
     "hopeless_logprob": (-0.8, -1.0, -1.2, -1.5, -2.0),
     "compression": (1.6, 2.0, 2.4, 3.0),
     "voiced": (0.0, 0.1, 0.3, 0.5, 0.8),
@@ -51,7 +52,7 @@ class Clip:
 
 
 def recorded(every: int, folder: pathlib.Path) -> list[Clip]:
-    """Read sentences, every `every`-th prompt of a second or more, silence, and music, cut into clips in `folder`."""
+    """Read sentences, silence, and every `every`-th prompt of a second or more and clip of music, cut in `folder`."""
     read = packages.fetch(packages.READ_SENTENCES) / "usr/share/pocketsphinx/test/data/librivox"
     prompts = packages.fetch(packages.PROMPTS) / "usr/share/asterisk/sounds/en_US_f_Allison"
     music = packages.fetch(packages.MUSIC) / "usr/share/asterisk/moh"
@@ -59,7 +60,7 @@ def recorded(every: int, folder: pathlib.Path) -> list[Clip]:
     spoken = [path for path in long if "beep" not in path.name and "tone" not in path.name]  # no words in those
     speech = [*sorted(read.glob("*.wav")), *spoken[::every]]
     cut = [part for path in sorted(music.glob("*.wav")) for part in _cut(path, folder)]
-    nothing = [*cut, *sorted((prompts / "silence").glob("*.wav"))]
+    nothing = [*cut[::every], *sorted((prompts / "silence").glob("*.wav"))]
     return [Clip(str(path), True) for path in speech] + [Clip(str(path), False) for path in nothing]
 
 
@@ -101,6 +102,8 @@ def count(clips: Sequence[Clip], results: Sequence[dict], limits: filters.Thresh
     lost = false = segments = 0
     for clip, result in zip(clips, results, strict=True):
         said = [filters.Segment(**segment) for segment in result["segments"]]
+        if not clip.speech:
+            said = [dataclasses.replace(one, text=_unknown(one.text, number)) for number, one in enumerate(said)]
         kept, _ = filters.keep(said, result["voices"], None, limits)
         lost += clip.speech and not kept
         false += not clip.speech and bool(kept)
@@ -108,12 +111,21 @@ def count(clips: Sequence[Clip], results: Sequence[dict], limits: filters.Thresh
     return Count(lost, false, segments)
 
 
+def _unknown(text: str, number: int) -> str:
+    return f"Line {number} of those that are not known." if filters.is_known_line(text) else text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folder for faster-whisper")
     parser.add_argument("--cache", help="folder of what was heard (default: none is kept)")
     parser.add_argument("--demo", help="folder of a demo corpus")
-    parser.add_argument("--every", type=int, default=2, help="of so many prompts, one is heard (default: %(default)s)")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=2,
+        help="of so many prompts and clips of music, one is heard (default: %(default)s)",
+    )
     parser.add_argument("--png", help="file of the curves")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -4,10 +4,16 @@ One set of weights is converted from CTranslate2 to transformers. Greedy decodin
 tokens, each its own. Needs torch.
 """
 
+import os
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from helpers import media, voices, whisper_conversion
 from helpers import real_media as packages
-from helpers import whisper_conversion
+from helpers.places import REPOSITORY
 
 from data_prep.media import audio
 from data_prep.speech import whisper
@@ -84,3 +90,18 @@ def test_what_int8_moves(heard):
         assert said == other
         assert exact.segments[0].no_speech == pytest.approx(rounded.segments[0].no_speech, abs=0.03)
         assert exact.segments[0].logprob == pytest.approx(rounded.segments[0].logprob, abs=0.1)
+
+
+@pytest.mark.parametrize("engine", whisper.ENGINES)
+def test_the_command_shows_nothing_but_its_own(engine, weights, converted, tmp_path):
+    """Warnings of libraries are not what its user can act on."""
+    samples = voices.spoken("The train to London leaves at nine.")
+    media.write_media(tmp_path / "a.mp4", [media.numbered(k) for k in range(12)], sound=samples)
+    model = converted if engine == "transformers" else str(weights)
+    command = [sys.executable, "-m", "data_prep.transcribe", "--corpus", "folder", "--root", str(tmp_path)]
+    unset = {name: value for name, value in os.environ.items() if name != "TRANSFORMERS_VERBOSITY"}  # the tests' own
+    done = subprocess.run(
+        [*command, "--engine", engine, "--model", model], capture_output=True, text=True, env=unset, cwd=REPOSITORY
+    )
+    assert done.returncode == 0 and done.stdout.startswith("1 clips"), done
+    assert [line for line in re.split(r"[\r\n]+", done.stderr) if line and "clip/s]" not in line] == []
