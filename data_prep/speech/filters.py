@@ -30,7 +30,7 @@ class Thresholds:
     Whisper's authors doubt at 0.6, -1.0 and 2.4. With -1.0 half of what it invents for music would pass.
     """
 
-    no_speech: float = 0.5  # both this and the next, or it is kept
+    no_speech: float = 0.4  # both this and the next, or it is kept
     logprob: float = -0.7
     compression: float = 2.4
     hopeless_logprob: float = -1.5  # dropped whatever else speaks for it

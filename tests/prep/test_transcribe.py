@@ -45,9 +45,9 @@ VOICED = [(0.0, 2.0)]
         (segment("A faint voice", no_speech=0.9, logprob=-0.4), VOICED, None),  # its words are sure
         (segment("The train leaves at nine."), None, None),  # voices were not looked for
         (segment("The train leaves at nine."), [(5.0, 9.0)], "no voice activity"),
-        (segment("A faint voice", no_speech=0.45, logprob=-1.1), VOICED, None),  # it may be speech
+        (segment("A faint voice", no_speech=0.35, logprob=-1.1), VOICED, None),  # it may be speech
         (segment("A faint voice", no_speech=0.9, logprob=-1.1), VOICED, "no speech"),
-        (segment("I'm going to go back to the next one.", no_speech=0.55, logprob=-0.75), VOICED, "no speech"),
+        (segment("I'm going to go back to the next one.", no_speech=0.48, logprob=-0.75), VOICED, "no speech"),
         (segment("Colourless green ideas", logprob=-1.6), VOICED, "improbable words"),
         (segment("you you you you"), VOICED, "a loop ('you' 4 times"),
         (segment("Well, I know, I know, I know, I know"), VOICED, "a loop ('i know' 4 times"),
