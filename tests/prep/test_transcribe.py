@@ -105,9 +105,9 @@ def test_music_that_beats_speech_is_dropped():
 
 
 def test_limits_are_the_callers():
-    said = segment("A faint voice", no_speech=0.5, logprob=-0.8)
+    said = segment("A faint voice", no_speech=0.35, logprob=-0.65)
     assert filters.keep([said], VOICED)[0]
-    assert not filters.keep([said], VOICED, limits=Thresholds(no_speech=0.4, logprob=-0.7))[0]
+    assert not filters.keep([said], VOICED, limits=Thresholds(no_speech=0.3, logprob=-0.6))[0]
 
 
 # ---------------------------------------------------------------- voice activity
