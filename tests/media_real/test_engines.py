@@ -104,4 +104,4 @@ def test_the_command_shows_nothing_but_its_own(engine, weights, converted, tmp_p
         [*command, "--engine", engine, "--model", model], capture_output=True, text=True, env=unset, cwd=REPOSITORY
     )
     assert done.returncode == 0 and done.stdout.startswith("1 clips"), done
-    assert [line for line in re.split(r"[\r\n]+", done.stderr) if line and "clip/s]" not in line] == []
+    assert [line for line in re.split(r"[\r\n]+", done.stderr) if line and not re.search(r"clip/s|s/clip", line)] == []
