@@ -4,11 +4,12 @@ This is the task that a worker runs. In: paths of a group of files; out: for eac
 before any filter, as plain data that JSON can hold.
 """
 
+import collections
 import contextlib
 import dataclasses
 import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
@@ -20,10 +21,21 @@ from data_prep.runners import reason_of
 from data_prep.speech import sounds, vad, whisper
 from data_prep.speech.cache import Cache, file_digest
 
-_VERSION = 2  # raise it when the same sound and settings are to give another result
+# Raise it when the same sound and settings are to give another result.
+_VERSIONS = {"transformers": 3, "faster-whisper": 2}
 
 
 _LOADING = threading.Lock()  # files are heard side by side, and share the weights
+
+
+Job = tuple[str, vad.Piece]  # a piece and the path of its file
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """In place of what is said in a piece at which the recogniser fails."""
+
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +117,7 @@ class Recognise:
         tokens together with its batch: another batch gives other text, of which none is better.
         """
         return {
-            "version": _VERSION,
+            "version": _VERSIONS[self.engine],
             "content": file_digest(path),
             "engine": self.engine,
             "model": self.model_identity,
@@ -117,38 +129,37 @@ class Recognise:
         """Each file with its result, as soon as it is there. Closed early, it ends within a piece of each file."""
         stop = threading.Event()
         if self.engine == "transformers":  # which takes pieces of several files in one batch
-            yield from self._transcribe(paths, stop).items()
+            yield from self._transcribe(paths, stop)
             return
         with ThreadPoolExecutor(self.group) as pool:
-            waiting = {pool.submit(self._transcribe, [path], stop): path for path in paths}
+            waiting = [pool.submit(lambda path: dict(self._transcribe([path], stop)), path) for path in paths]
             try:
                 for done in as_completed(waiting):
-                    try:
-                        yield from done.result().items()
-                    except ModelError:
-                        raise
-                    except Exception as error:  # whatever is wrong with one file, its neighbours go on
-                        yield waiting[done], {"problem": reason_of(error)}
+                    yield from done.result().items()
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
 
-    def _transcribe(self, paths: Sequence[str], stop: threading.Event) -> dict[str, dict]:
-        """Block by block, so that a long file never has more than a block in memory; a block of each file at a time."""
-        results = {path: _nothing() for path in paths}
+    def _transcribe(self, paths: Sequence[str], stop: threading.Event) -> Generator[tuple[str, dict]]:
+        """Each file with its result, as soon as its last piece was heard, so that a stop loses those under way alone.
+
+        Block by block, so that a long file never has more than a block in memory; a block of each file at a time.
+        Whatever is wrong with one file, its neighbours go on.
+        """
+        results = {path: _nothing() for path in paths}  # of files that are under way
         cuts = {path: vad.cut(audio.blocks(path, vad.BLOCK_SECONDS), self.detector) for path in results}
-        while cuts:
-            if stop.is_set():
-                raise InterruptedError("stopped")
+        while results:
             first, rest = [], []
             for path in list(cuts):
+                _check(stop)
                 result = results[path]
                 try:
                     cut = next(cuts[path], None)
-                except MediaError as error:
-                    results[path], cut = {"problem": str(error)}, None
-                if cut is None:
+                except Exception as error:
+                    results[path], cut = {"problem": _reason(error)}, None
+                if cut is None or cut.last:
                     del cuts[path]
+                if cut is None:
                     continue
                 result["sound"] = True
                 result["voices"] = None if cut.voices is None else [*(result["voices"] or ()), *map(list, cut.voices)]
@@ -156,31 +167,36 @@ class Recognise:
                 if pieces and not (result["language"] or self.language):
                     first.append((path, pieces.pop(0)))  # short pieces mislead: the longest says the language
                 rest += [(path, piece) for piece in pieces]
+            left = collections.Counter(path for path, _ in [*first, *rest])
+            for path in [path for path in results if path not in cuts and not left[path]]:
+                yield path, _in_order(results.pop(path))
             for jobs in (first, rest):
-                self._hear(jobs, results, stop)
-        for result in results.values():
-            if "problem" not in result:
-                result["segments"].sort(key=lambda segment: segment["start"])
-        return results
+                for path, piece, heard in self._hear(jobs, results, stop):
+                    if path not in results:  # a piece before this one had a problem
+                        continue
+                    left[path] -= 1
+                    if isinstance(heard, Problem):
+                        cuts.pop(path, None)
+                        results.pop(path)
+                        yield path, {"problem": heard.reason}
+                        continue
+                    _add(results[path], piece, heard)
+                    if path not in cuts and not left[path]:
+                        yield path, _in_order(results.pop(path))
 
-    def _hear(self, jobs: Sequence[tuple[str, vad.Piece]], results: dict[str, dict], stop: threading.Event) -> None:
-        """Transcribes pieces, and adds to the results of their files."""
+    def _hear(
+        self, jobs: Sequence[Job], results: Mapping[str, dict], stop: threading.Event
+    ) -> Generator[tuple[str, vad.Piece, whisper.Recognised | Problem]]:
+        """Each piece of the files in `results` with what is said in it, batch by batch."""
         if not jobs:
             return
-        engine, recognised = self._engine(), []
+        engine = self._engine()
         for first in range(0, len(jobs), engine.batch):
-            if stop.is_set():
-                raise InterruptedError("stopped")
-            batch = jobs[first : first + engine.batch]
+            _check(stop)
+            batch = [job for job in jobs[first : first + engine.batch] if job[0] in results]
             languages = [self.language or results[path]["language"] for path, _ in batch]
-            recognised += engine.transcribe([piece.samples for _, piece in batch], languages)
-        for (path, piece), heard in zip(jobs, recognised, strict=True):
-            results[path]["language"] = results[path]["language"] or heard.language
-            results[path]["segments"] += [
-                dataclasses.asdict(segment)
-                | {"start": round(segment.start + piece.start, 3), "end": round(segment.end + piece.start, 3)}
-                for segment in heard.segments
-            ]
+            heard = _heard_or_problems(engine, [piece.samples for _, piece in batch], languages)
+            yield from ((path, piece, one) for (path, piece), one in zip(batch, heard, strict=True))
 
     def _sounds(self, path: str, description: dict, segments: Sequence[dict]) -> list[dict]:
         """Speech and music of each segment, from the cache or from the sound, decoded once more."""
@@ -223,6 +239,49 @@ def _load(make, *arguments):
         return make(*arguments)
     except ValueError as error:
         raise ModelError(str(error)) from error
+
+
+def _heard_or_problems(
+    engine: whisper.Engine, waveforms: Sequence[np.ndarray], languages: Sequence[str]
+) -> Sequence[whisper.Recognised | Problem]:
+    """A batch that fails is heard piece by piece: the one that it fails at is alone in having a problem."""
+    if not waveforms:
+        return []
+    try:
+        return engine.transcribe(waveforms, languages)
+    except Exception as error:
+        if len(waveforms) == 1:
+            return [Problem(_reason(error))]
+    return [
+        one
+        for waveform, language in zip(waveforms, languages, strict=True)
+        for one in _heard_or_problems(engine, [waveform], [language])
+    ]
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, MediaError) else reason_of(error)
+
+
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise InterruptedError("stopped")
+
+
+def _add(result: dict, piece: vad.Piece, heard: whisper.Recognised) -> None:
+    """Adds what is said in a piece to the result of its file."""
+    result["language"] = result["language"] or heard.language
+    result["segments"] += [
+        dataclasses.asdict(segment)
+        | {"start": round(segment.start + piece.start, 3), "end": round(segment.end + piece.start, 3)}
+        for segment in heard.segments
+    ]
+
+
+def _in_order(result: dict) -> dict:
+    if "problem" not in result:
+        result["segments"].sort(key=lambda segment: segment["start"])
+    return result
 
 
 def _shift(result: dict, seconds: float) -> None:

@@ -4,6 +4,7 @@ In: float32 waveforms at 16 kHz and weights in transformers' form (such as MIT/a
 BSD-3-Clause); out: the probabilities of the two classes, with which `filters` drops lines that Whisper heard in music.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,9 @@ class SoundClasses:
 
         self._torch, self._device = torch, "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self._features = ASTFeatureExtractor.from_pretrained(weights)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "At least one mel filter has all zero values")  # as AST was trained
+                self._features = ASTFeatureExtractor.from_pretrained(weights)
             self._model = ready(ASTForAudioClassification.from_pretrained(weights), self._device)
         except (OSError, RuntimeError) as error:
             raise ValueError(f"--ast {weights} cannot be loaded ({str(error).strip().splitlines()[0]})") from error

@@ -41,6 +41,7 @@ class Cut:
 
     pieces: list[Piece]
     voices: list[tuple[float, float]] | None
+    last: bool  # no part follows
 
 
 def require(method: str) -> None:
@@ -81,6 +82,7 @@ def cut(blocks: Iterable[np.ndarray], method: str) -> Iterator[Cut]:
                 for start, end in voices
                 if start < waits_from
             ],
+            following is None,
         )
         rest, offset, block = samples[waits_from:].copy(), offset + waits_from, following
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from data_prep.media.audio import SAMPLE_RATE
 from data_prep.speech import model_names
-from data_prep.speech.filters import Segment, Thresholds, compression_ratio
+from data_prep.speech.filters import Segment, compression_ratio
 from data_prep.speech.sounds import ready
 from data_prep.speech.vad import PIECE_SECONDS
 
 ENGINES = ("transformers", "faster-whisper")
 _TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-_LIMITS = Thresholds()  # doubts that make Whisper decode again
+_REPETITION, _IMPROBABLE = 2.4, -1.0  # doubts with which Whisper's authors decode again, whatever the filters' are
 _HOP = 160  # samples from one frame of Whisper's log-mel to the next
 _FRAMES = int(PIECE_SECONDS * SAMPLE_RATE) // _HOP  # that its encoder takes
 # Fast English has 5 to 7 tokens a second, and scripts of which each letter takes several have three times that; each
@@ -142,8 +142,9 @@ class Transformers:
             return_segments=True,
             condition_on_prev_tokens=False,
             temperature=_TEMPERATURES,
-            compression_ratio_threshold=_LIMITS.compression,
-            logprob_threshold=_LIMITS.logprob,
+            top_k=0,  # draws are from all tokens, as the authors' and the other engine's
+            compression_ratio_threshold=_REPETITION,
+            logprob_threshold=_IMPROBABLE,
             **prompt,
         )["segments"]
         languages = languages if self._codes else [""] * len(lengths)
@@ -164,37 +165,37 @@ class Transformers:
         return self._torch.nn.functional.pad(features, (0, frames - features.shape[-1]))
 
     def _measured(self, features, segments: Sequence[dict], end: float) -> list[Segment]:
-        """Segments of one piece with the measures that `generate` does not return.
-
-        One more pass of the decoder over what it wrote gives both honestly, at temperature 1 and before any token is
-        suppressed: how probable its tokens are, and, at the first token, <|nospeech|>.
-        """
-        measured, scored_result, no_speech, logprobs = [], None, 0.0, np.zeros(0)
+        """Segments of one piece with the measures that `generate` does not return, one for all segments of a window."""
+        measured, scored, no_speech, logprob = [], None, 0.0, 0.0
         for segment in segments:
             tokens, result = segment["tokens"], segment["result"]
             start, stop = float(segment["start"]), min(float(segment["end"]), end)
             if start > end - _EVIDENCE_SECONDS:
                 continue
-            if result is not scored_result:  # segments of one window share what was decoded
-                begins = start - 0.02 * max(0, int(tokens[0]) - self._first_time)
-                scored_result = result
-                no_speech, logprobs = self._score(features, begins, result["sequences"])
-            first, last = segment["idxs"]
-            # Words alone: Whisper's rules force time stamps, whatever their probability. Score i is of token i + 1.
-            words = logprobs[first - 1 : last - 1][(tokens < self._model.generation_config.eos_token_id).cpu().numpy()]
+            if result is not scored:  # segments of one window share what was decoded
+                begins, scored = start - 0.02 * max(0, int(tokens[0]) - self._first_time), result
+                no_speech, logprob = self._score(features, begins, result, segment["idxs"][0])
             text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
-            logprob = float(words.mean()) if len(words) else 0.0
             measured.append(Segment(start, max(start, stop), text, no_speech, logprob, compression_ratio(text)))
         return measured
 
-    def _score(self, features, begins: float, sequence) -> tuple[float, "np.ndarray"]:
-        """(probability of <|nospeech|>, log-probability of each token after the first) of the window at `begins` s."""
+    def _score(self, features, begins: float, result: dict, prompt: int) -> tuple[float, float]:
+        """(probability of <|nospeech|>, mean log-probability) of the window at `begins` seconds.
+
+        As Whisper's authors and CTranslate2 measure them: the first before any token is suppressed; the second at
+        temperature 1 over all tokens that were written after the `prompt` tokens, time stamps and the end among them,
+        each beside those that Whisper's rules allowed in its place. One more pass of the decoder gives both.
+        """
+        torch, end = self._torch, self._model.generation_config.eos_token_id
         window = self._pad(features[:, round(begins * SAMPLE_RATE / _HOP) :], _FRAMES)
-        sequence = sequence.to(self._device)[None]
-        logits = self._model(window[None], decoder_input_ids=sequence[:, :-1]).logits[0].float()
-        logprobs = logits.log_softmax(-1)
-        chosen = logprobs.gather(-1, sequence[0, 1:, None])[:, 0]
-        return float(logprobs[0, self._no_speech].exp()), chosen.cpu().numpy()
+        sequence = result["sequences"].to(self._device)
+        logits = self._model(window[None], decoder_input_ids=sequence[None, :-1]).logits[0].float()
+        length = int((sequence[prompt:] != end).sum())
+        tokens = sequence[prompt : prompt + length + 1]  # without the padding of a batch
+        allowed = torch.stack(list(result["scores"][: len(tokens)])).to(self._device).isfinite()
+        logprobs = logits[prompt - 1 :][: len(tokens)].masked_fill(~allowed, -torch.inf).log_softmax(-1)
+        total = float(logprobs.gather(-1, tokens[:, None]).sum())
+        return float(logits[0].softmax(-1)[self._no_speech]), total / (length + 1)
 
 
 def cores() -> int:
@@ -234,8 +235,8 @@ class FasterWhisper:
             best_of=1,  # of five draws at a temperature none is better: what is doubtful the filters see
             max_new_tokens=min(_MOST_TOKENS, _SPARE_TOKENS + int(_TOKENS_A_SECOND * len(waveform) / SAMPLE_RATE)),
             temperature=list(_TEMPERATURES),
-            compression_ratio_threshold=_LIMITS.compression,
-            log_prob_threshold=_LIMITS.logprob,
+            compression_ratio_threshold=_REPETITION,
+            log_prob_threshold=_IMPROBABLE,
             no_speech_threshold=None,  # left to the filters
             condition_on_previous_text=False,
             vad_filter=False,

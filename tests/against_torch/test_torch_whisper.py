@@ -7,6 +7,7 @@ formats are right; not how well Whisper recognises.
 import json
 import math
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from helpers.voices import RATE, noise, silence, spoken
 
 from data_prep import runners
 from data_prep.commands import transcribe
-from data_prep.speech import whisper
+from data_prep.speech import sounds, whisper
 from data_prep.speech.cache import Cache, model_identity
 from data_prep.speech.filters import Thresholds
 from data_prep.speech.recognise import Recognise
@@ -77,28 +78,36 @@ def test_both_engines_measure_the_same(heard, models):
     exact = whisper.FasterWhisper(models["faster-whisper"], "float32").transcribe([o.sound for o in LESSONS], [""] * 3)
     for one, other, rounded in zip(heard["transformers"], exact, heard["faster-whisper"], strict=True):
         assert one.segments[0].no_speech == pytest.approx(other.segments[0].no_speech, rel=0.01, abs=1e-4)
-        assert one.segments[0].logprob == pytest.approx(other.segments[0].logprob, abs=0.02)
+        assert one.segments[0].logprob == pytest.approx(other.segments[0].logprob, abs=1e-3)
         assert one.segments[0].no_speech == pytest.approx(rounded.segments[0].no_speech, rel=0.05, abs=1e-3)
         assert one.segments[0].logprob == pytest.approx(rounded.segments[0].logprob, abs=0.02)
 
 
 def test_measures_are_the_models_own(models, heard):
-    """Against the model called token by token, without `generate`."""
+    """Against the model called token by token, without `generate`: what Whisper's rules forbid has no probability."""
     model = transformers.WhisperForConditionalGeneration.from_pretrained(models["transformers"]).eval()
     processor = transformers.AutoProcessor.from_pretrained(models["transformers"])
     ids = processor.tokenizer.convert_tokens_to_ids
     features = processor.feature_extractor(WEATHER.sound, sampling_rate=RATE, return_tensors="pt").input_features
     features[:, :, len(WEATHER.sound) // 160 :] = 0
     said = heard["transformers"][1].segments[0]
-    line = [ids(token) for token in ("<|startoftranscript|>", "<|de|>", "<|transcribe|>", "<|0.00|>")]
+    line = [ids(token) for token in ("<|startoftranscript|>", "<|de|>", "<|transcribe|>")]
+    end, time = ids("<|endoftext|>"), ids("<|0.00|>")
+    words = processor.tokenizer.encode(WEATHER.text, add_special_tokens=False)
+    last = ids(f"<|{round(len(WEATHER.sound) / 320) * 0.02:.2f}|>")
+    # Beside a time stamp in front: times up to one second. Then text, then time, if times have more than any one word.
+    allowed = [slice(time, time + 51), slice(0, end), *[slice(0, None)] * (len(words) - 1), slice(time, None)]
     with torch.no_grad():
         first = model(features, decoder_input_ids=torch.tensor([line[:1]])).logits[0, -1].softmax(-1)
-        total, words = 0.0, processor.tokenizer.encode(WEATHER.text, add_special_tokens=False)
-        for word in words:
-            total += float(model(features, decoder_input_ids=torch.tensor([line])).logits[0, -1].log_softmax(-1)[word])
-            line.append(word)
+        total = 0.0
+        for token, places in zip([time, *words, last], allowed, strict=True):
+            logits = model(features, decoder_input_ids=torch.tensor([line])).logits[0, -1]
+            total += float(logits[token] - logits[places].logsumexp(-1))
+            line.append(token)
+        logits = model(features, decoder_input_ids=torch.tensor([line])).logits[0, -1]
+        total += float(logits[end] - torch.cat([logits[end : end + 1], logits[last:]]).logsumexp(-1))
     assert said.no_speech == pytest.approx(float(first[ids("<|nospeech|>")]), rel=1e-3)
-    assert said.logprob == pytest.approx(total / len(words), rel=1e-3)
+    assert said.logprob == pytest.approx(total / (len(words) + 3), rel=1e-2)
 
 
 def test_a_batch_changes_nothing_and_a_given_language_is_kept(engines, heard):
@@ -151,6 +160,9 @@ def test_voice_activity_finds_the_words_in_a_long_track(models, tmp_path):
 
 def test_music_scores_of_ast(models, tmp_path):
     weights = write_ast(tmp_path / "ast")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # transformers has one about AST's own features
+        sounds.SoundClasses(weights)
     write_media(tmp_path / "train.wav", sound=TRAIN.sound)
     path = str(tmp_path / "train.wav")
     plain = task("transformers", models, tmp_path, detector="none")

@@ -45,7 +45,9 @@ VOICED = [(0.0, 2.0)]
         (segment("A faint voice", no_speech=0.9, logprob=-0.4), VOICED, None),  # its words are sure
         (segment("The train leaves at nine."), None, None),  # voices were not looked for
         (segment("The train leaves at nine."), [(5.0, 9.0)], "no voice activity"),
+        (segment("A faint voice", no_speech=0.35, logprob=-1.1), VOICED, None),  # it may be speech
         (segment("A faint voice", no_speech=0.9, logprob=-1.1), VOICED, "no speech"),
+        (segment("I'm going to go back to the next one.", no_speech=0.48, logprob=-0.75), VOICED, "no speech"),
         (segment("Colourless green ideas", logprob=-1.6), VOICED, "improbable words"),
         (segment("you you you you"), VOICED, "a loop ('you' 4 times"),
         (segment("Well, I know, I know, I know, I know"), VOICED, "a loop ('i know' 4 times"),
@@ -103,9 +105,9 @@ def test_music_that_beats_speech_is_dropped():
 
 
 def test_limits_are_the_callers():
-    said = segment("A faint voice", no_speech=0.5, logprob=-0.8)
+    said = segment("A faint voice", no_speech=0.35, logprob=-0.65)
     assert filters.keep([said], VOICED)[0]
-    assert not filters.keep([said], VOICED, limits=Thresholds(no_speech=0.4, logprob=-0.7))[0]
+    assert not filters.keep([said], VOICED, limits=Thresholds(no_speech=0.3, logprob=-0.6))[0]
 
 
 # ---------------------------------------------------------------- voice activity
@@ -275,6 +277,34 @@ def test_a_stop_keeps_every_file_that_was_heard(threads, tmp_path, monkeypatch):
     assert {row["source"] for row in rows} == {"whisper/faster-whisper"}
 
 
+@pytest.mark.parametrize("at", [2, 3])
+def test_a_stop_of_an_engine_that_takes_batches_loses_the_files_under_way(at, tmp_path):
+    """Five files in one group, of which the second and the third last 60 s: pieces of two or three files a batch."""
+    samples = write_sounds(tmp_path)
+    for number in (1, 2):
+        write_media(Path(samples[number].video), sound=noise(60))
+
+    class Stopped(Counting):
+        def transcribe(self, waveforms, languages):
+            if self.calls + 1 == at:
+                raise KeyboardInterrupt
+            return super().transcribe(waveforms, languages)
+
+    def made(engine):
+        engine.batch = 3
+        recognise = task(tmp_path, engine)
+        recognise.batch_size = 5
+        return recognise
+
+    paths = [sample.video for sample in samples]
+    with pytest.raises(KeyboardInterrupt):
+        made(Stopped())(paths)
+    entries = len(list((tmp_path / "cache").glob("*/*.json")))
+    assert entries == {2: 1, 3: 3}[at]  # the short files of the batches before
+    again = made(Counting())
+    assert sum(result["cached"] for result in again(paths)) == entries
+
+
 class Broken(Counting):
     """Fails at its second piece, with an error of its own."""
 
@@ -291,6 +321,24 @@ def test_an_engine_that_fails_at_one_file_hears_its_neighbours(tmp_path, monkeyp
     result, rows = run(tmp_path, samples, Broken(), engine="faster-whisper")
     assert list(result["problems"].values()) == ["RuntimeError: out of tokens"]
     assert sum("problem" not in row for row in rows) == 5 and len(list((tmp_path / "cache").glob("*/*.json"))) == 5
+
+
+def test_a_batch_with_one_clip_at_which_the_engine_fails_costs_that_clip(tmp_path):
+    class Allergic(Counting):
+        """Cannot take a sound of 1.2 s, whatever is heard with it."""
+
+        def transcribe(self, waveforms, languages):
+            if any(len(sound) == 1.2 * RATE for sound in waveforms):
+                raise RuntimeError("out of tokens")
+            return super().transcribe(waveforms, languages)
+
+    engine = Allergic()
+    recognise = task(tmp_path, engine)
+    recognise.batch_size = 5
+    results = recognise([sample.video for sample in write_sounds(tmp_path)])
+    assert results[2] == {"problem": "RuntimeError: out of tokens", "cached": False}
+    assert [len(result.get("segments", ())) for result in results] == [1, 1, 0, 1, 1]
+    assert engine.pieces == 4 and len(list((tmp_path / "cache").glob("*/*.json"))) == 4
 
 
 def test_clips_that_cannot_be_heard_stop_nothing(tmp_path):

@@ -1,0 +1,181 @@
+"""The limits of `data_prep.speech.filters`, swept over recorded speech, music and silence: text kept of clips in which
+nobody speaks, against clips of speech that come out empty.
+
+    python tests/bench/filters.py MODEL [MODEL …] [--cache FOLDER] [--demo FOLDER] [--every 2] [--png FILE]
+
+Each model (a folder for faster-whisper) hears every clip once, behind voice activity detection and without it; the
+cache keeps what it said, and the sweep takes seconds. Of clips without speech, lines that the filters know stand for
+lines that they do not know: the limits alone are to stop them. Sounds are those of tests/helpers/real_media.py. With
+--demo the clips of a demo corpus are added: those with and those without a transcript. The default is marked with *.
+"""
+
+import argparse
+import collections
+import dataclasses
+import os
+import pathlib
+import sys
+import tempfile
+import wave
+from collections.abc import Iterator, Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+from helpers import real_media as packages
+
+from data_prep.corpora import CORPORA
+from data_prep.speech import filters, vad
+from data_prep.speech.cache import Cache, model_identity
+from data_prep.speech.recognise import Recognise
+
+# Limit → the values that are tried; beside them the default.
+SWEEPS = {
+    "no_speech": (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    "logprob": (-0.2, -0.4, -0.5, -0.6, -0.7, -0.8, -0.9, -1.0, -1.2, -1.5),
+    "hopeless_logprob": (-0.8, -1.0, -1.2, -1.5, -2.0),
+    "compression": (1.6, 2.0, 2.4, 3.0),
+    "voiced": (0.0, 0.1, 0.3, 0.5, 0.8),
+}
+MUSIC_SECONDS = 10  # a clip's
+LEAST_BYTES = 16_000  # of a prompt: a second at 8 kHz and 16 bits
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    path: str
+    speech: bool
+
+
+def recorded(every: int, folder: pathlib.Path) -> list[Clip]:
+    """Read sentences, silence, and every `every`-th prompt of a second or more and clip of music, cut in `folder`."""
+    read = packages.fetch(packages.READ_SENTENCES) / "usr/share/pocketsphinx/test/data/librivox"
+    prompts = packages.fetch(packages.PROMPTS) / "usr/share/asterisk/sounds/en_US_f_Allison"
+    music = packages.fetch(packages.MUSIC) / "usr/share/asterisk/moh"
+    long = [path for path in sorted(prompts.glob("*.wav")) if path.stat().st_size > LEAST_BYTES]
+    spoken = [path for path in long if "beep" not in path.name and "tone" not in path.name]  # no words in those
+    speech = [*sorted(read.glob("*.wav")), *spoken[::every]]
+    cut = [part for path in sorted(music.glob("*.wav")) for part in _cut(path, folder)]
+    nothing = [*cut[::every], *sorted((prompts / "silence").glob("*.wav"))]
+    return [Clip(str(path), True) for path in speech] + [Clip(str(path), False) for path in nothing]
+
+
+def _cut(path: pathlib.Path, folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    with wave.open(str(path)) as whole:
+        length = MUSIC_SECONDS * whole.getframerate()
+        for number in range(whole.getnframes() // length):
+            part = folder / f"{path.stem}-{number}.wav"
+            with wave.open(str(part), "wb") as file:
+                file.setparams(whole.getparams())
+                file.writeframes(whole.readframes(length))
+            yield part
+
+
+def of_demo(root: str) -> Iterator[Clip]:
+    for samples in CORPORA["demo"].read(root).values():
+        for sample in samples:
+            yield Clip(sample.audio or sample.video, bool(sample.transcript))
+
+
+def hear(model: str, detector: str, clips: Sequence[Clip], cache: Cache) -> list[dict]:
+    task = Recognise("faster-whisper", model, model_identity(model), cache, language="en", detector=detector)
+    results = task([clip.path for clip in clips])
+    assert isinstance(results, list), results
+    assert not (problems := [result["problem"] for result in results if "problem" in result]), problems
+    return results
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Clips of speech that come out empty, clips without speech that keep text, and segments that those keep."""
+
+    lost: int
+    false: int
+    segments: int
+
+
+def count(clips: Sequence[Clip], results: Sequence[dict], limits: filters.Thresholds) -> Count:
+    lost = false = segments = 0
+    for clip, result in zip(clips, results, strict=True):
+        said = [filters.Segment(**segment) for segment in result["segments"]]
+        if not clip.speech:
+            said = [dataclasses.replace(one, text=_unknown(one.text, number)) for number, one in enumerate(said)]
+        kept, _ = filters.keep(said, result["voices"], None, limits)
+        lost += clip.speech and not kept
+        false += not clip.speech and bool(kept)
+        segments += 0 if clip.speech else len(kept)
+    return Count(lost, false, segments)
+
+
+def _unknown(text: str, number: int) -> str:
+    return f"Line {number} of those that are not known." if filters.is_known_line(text) else text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="folder for faster-whisper")
+    parser.add_argument("--cache", help="folder of what was heard (default: none is kept)")
+    parser.add_argument("--demo", help="folder of a demo corpus")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=2,
+        help="of so many prompts and clips of music, one is heard (default: %(default)s)",
+    )
+    parser.add_argument("--png", help="file of the curves")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cache, clips = Cache(args.cache or folder), recorded(args.every, pathlib.Path(folder))
+        clips += of_demo(args.demo) if args.demo else ()
+        columns = {
+            (os.path.basename(os.path.normpath(model)), detector): hear(model, detector, clips, cache)
+            for model in args.models
+            for detector in vad.METHODS
+        }
+    speech = sum(clip.speech for clip in clips)
+    print(f"{speech} clips of speech, {len(clips) - speech} without\n")
+    print("lost clips of speech / clips without speech that keep text (their segments)\n")
+    print("| limit | " + " | ".join(f"{model}, {detector}" for model, detector in columns) + " |")
+    print("|---" * (1 + len(columns)) + "|")
+    curves = collections.defaultdict(list)
+    default = filters.Thresholds()
+    nothing = filters.Thresholds(1.0, -100.0, 100.0, -100.0, 0.0)
+    print(_line("none of these", [count(clips, results, nothing) for results in columns.values()]))
+    for name, values in SWEEPS.items():
+        chosen = getattr(default, name)
+        for value in sorted({*values, chosen}):
+            limits = dataclasses.replace(default, **{name: value})
+            counts = [count(clips, results, limits) for results in columns.values()]
+            print(_line(f"{name} {value:g}{' *' * (value == chosen)}", counts))
+            for column, one in zip(columns, counts, strict=True):
+                curves[name, column].append((one, value == chosen))
+    if args.png:
+        _plot(curves, list(columns), speech, args.png)
+
+
+def _line(name: str, counts: Sequence[Count]) -> str:
+    return f"| {name} | " + " | ".join(f"{one.lost} / {one.false} ({one.segments})" for one in counts) + " |"
+
+
+def _plot(curves: dict, columns: Sequence, speech: int, file: str) -> None:
+    """A panel for each limit: segments kept of clips without speech over lost clips of speech."""
+    figure, panels = plt.subplots(1, len(SWEEPS), figsize=(3.2 * len(SWEEPS), 3.4), layout="constrained", sharey=True)
+    for name, panel in zip(SWEEPS, panels, strict=True):
+        for colour, column in enumerate(columns):
+            points = curves[name, column]
+            places = [(100 * one.lost / speech, one.segments) for one, _ in points]
+            panel.plot(*zip(*places, strict=True), "-", color=f"C{colour}", label=", ".join(column))
+            chosen = [place for place, (_, default) in zip(places, points, strict=True) if default]
+            panel.plot(*zip(*chosen, strict=True), "o", color=f"C{colour}")
+        panel.set(title=name, xlabel="lost clips of speech, %")
+    panels[0].set_ylabel("segments kept where nobody speaks")
+    panels[0].legend(fontsize="small")
+    figure.savefig(file, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
