@@ -28,7 +28,7 @@ def make(seconds: float, seed: int = 0) -> tuple[np.ndarray, list[Turn]]:
     def put(part: np.ndarray | float) -> None:
         nonlocal at
         parts.append(part)
-        at += part if isinstance(part, float) else len(part) / audio.SAMPLE_RATE
+        at += part if isinstance(part, int | float) else len(part) / audio.SAMPLE_RATE
 
     while at < seconds:
         for _ in range(draw.randint(1, 3)):
