@@ -3,9 +3,10 @@
     python -m data_prep.transcribe --corpus msrvtt-9k --root DIR
 
 Rows are {"key": "video0.wav", "text": …} with what the build also understands: "source", "language", "segments" (text
-with start and end in seconds) and "dropped" (text that Whisper gave for silence, noise or music, each with the reason).
-A clip without sound, or in which nobody speaks, has the text "". What Whisper said is cached by the content of the
-files, before the filters: running again, after a kill or with other limits, transcribes only what is missing.
+with start and end in seconds, and its language where it is not the file's) and "dropped" (text that Whisper gave for
+silence, noise or music, each with the reason). A clip without sound, or in which nobody speaks, has the text "". What
+Whisper said is cached by the content of the files, before the filters: running again, after a kill or with other
+limits, transcribes only what is missing.
 """
 
 import argparse
@@ -119,7 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--model", default=MODEL, help="size such as tiny.en, OWNER/NAME on the hub, or a folder (default: %(default)s)"
     )
-    parser.add_argument("--language", default="", help="code such as en (default: detected for each clip)")
+    parser.add_argument(
+        "--language", default="", help="code such as en (default: detected for each clip, and each long piece of it)"
+    )
     parser.add_argument(
         "--batch-size", type=int, default=16, help="clips, and pieces of 30 s, at a time, of transformers"
     )
@@ -159,6 +162,7 @@ def _main(args: argparse.Namespace) -> int:
     vad.require(args.vad)
     if ast:
         whisper.require("transformers")  # AST runs there, whatever the engine
+    whisper.check(args.engine, given, args.language)
     model = model_names.resolve(args.engine, given)
     task = Recognise(
         engine=args.engine,

@@ -21,6 +21,7 @@ class Segment:
     no_speech: float  # Whisper's probability, in [0, 1], that its 30-second window holds no speech
     logprob: float  # mean natural logarithm of the probability of its window's tokens, time stamps and the end too
     compression: float  # bytes of the text per byte of its zlib compression
+    language: str = ""  # code, where it is not the file's
 
 
 @dataclasses.dataclass(frozen=True)

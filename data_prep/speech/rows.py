@@ -19,7 +19,7 @@ def make_row(key: str, source: str, result: Mapping, limits: filters.Thresholds)
     language = result["language"]
     row = {
         "key": key,
-        "text": ("" if language in _UNSPACED else " ").join(segment.text.strip() for segment in kept),
+        "text": "".join(_apart(segment, language) + segment.text.strip() for segment in kept).strip(),
         "source": source,
         "language": language,
         "segments": [_times(segment) for segment in kept],
@@ -28,8 +28,14 @@ def make_row(key: str, source: str, result: Mapping, limits: filters.Thresholds)
     return {name: value for name, value in row.items() if value or name == "text"}
 
 
+def _apart(segment: filters.Segment, language: str) -> str:
+    """What stands before a segment's text in the file's."""
+    return "" if (segment.language or language) in _UNSPACED else " "
+
+
 def _times(segment: filters.Segment) -> dict:
-    return {"start": segment.start, "end": segment.end, "text": segment.text.strip()}
+    times = {"start": segment.start, "end": segment.end, "text": segment.text.strip()}
+    return times | ({"language": segment.language} if segment.language else {})
 
 
 def read_rows(path: str) -> dict[str, list[dict]]:

@@ -2,7 +2,7 @@
 
 The file is the interface: `[{"key": "video0.wav", "text": "…"}, …]`, as published with SAVE. `data_prep.transcribe`
 writes the same form, and adds to a row what it knows: "source", "language", "segments" (text with start and end in
-seconds) and "dropped" (the same with a reason).
+seconds, and "language" where it is not the file's) and "dropped" (the same with a reason).
 """
 
 import collections
@@ -108,7 +108,8 @@ def _speech(row: dict) -> dict:
             start, end = float(part["start"]), float(part["end"])
             if not (math.isfinite(start) and math.isfinite(end)):
                 raise ValueError(f"{row.get('key', 'a clip')}: {name} hold a time that is not a number of seconds")
-            parts.append({"start": start, "end": end} | {text: str(part[text]) for text in texts})
+            texts_here = (*texts, "language") if part.get("language") else texts
+            parts.append({"start": start, "end": end} | {text: str(part[text]) for text in texts_here})
         if parts:
             speech[name] = parts
     return speech

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from data_prep.media.audio import SAMPLE_RATE
-from data_prep.speech import model_names
+from data_prep.speech import model_folder, model_names
 from data_prep.speech.filters import Segment, compression_ratio
 from data_prep.speech.sounds import ready
 from data_prep.speech.vad import PIECE_SECONDS
@@ -37,6 +37,7 @@ class Recognised:
 
     language: str
     segments: list[Segment]
+    sure: float = 1.0  # probability of the language; 1 where it was given
 
 
 class Engine(Protocol):
@@ -66,16 +67,40 @@ def require(engine: str, language: str = "") -> None:
         )
 
 
+def check(engine: str, model: str, language: str = "") -> None:
+    """Raises ValueError where a folder cannot be the engine's, or a model knows English alone and is to hear another
+    language. A name of the hub is judged by itself, whatever lies there."""
+    if os.path.isdir(model):
+        try:
+            if engine == "faster-whisper":
+                model_folder.check(model)
+        except (OSError, ValueError) as error:
+            raise _foreign(engine, model, error) from error
+        english = not model_folder.multilingual(engine, model)
+    else:
+        english = model.partition("@")[0].endswith(".en")
+    if english and language not in ("", "en"):
+        raise ValueError(
+            f"the model {model} knows English alone, and --language is {language}; take a model of many languages, "
+            "such as --model base, or leave --language out"
+        )
+
+
 def load(engine: str, model: str, batch_size: int) -> Engine:
     """The engine with its weights, on a GPU if there is one. Raises ValueError for a model that cannot be loaded."""
     model = model_names.local_folder(engine, model)
+    check(engine, model)
     try:
         return Transformers(model, batch_size) if engine == "transformers" else FasterWhisper(model)
     except (OSError, RuntimeError, KeyError, ValueError) as error:  # the two libraries' for foreign or missing files
-        raise ValueError(
-            f"the model {model} cannot be loaded with {engine} ({str(error).strip().splitlines()[0]}); give a folder "
-            f"in that engine's format, OWNER/NAME of the Hugging Face hub, or a size: {', '.join(model_names.SIZES)}"
-        ) from error
+        raise _foreign(engine, model, error) from error
+
+
+def _foreign(engine: str, model: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"the model {model} cannot be loaded with {engine} ({str(error).strip().splitlines()[0]}); give a folder in "
+        f"that engine's format, OWNER/NAME of the Hugging Face hub, or a size: {', '.join(model_names.SIZES)}"
+    )
 
 
 def short_name(model: str, identity: str) -> str:
@@ -129,10 +154,11 @@ class Transformers:
             # otherwise it goes on and transcribes the padding.
             mask = self._torch.arange(_FRAMES + 1)[None] < self._torch.tensor(lengths)[:, None]
             inputs = {"input_features": self._pad(features, _FRAMES + 1), "attention_mask": mask.to(self._device)}
-        prompt = {}
+        prompt, sure = {}, [1.0] * len(lengths)
         if self._codes:  # an English-only model takes neither
             if not all(languages):
-                detected = [self._codes[number] for number in self._model.detect_language(features).tolist()]
+                detected, chances = self._detect(features)
+                sure = [1.0 if given else chance for given, chance in zip(languages, chances, strict=True)]
                 languages = [given or code for given, code in zip(languages, detected, strict=True)]
             prompt = {"language": languages, "task": "transcribe"}
         self._torch.manual_seed(0)  # temperatures above 0 draw tokens
@@ -149,9 +175,20 @@ class Transformers:
         )["segments"]
         languages = languages if self._codes else [""] * len(lengths)
         return [
-            Recognised(language, self._measured(window, segments, len(waveform) / SAMPLE_RATE))
-            for language, window, segments, waveform in zip(languages, features, decoded, waveforms, strict=True)
+            Recognised(language, self._measured(window, segments, len(waveform) / SAMPLE_RATE), chance)
+            for language, window, segments, waveform, chance in zip(
+                languages, features, decoded, waveforms, sure, strict=True
+            )
         ]
+
+    def _detect(self, features) -> tuple[list[str], list[float]]:
+        """The most probable language of each piece, and its probability among all."""
+        start = self._model.generation_config.decoder_start_token_id
+        tokens = self._torch.full((len(features), 1), start, device=self._device)
+        logits = self._model(features, decoder_input_ids=tokens).logits[:, 0, list(self._codes)]
+        chances, best = logits.float().softmax(-1).max(-1)
+        codes = list(self._codes.values())
+        return [codes[number] for number in best.tolist()], chances.tolist()
 
     def _features(self, waveforms: Sequence[np.ndarray], lengths: Sequence[int]):
         """Log-mel [pieces, mels, 3000], zero after each sound's end, as Whisper's authors pad."""
@@ -256,4 +293,5 @@ class FasterWhisper:
                 for segment in segments
                 if segment.start <= end - _EVIDENCE_SECONDS
             ],
+            info.language_probability,
         )

@@ -46,7 +46,8 @@ class Clip:
     teacher_video: np.ndarray | None  # float32 [1024]
     teacher_audio: np.ndarray | None  # float32 [1024]
     # Where the transcript comes from, with time stamps: {"source": str, "language": str, "segments": [{"start": s,
-    # "end": s, "text": str}], "dropped": [{"start", "end", "text", "reason"}]}; keys without a value are left out.
+    # "end": s, "text": str, "language": where it is not the clip's}], "dropped": [the same, and "reason"]}; keys
+    # without a value are left out.
     speech: dict = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)  # what the clip lost without failing, such as its sound
     failed: str = ""  # why the clip could not be prepared; such a clip stays in the gallery of val and test

@@ -27,6 +27,7 @@ CODECS = {  # picture and sound by suffix
     ".mkv": ("libx265", "libopus"),
     ".mov": ("prores_ks", "pcm_s16le"),
     ".ts": ("mpeg2video", "mp2"),
+    ".mpg": ("mpeg2video", "mp2"),
     ".avi": ("mpeg4", "libmp3lame"),
     ".webm": ("libvpx-vp9", "libopus"),
     ".flv": ("flv1", "libmp3lame"),

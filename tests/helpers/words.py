@@ -1,5 +1,12 @@
 """How far two texts are apart, in words."""
 
+import re
+
+
+def spoken_words(text: str) -> list[str]:
+    """Without case and signs; "Mr." is spoken as "mister"."""
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", re.sub(r"\bmr\b", "mister", text.lower().replace("’", "'")))
+
 
 def edit_distance(said: list[str], heard: list[str]) -> int:
     """Words exchanged, lost and invented: Levenshtein's distance."""

@@ -22,7 +22,7 @@ from helpers.voices import RATE, music, noise, silence, spoken
 
 from data_prep import runners
 from data_prep.commands import transcribe
-from data_prep.speech import filters, vad, whisper
+from data_prep.speech import filters, transcripts, vad, whisper
 from data_prep.speech.cache import model_identity
 from data_prep.speech.filters import Thresholds
 
@@ -394,6 +394,33 @@ def test_the_longest_piece_says_the_language(tmp_path):
     assert row["segments"][0]["start"] < 1 and row["segments"][1]["start"] > 5
 
 
+def test_a_long_piece_has_its_own_language(tmp_path):
+    """Where Whisper is sure of it. A doubt is heard again as the file's; a short piece is not asked."""
+    sentence = spoken("The train to London leaves at nine from platform four, not from seven.")
+
+    class ByLength(Counting):
+        def transcribe(self, waveforms, languages):
+            heard = []
+            for waveform, given in zip(waveforms, languages, strict=True):
+                own, sure = {4: ("en", 1.0), 3: ("ja", 0.9)}.get(round(len(waveform) / len(sentence)), ("cy", 0.4))
+                said = segment(f" {self.pieces} in {given or own}.", 0, 0.5)
+                heard.append(whisper.Recognised(given or own, [said], 1.0 if given else sure))
+                self.pieces += 1
+            return heard
+
+    parts = [part for times in (4, 3, 2) for part in (*[sentence] * times, silence(5))]
+    write_media(tmp_path / "one.wav", sound=np.concatenate([*parts, spoken("Yes.")]))
+    result, [row] = run(tmp_path, [sample(tmp_path / "one.wav")], ByLength(), detector="silero")
+    assert not result["problems"] and row["language"] == "en"
+    # The longest comes first, and Japanese sets nothing apart.
+    assert row["text"] == "0 in en.1 in ja. 4 in en. 3 in en."
+    assert [part.get("language", "") for part in row["segments"]] == ["", "ja", "", ""]
+    _, speech = transcripts.read(str(tmp_path / "transcripts.json"))["one"]
+    assert speech["segments"] == row["segments"] and speech["language"] == "en"
+    _, [row] = run(tmp_path, [sample(tmp_path / "one.wav")], ByLength(), detector="silero", language="en")
+    assert not any("language" in part for part in row["segments"])
+
+
 def test_nobody_speaks_and_whisper_is_not_asked(tmp_path):
     write_media(tmp_path / "song.wav", sound=music(6))
     engine = Counting()
@@ -440,6 +467,7 @@ def test_nothing_to_transcribe_writes_nothing(tmp_path, capsys):
 def test_paths_are_absolute_for_workers_elsewhere(tmp_path, monkeypatch):
     write_media(tmp_path / "videos.mp4", [numbered(k) for k in range(5)], sound=noise(1))
     (tmp_path / "model").mkdir()
+    monkeypatch.setattr(transcribe.whisper, "check", lambda *_: None)  # an empty folder is no model
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos.mp4").rename(tmp_path / "videos" / "a.mp4")
     seen = []
@@ -485,6 +513,7 @@ def test_the_command(tmp_path, capsys):
         (["--model", "./nowhere"], "--model ./nowhere: no such file or folder here"),
         (["--ast", "./nowhere"], "--ast ./nowhere: no such file or folder here"),
         (["--language", "german"], "no language 'german'; it takes codes: af, am,"),
+        (["--language", "fr", "--model", "tiny.en"], "tiny.en knows English alone, and --language is fr"),
     ]:
         assert transcribe.main([*command, *more]) == 1 and message in capsys.readouterr().err
     assert transcribe.main([*command, "--out", str(root / "VideoData" / "a.mp4")]) == 1

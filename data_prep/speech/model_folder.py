@@ -1,0 +1,100 @@
+"""Whether the files of a folder are one model: Whisper as CTranslate2 keeps it, whose parts people copy one by one.
+
+CTranslate2 loads parts of two models together without a word, and then invents text or decodes for minutes. A tokenizer
+that is missing would be fetched from the network.
+"""
+
+import json
+import os
+import struct
+
+_TIMES = 1501  # tokens of time stamps, which tokenizers of English-only models do not list
+_MULTILINGUAL = 51_865  # tokens; English-only models have one fewer
+_END = "<|endoftext|>"
+
+
+def check(folder: str) -> None:
+    """Reads all but the weights. Raises ValueError that names the part that is missing, cut or of another model."""
+    here = set(os.listdir(folder))
+    missing = [name for name in ("model.bin", "config.json", "tokenizer.json") if name not in here]
+    missing += [] if here & {"vocabulary.json", "vocabulary.txt"} else ["vocabulary.json"]
+    if missing:
+        raise ValueError(f"it has no {', no '.join(missing)}")
+    vocabulary = _vocabulary(folder)
+    ids = _tokenizer(folder)
+    tokens = max(ids.values(), default=-1) + 1
+    if tokens not in (vocabulary, vocabulary - _TIMES):
+        raise ValueError(f"tokenizer.json has {tokens:,} tokens, the vocabulary {vocabulary:,}: parts of two models")
+    begin = _json(folder, "config.json").get("suppress_ids_begin")
+    if begin and _END in ids and ids[_END] not in begin:
+        raise ValueError(f"config.json takes {max(begin)} for {_END}, tokenizer.json {ids[_END]}: parts of two models")
+    rows = _embeddings(os.path.join(folder, "model.bin"))
+    if rows not in (None, vocabulary):
+        raise ValueError(f"model.bin knows {rows:,} tokens, the vocabulary {vocabulary:,}: parts of two models")
+
+
+def multilingual(engine: str, folder: str) -> bool:
+    """Whether the model of a folder knows more than English; True where nothing says so."""
+    try:
+        if engine == "faster-whisper":
+            return _vocabulary(folder) >= _MULTILINGUAL
+        return _json(folder, "generation_config.json").get("is_multilingual", True)
+    except (OSError, ValueError):
+        return True
+
+
+def _json(folder: str, name: str) -> dict:
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        content = json.load(file)
+    return content if isinstance(content, dict) else {"": content}
+
+
+def _vocabulary(folder: str) -> int:
+    """Its tokens."""
+    if os.path.exists(os.path.join(folder, "vocabulary.json")):
+        return len(_json(folder, "vocabulary.json")[""])
+    with open(os.path.join(folder, "vocabulary.txt"), "rb") as file:
+        return sum(1 for _ in file)
+
+
+def _tokenizer(folder: str) -> dict[str, int]:
+    content = _json(folder, "tokenizer.json")
+    try:
+        return content["model"]["vocab"] | {token["content"]: token["id"] for token in content["added_tokens"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"tokenizer.json is no tokenizer ({type(error).__name__}: {error})") from error
+
+
+def _embeddings(path: str) -> int | None:
+    """Rows of the decoder's embeddings, one a token; None for a file of another form.
+
+    The format is CTranslate2's: a head, then for each variable its name, shape, type, size and bytes.
+    """
+    size, rows = os.path.getsize(path), None
+
+    with open(path, "rb") as file:
+
+        def number(form: str) -> int:
+            return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))[0]
+
+        def name() -> bytes:
+            return file.read(number("H")).rstrip(b"\0")
+
+        try:
+            number("I")
+            if name() != b"WhisperSpec":
+                return None
+            number("I")
+            for _ in range(number("I")):
+                variable = name()
+                shape = [number("I") for _ in range(number("B"))]
+                number("B")
+                end = number("I") + file.tell()
+                if end > size:
+                    raise ValueError(f"model.bin is cut: it has {size:,} bytes, {variable.decode()} ends at {end:,}")
+                file.seek(end)
+                if variable == b"decoder/embeddings/weight":
+                    rows = shape[0]
+        except struct.error:
+            raise ValueError(f"model.bin is cut: it has {size:,} bytes, and ends in the middle") from None
+    return rows
