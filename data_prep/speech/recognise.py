@@ -207,7 +207,7 @@ class Recognise:
         of_files = [self.language or results[path]["language"] for path, _ in jobs]
         own = [not self.language and piece.seconds >= _OWN_LANGUAGE_SECONDS for _, piece in jobs]
         asked = ["" if alone else code for alone, code in zip(own, of_files, strict=True)]
-        heard = _heard_or_problems(engine, pieces, asked)
+        heard = list(_heard_or_problems(engine, pieces, asked))
         doubtful = [
             number
             for number, (said, code) in enumerate(zip(heard, of_files, strict=True))

@@ -42,18 +42,18 @@ def run(folder: str, model_digest: str | None = None) -> Iterator[Check]:
         row for row in ready if not os.path.exists(_path(store, row)) and roots.is_there(store.about.roots[row["root"]])
     ]
     yield Check(
-        not missing, f"{len(missing)} files are known and not there", (missing and "run `search index` again") or ""
+        not missing, f"{len(missing)} files are known and not there", "run `search index` again" if missing else ""
     )
     failed = len(rows) - len(ready)
-    yield Check(not failed, f"{failed} files could not be read", (failed and "`search stats --files` lists them") or "")
+    yield Check(not failed, f"{failed} files could not be read", "`search stats --files` lists them" if failed else "")
     view = ranking.view(store)
     orphans = len(set(view.names) - view.files.keys())
     yield Check(
-        not orphans, f"{orphans} contents that no file has", (orphans and "the next `search index` clears them") or ""
+        not orphans, f"{orphans} contents that no file has", "the next `search index` clears them" if orphans else ""
     )
     bare = [row["file"] for row in ready if row["content"] not in set(view.names)]
     yield Check(
-        not bare, f"{len(bare)} files without windows", (bare and f"such as {bare[0]}: index into a new folder") or ""
+        not bare, f"{len(bare)} files without windows", f"such as {bare[0]}: index into a new folder" if bare else ""
     )
     writable = os.access(folder, os.W_OK)
     yield Check(writable, "the folder can be written" if writable else "the folder is for reading alone")

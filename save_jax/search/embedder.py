@@ -17,6 +17,8 @@ from save_jax.config import branches, model_sizes
 from save_jax.evaluation import attribution
 from save_jax.inference.model import Model
 from save_jax.models import similarity, trees
+from save_jax.models.apply import apply
+from save_jax.models.retrieval import Retrieval
 from save_jax.models.similarity import VideoIndex
 from save_jax.search.windows import Cut, Window
 
@@ -99,10 +101,9 @@ class Embedder:
         weights = dict(zip(sizes.branches, sizes.weights, strict=True))
 
         def embed(params: dict, batch: dict) -> tuple[jax.Array, VideoIndex]:
-            video = module.apply({"params": params}, batch, method=module.encode_video)
-            terms = attribution.terms(video, weights)
-            whole = similarity.index(sum(terms.values()), batch["frame_mask"])
-            return jnp.stack([*terms.values()], axis=1).astype(jnp.float16), whole
+            video = apply(Retrieval.encode_video, module, params, batch)
+            terms = jnp.stack([*attribution.terms(video, weights).values()], axis=1)
+            return terms.astype(jnp.float16), similarity.index(terms.sum(axis=1), batch["frame_mask"])
 
         mesh = self.model.mesh
         return jax.jit(embed, in_shardings=(None, sharding.by_sample(mesh)), out_shardings=sharding.replicated(mesh))

@@ -130,8 +130,9 @@ class Library:
         order = self._order(scores[0], numbers, ranks_of_words, evidence if lines else "fused")
         matching = self.embedder.matching(vector, terms)
         hits = self._moments(view, order, numbers, scores, rows, np.where(mask, matching, -2), lines, top)
-        known = bool(hits) and parsed is not None and self._cutoff is not None and not parsed.phrases
-        nothing = not hits or (known and max(hit.score for hit in hits) < self._cutoff and not _says(hits, parsed.text))
+        nothing = not hits
+        if hits and parsed and not parsed.phrases and self._cutoff is not None and not _says(hits, parsed.text):
+            nothing = max(hit.score for hit in hits) < self._cutoff
         return Answer(hits, nothing, self._cutoff, self._offline(), self.embedder.senses)
 
     # ---------------------------------------------------------------- parts

@@ -160,7 +160,7 @@ class Store:
         """All files."""
         return self.files.to_arrow().to_pylist()
 
-    def terms(self, offsets: Sequence[int]) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+    def terms(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[dict]]:
         """(terms float16 [n, senses, t, d], mask bool [n, t], their other columns) of rows of the windows' table."""
         columns = ["content", "number", "start", "end", "times", "terms", "words"]
         order = np.argsort(offsets, kind="stable")

@@ -10,7 +10,7 @@ RATE = 16000
 
 def spoken(sentence: str, voice: str = "en") -> np.ndarray:
     """float32 [samples] at half amplitude."""
-    return _resampled(0.5 * demo_speech.speak(sentence, voice, 170, 8.0))
+    return _resampled(0.5 * demo_speech.speak(sentence, voice, 150))
 
 
 def music(seconds: float) -> np.ndarray:
