@@ -110,7 +110,7 @@ def _require() -> None:
 def _index(args: argparse.Namespace) -> int:
     _require()
     from save_jax.search import indexing, words
-    from save_jax.search.models import open_embedder
+    from save_jax.search.models import open_embedder, sentences_of
     from save_jax.search.store import ABOUT, Store
     from save_jax.search.transcripts import Transcriber
     from save_jax.search.windows import Cut
@@ -147,7 +147,7 @@ def _index(args: argparse.Namespace) -> int:
     store.save()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = args.jobs or max(1, cores - args.nice)
-    sentences = _sentences(args.queries) if args.queries else None
+    sentences = _sentences(args.queries) if args.queries else sentences_of(embedder.name)
 
     def once(progress: bool = True) -> bool:
         summary = indexing.update(store, embedder, transcriber, jobs, progress)
@@ -170,12 +170,12 @@ def _index(args: argparse.Namespace) -> int:
     return 130 if stopped else 0
 
 
-def _sentences(path: str) -> list[tuple[str, str]]:
+def _sentences(path: str) -> list[str]:
     with open(path, encoding="utf-8") as file:
-        return [(line.strip(), "") for line in file if line.strip()]
+        return [line.strip() for line in file if line.strip()]
 
 
-def _calibrate(store, embedder, sentences: list[tuple[str, str]] | None) -> None:
+def _calibrate(store, embedder, sentences: list[str]) -> None:
     from save_jax.search import cutoff
     from save_jax.search.library import Library
 

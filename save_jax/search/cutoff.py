@@ -1,8 +1,8 @@
-"""From which score on an answer counts: what sentences reach about things that are not in the index.
+"""From which score on an answer counts: what sentences reach that are about other videos.
 
-Everything has a nearest neighbour, so a score alone says little. Here sentences are asked whose own file is known, and
-that file is taken out: what is left is an answer to something absent. The cut-off lets a promised share of these
-through.
+Everything has a nearest neighbour, so a score alone says little. Captions of other videos are asked of the index, and the
+cut-off lets a promised share of their best answers through. Where the videos that a model was trained on are indexed
+themselves, its captions are about them, and the cut-off is too high.
 """
 
 from collections.abc import Sequence
@@ -15,36 +15,34 @@ from save_jax.search.library import CANDIDATES, Library
 SHARE = 0.1  # of absent things that are taken for found
 MOST = 400  # sentences
 LEAST = 20
+# Asked where the model brings no sentences of its own: what people film, and what nobody does.
+_WHO = ("a man", "a woman", "two children", "a dog", "a cat", "a group of people")
+_WHAT = (
+    "rides a bicycle down a street", "plays the guitar", "cooks in a kitchen", "swims in a pool", "runs on a beach",
+    "talks to the camera", "dances on a stage", "drives a car at night", "opens a present", "climbs a mountain",
+    "kicks a ball", "reads a book", "washes a window", "feeds birds in a park", "jumps over a fence",
+    "paints a wall", "rows a boat", "eats ice cream", "builds a snowman", "walks through a market",
+)  # fmt: skip
+EVERYDAY = tuple(f"{who} {what}" for who in _WHO for what in _WHAT)
 
 
-def calibrate(library: Library, sentences: Sequence[tuple[str, str]] | None = None, share: float = SHARE) -> dict:
-    """{"score", "share", "sentences"} for `About.cutoff`; {} where the index has too few sentences.
+def calibrate(library: Library, sentences: Sequence[str] = (), share: float = SHARE) -> dict[str, float]:
+    """{"score", "share", "sentences"} for `About.cutoff`; {} for an empty index.
 
-    Args:
-        sentences: (sentence, content that it belongs to, or "" for that of its best window); by default what is said in
-            the files.
+    `sentences`: as users would ask; by default `EVERYDAY`.
     """
     view = library.view
-    chosen = list(sentences) if sentences is not None else _said(library)
-    if len(chosen) < LEAST or len(view.names) < 2:
+    if not view.files:
         return {}
+    chosen = sentences if len(sentences) >= LEAST else EVERYDAY
     chosen = [chosen[k] for k in np.linspace(0, len(chosen) - 1, min(len(chosen), MOST)).astype(int)]
-    vectors = library.embedder.texts([sentence for sentence, _ in chosen])
-    scores = [absent_score(library, vector, own) for vector, (_, own) in zip(vectors, chosen, strict=True)]
+    scores = [best_score(library, vector) for vector in library.embedder.texts(chosen)]
     return {"score": float(np.quantile(scores, 1 - share)), "share": share, "sentences": float(len(scores))}
 
 
-def absent_score(library: Library, vector: np.ndarray, own: str) -> float:
-    """The best score over all files but its own."""
+def best_score(library: Library, vector: np.ndarray) -> float:
+    """That of the best window."""
     view = library.view
-    if not own:
-        own = view.names[view.contents[int((view.means @ vector).argmax())]]
-    others = view.contents != (view.names.index(own) if own in view.names else -1)
-    nearest = ranking.best(view.means, vector, CANDIDATES, others & view.of_files(lambda row: True))
+    nearest = ranking.best(view.means, vector, CANDIDATES, view.of_files(lambda row: True))
     terms, mask, _ = library.store.terms(nearest)
     return float(library.embedder.score(vector, terms, mask)[0].max())
-
-
-def _said(library: Library) -> list[tuple[str, str]]:
-    rows = library.store.segments.search().select(["content", "text"]).limit(None).to_arrow().to_pylist()
-    return [(row["text"], row["content"]) for row in rows if len(row["text"].split()) > 2]

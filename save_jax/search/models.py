@@ -4,9 +4,12 @@ import os
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from save_jax import sharding
 from save_jax.config import model_sizes
+from save_jax.data import records
+from save_jax.inference import runs
 from save_jax.inference.load import load_model
 from save_jax.inference.model import Model
 from save_jax.models.retrieval import Retrieval
@@ -15,6 +18,7 @@ from save_jax.search.embedder import Embedder
 from save_jax.weights import description, hub, loading
 
 CLIP = {"vision", "text", "logit_scale"}
+SENTENCES = 400
 DEMO = os.path.join(os.path.dirname(__file__), "demo")
 
 
@@ -35,6 +39,20 @@ def open_embedder(name: str) -> Embedder:
     if described and set(description.read(path).modules) == CLIP:
         return Embedder(_clip(path), name)
     return Embedder(load_model(name), name)
+
+
+def sentences_of(name: str) -> list[str]:
+    """Captions that a run was trained with, as users of such a model may ask; [] where its shards are not here."""
+    path = os.path.expanduser(name)
+    if not os.path.exists(os.path.join(path, "config.json")):
+        return []
+    config = runs.read_config(path, needs_shards=False)
+    try:
+        source = records.ShardSource(records.split_shards(config.data_dir, "train"))
+    except (ValueError, OSError):
+        return []
+    numbers = np.linspace(0, len(source) - 1, min(len(source), SENTENCES)).astype(int)
+    return [clip.captions[0] for clip in (source[int(number)] for number in numbers) if clip.captions]
 
 
 def _clip(path: str) -> Model:
