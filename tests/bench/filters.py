@@ -53,13 +53,11 @@ class Clip:
 
 def recorded(every: int, folder: pathlib.Path) -> list[Clip]:
     """Read sentences, silence, and every `every`-th prompt of a second or more and clip of music, cut in `folder`."""
-    read = packages.fetch(packages.READ_SENTENCES) / "usr/share/pocketsphinx/test/data/librivox"
-    prompts = packages.fetch(packages.PROMPTS) / "usr/share/asterisk/sounds/en_US_f_Allison"
-    music = packages.fetch(packages.MUSIC) / "usr/share/asterisk/moh"
+    prompts = packages.prompts("en")
     long = [path for path in sorted(prompts.glob("*.wav")) if path.stat().st_size > LEAST_BYTES]
     spoken = [path for path in long if "beep" not in path.name and "tone" not in path.name]  # no words in those
-    speech = [*sorted(read.glob("*.wav")), *spoken[::every]]
-    cut = [part for path in sorted(music.glob("*.wav")) for part in _cut(path, folder)]
+    speech = [*packages.read_sentences(), *spoken[::every]]
+    cut = [part for path in packages.music() for part in _cut(path, folder)]
     nothing = [*cut[::every], *sorted((prompts / "silence").glob("*.wav"))]
     return [Clip(str(path), True) for path in speech] + [Clip(str(path), False) for path in nothing]
 
