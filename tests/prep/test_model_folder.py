@@ -3,8 +3,13 @@
 import json
 import struct
 
+import numpy as np
 import pytest
+from helpers import hub as hubs
+from helpers.media import write_media
+from helpers.voices import noise
 
+from data_prep.commands import transcribe
 from data_prep.speech import whisper
 
 TOKENS = 7
@@ -71,3 +76,16 @@ def test_a_file_that_is_cut_is_named(folder, name):
 def test_a_vocabulary_of_another_library(folder):
     write(folder, "vocabulary.json", {f"t{number}": number for number in range(TOKENS)})
     assert "vocabulary.json is no list of tokens" in refused(folder)
+
+
+def test_an_english_model_of_the_hub_whose_name_does_not_say_so(folder, tmp_path_factory, monkeypatch, capsys):
+    """A name is known by what it ends in; what is fetched, by its vocabulary."""
+    videos = tmp_path_factory.mktemp("videos")
+    write_media(videos / "a.mp4", frames=[np.zeros((32, 32, 3), np.uint8)] * 5, sound=noise(1))
+    command = ["--corpus", "folder", "--root", str(videos), "--engine", "faster-whisper", "--vad", "none"]
+    with hubs.serve() as served:
+        hubs.ask(monkeypatch, served.address, tmp_path_factory.mktemp("hub"))
+        served.push("anna/whisper-birds", folder)
+        assert transcribe.main([*command, "--model", "anna/whisper-birds", "--language", "fr"]) == 1
+    assert "knows English alone, and --language is fr" in capsys.readouterr().err
+    assert not (videos / "transcripts.json").exists()
