@@ -18,7 +18,7 @@ from save_jax.training import flags, process
 
 MODULES = [
     "save_jax.judge",
-    *(f"save_jax.{name}" for name in ("main", "report", "convert", "parity", "bench", "doctor", "sweep", "sweep_vlsa")),
+    *(f"save_jax.{name}" for name in ("main", "report", "convert", "parity", "bench", "doctor", "sweep", "sweep_vlsa", "search")),
     *(f"data_prep.{name}" for name in ("demo", "verify", "transcribe", "teach", "build", "inspect", "parity")),
 ]
 # What 0.1's README typed after them, where it named more than a help page would show.
@@ -114,7 +114,7 @@ def test_a_tilde_is_the_home_in_every_argument_and_setting(monkeypatch):
 
 def test_every_command_of_the_console_script_is_a_module():
     targets = {cli.resolve([name])[0] for name in cli.COMMANDS} | {cli.resolve(["prep", n])[0] for n in cli.PREPARATION}
-    assert {*MODULES, *(f"save_jax.inference.{name}_command" for name in ("search", "card"))} == targets
+    assert {*MODULES, "save_jax.inference.card_command"} == targets
     assert cli.resolve(["eval", "--config", "demo"]) == ("save_jax.main", ["--mode=eval", "--config", "demo"])
 
 

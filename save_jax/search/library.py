@@ -12,7 +12,6 @@ from save_jax.search.ranking import View
 from save_jax.search.store import Store
 
 CANDIDATES = 512  # windows whose frames are scored
-_JOIN = 60.0  # of reciprocal ranks (Cormack, Clarke and Büttcher 2009)
 EVIDENCE = ("joined", "fused", "lexical")
 
 
@@ -105,7 +104,8 @@ class Library:
             like: FILE or FILE@SECOND, in place of a query.
             exact: score every window's frames, not only those of the nearest 512.
             filters: which files are asked.
-            evidence: "fused" for the model alone, "lexical" for the words alone, "joined" for both.
+            evidence: "fused" for the model alone; "lexical" for the words alone; "joined": moments whose line holds
+                every word of the query come first, and the model ranks them and the others.
         Raises:
             ValueError for an empty query, or a filter or file that the index does not know.
         """
@@ -120,6 +120,8 @@ class Library:
             allowed &= self._windows_of(view, lines)
         count = len(view) if exact else CANDIDATES
         nearest = ranking.best(view.means, vector, count, allowed)
+        if evidence == "joined" and parsed:
+            lines = words.holding_all(lines, parsed.text)
         ranks_of_words = self._ranks(view, lines, allowed)
         extra = [number for number in list(ranks_of_words)[:CANDIDATES] if number not in set(nearest.tolist())]
         numbers = np.array([*nearest.tolist(), *extra], np.int64)
@@ -226,7 +228,7 @@ class Library:
         of_words = np.array([ranks_of_words.get(int(number), np.inf) for number in numbers])
         if evidence == "lexical":
             return np.lexsort((rank, of_words))
-        return np.argsort(-(1 / (_JOIN + rank) + 1 / (_JOIN + of_words)), kind="stable")
+        return np.lexsort((rank, np.isinf(of_words)))
 
     def _moments(
         self,
@@ -270,5 +272,4 @@ class Library:
 
 def _says(hits: Sequence[Moment], text: str) -> bool:
     """Whether a line that was said holds every word of the query."""
-    wanted = set(words.plain(text).split())
-    return any(wanted <= set(words.plain(hit.quoted).split()) for hit in hits)
+    return any(words.holds_all(hit.quoted, text) for hit in hits)

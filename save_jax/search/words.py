@@ -64,6 +64,16 @@ def find(store: Store, text: str, most: int = MOST) -> list[Line]:
     return [Line(row["content"], row["start"], row["end"], row["text"], row["_score"]) for row in rows]
 
 
+def holds_all(line: str, text: str) -> bool:
+    """Whether every word of a text occurs in a line, but for case and accents."""
+    return set(plain(text).split()) <= set(plain(line).split())
+
+
+def holding_all(lines: list[Line], text: str) -> list[Line]:
+    """Those that hold every word of a text."""
+    return [line for line in lines if holds_all(line.text, text)]
+
+
 def holding(lines: list[Line], phrase: str) -> list[Line]:
     """Those in which a phrase occurs as it was typed, but for case, accents and punctuation."""
     wanted = f" {plain(phrase)} "
