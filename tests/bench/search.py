@@ -93,8 +93,8 @@ def join(clips: list[Path], path: Path) -> list[tuple[float, float]]:
 
 def subtitles(lines: list[tuple[float, float, str]], path: Path) -> None:
     def code(seconds: float) -> str:
-        thousandths = round(1000 * seconds)
-        return f"{thousandths // 3600000:02d}:{thousandths // 60000 % 60:02d}:{thousandths // 1000 % 60:02d},{thousandths % 1000:03d}"
+        rest, thousandths = divmod(round(1000 * seconds), 1000)
+        return f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d},{thousandths:03d}"
 
     text = [f"{k}\n{code(start)} --> {code(end)}\n{said}\n" for k, (start, end, said) in enumerate(lines, 1)]
     if text:
@@ -160,10 +160,9 @@ def quality(work: Path, embedder: Embedder, sentences: list[str]) -> None:
     """Through the whole product, by what ranks; and beside the model's own scores of the same windows."""
     shutil.rmtree(work / "library", ignore_errors=True)
     _, summary = index(work / "videos", work / "library", embedder, sentences)
+    speed = summary.duration / summary.seconds
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.stages.items())
-    print(
-        f"{summary.embedded} files, {summary.duration / 60:.1f} minutes: {summary.duration / summary.seconds:.1f} times real time ({stages})"
-    )
+    print(f"{summary.embedded} files, {summary.duration / 60:.1f} minutes: {speed:.1f} times real time ({stages})")
     library = open_library(work / "library", embedder.name)
     judged, groups = judgements.read(str(work / "queries.csv")), [row["group"] for row in rows_of(work / "queries.csv")]
     print(
@@ -207,7 +206,7 @@ def absent(work: Path, demo: Path, embedder: Embedder, sentences: list[str]) -> 
     test = rows_of(work / "queries.csv")
     library = open_library(work / "library", embedder.name)
     view, things = library.view, ("car", "bird", "bell", "drum", "boat", "dog", "clock", "train", "house", "phone")
-    fired = asked = answered = present = 0
+    fired = asked = answered = 0
     groups = [row for row in test if row["group"] == "vision"]
     terms, mask, _ = library.store.terms(np.arange(len(view)))
     for thing in things:
@@ -225,9 +224,10 @@ def absent(work: Path, demo: Path, embedder: Embedder, sentences: list[str]) -> 
             scores = library.embedder.score(library.embedder.texts([row["query"]])[0], terms, mask)[0]
             fired += scores[~hidden].max() >= library.store.about.cutoff["score"]
             answered += scores.max() >= library.store.about.cutoff["score"]
-            asked, present = asked + 1, present + 1
+            asked += 1
+    print(f"cut-off: {library.store.about.cutoff}")
     print(
-        f"cut-off {library.store.about.cutoff}: {fired} of {asked} absent queries are answered ({100 * fired / asked:.1f} %), and {answered} of {present} present ones"
+        f"{fired} of {asked} absent queries are answered ({100 * fired / asked:.1f} %), {answered} of them where present"
     )
 
 
@@ -250,9 +250,8 @@ def updates(work: Path, embedder: Embedder, sentences: list[str]) -> None:
     for number, path in enumerate(files[10:40]):
         path.rename(path.with_name(f"moved {number}.mp4"))
     _, moved = index(folder, library, embedder, sentences)
-    print(
-        f"10 files added: {added.embedded} embedded, {added.same} as they were; 30 renamed: {moved.embedded} embedded, {moved.moved} moved"
-    )
+    print(f"10 files added: {added.embedded} embedded, {added.same} as they were")
+    print(f"30 files renamed: {moved.embedded} embedded, {moved.moved} moved")
 
 
 def main() -> None:

@@ -1,0 +1,138 @@
+"""Ranking among very many windows: time of a query, and how much of the full score's answer it finds.
+
+    python tests/bench/search_scale.py --library LIBRARY --windows 100000 [--queries 100] [--stores lance]
+
+Vectors are those of a real index with jitter, one unit vector in a thousand directions around each: random ones would say
+nothing about neighbours. The frames that the score needs are jittered with their mean.
+"""
+
+import argparse
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from save_jax.search import ranking
+from save_jax.search.door import open_library
+from save_jax.search.library import CANDIDATES, Library
+
+JITTER = 0.35  # length of what is added to a unit vector
+
+
+def jittered(means: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(float32 [count, d] unit, which of the real ones each is near)."""
+    near = rng.integers(len(means), size=count)
+    made = np.empty((count, means.shape[1]), np.float32)
+    for first in range(0, count, 50_000):
+        part = means[near[first : first + 50_000]]
+        noise = rng.standard_normal(part.shape, np.float32)
+        noise *= JITTER / np.linalg.norm(noise, axis=1, keepdims=True)
+        made[first : first + len(part)] = part + noise
+    return made / np.linalg.norm(made, axis=1, keepdims=True), near
+
+
+def frames_of(
+    library: Library, terms: np.ndarray, near: np.ndarray, means: np.ndarray, numbers: np.ndarray
+) -> np.ndarray:
+    """Terms of jittered windows: those of the real one, moved as far as its mean was."""
+    real = terms[near[numbers]].astype(np.float32)
+    whole = real.sum(axis=1, keepdims=True)
+    lengths = np.linalg.norm(whole, axis=-1, keepdims=True)
+    shift = (means[numbers] - np.asarray(library.view.means)[near[numbers]])[:, None, None, :] * lengths
+    return (real + shift / real.shape[1]).astype(np.float16)
+
+
+def percentiles(seconds: list[float]) -> str:
+    return f"{1000 * np.percentile(seconds, 50):.1f} | {1000 * np.percentile(seconds, 95):.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--library", required=True)
+    parser.add_argument("--windows", type=int, default=100_000)
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--texts", required=True, help="a file of queries, one a line")
+    parser.add_argument("--stores", default="", help="lance: its flat scan and its IvfHnswFlat, too")
+    args = parser.parse_args()
+    library, rng = open_library(args.library), np.random.default_rng(0)
+    means, near = jittered(np.asarray(library.view.means), args.windows, rng)
+    terms, mask, _ = library.store.terms(np.arange(len(library.view)))
+    texts = [line.strip() for line in Path(args.texts).read_text(encoding="utf-8").splitlines() if line.strip()]
+    vectors = library.embedder.texts(texts[: args.queries])
+
+    def scored(vector: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return library.embedder.score(vector, frames_of(library, terms, near, means, numbers), mask[near[numbers]])[0]
+
+    truths = []
+    for vector in vectors[:20]:  # the full score of every window
+        parts = [
+            scored(vector, np.arange(first, min(first + 8192, len(means)))) for first in range(0, len(means), 8192)
+        ]
+        truths.append(set(np.argsort(-np.concatenate(parts), kind="stable")[:10].tolist()))
+
+    def recall(first_stage) -> float:
+        hits = 0
+        for vector, truth in zip(vectors[:20], truths, strict=True):
+            numbers = first_stage(vector)
+            best = numbers[np.argsort(-scored(vector, numbers), kind="stable")[:10]]
+            hits += len(truth & set(best.tolist()))
+        return hits / (10 * len(truths))
+
+    print(
+        "| first stage | p50 ms | p95 ms | with the score of 512, p95 ms | recall@10 of the full score |\n|---|---|---|---|---|"
+    )
+
+    def row(name: str, first_stage) -> None:
+        first_stage(vectors[0]), scored(vectors[0], first_stage(vectors[0]))
+        alone, both = [], []
+        for vector in vectors:
+            begin = time.perf_counter()
+            numbers = first_stage(vector)
+            alone.append(time.perf_counter() - begin)
+            scored_terms = frames_of(library, terms, near, means, numbers)  # made, where the product reads
+            begin = time.perf_counter()
+            library.embedder.score(vector, scored_terms, mask[near[numbers]])
+            both.append(alone[-1] + time.perf_counter() - begin)
+        print(f"| {name} | {percentiles(alone)} | {1000 * np.percentile(both, 95):.1f} | {recall(first_stage):.3f} |")
+        sys.stdout.flush()
+
+    row("NumPy, exact", lambda vector: ranking.best(means, vector, CANDIDATES))
+    if "lance" in args.stores:
+        _lance(means, row)
+    print(
+        f"\nmost memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB; the means are {means.nbytes / 2**20:.0f} MiB"
+    )
+
+
+def _lance(means: np.ndarray, row) -> None:
+    import lancedb
+    import pyarrow as pa
+
+    folder = tempfile.mkdtemp()
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(means.ravel()), means.shape[1])
+    table = lancedb.connect(folder).create_table("t", pa.table({"n": np.arange(len(means)), "vector": vectors}))
+
+    def search(**options):
+        def first_stage(vector: np.ndarray) -> np.ndarray:
+            query = table.search(vector).distance_type("dot").select(["n"]).limit(CANDIDATES)
+            for name, value in options.items():
+                query = getattr(query, name)(value)
+            return query.to_arrow()["n"].to_numpy()
+
+        return first_stage
+
+    row("LanceDB, flat", search())
+    begin = time.perf_counter()
+    table.create_index(
+        "dot", vector_column_name="vector", index_type="IVF_HNSW_FLAT", num_partitions=max(1, len(means) // 50_000)
+    )
+    row(f"LanceDB, IvfHnswFlat (made in {time.perf_counter() - begin:.0f} s)", search(nprobes=20, ef=2 * CANDIDATES))
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
