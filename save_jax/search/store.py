@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -106,11 +107,12 @@ class Store:
         if os.path.isdir(folder) and set(os.listdir(folder)) - left:
             raise LibraryError(f"{folder} is not empty and no index of save_jax; choose a new folder (--index)")
         os.makedirs(folder, exist_ok=True)
+        for name in TABLES:
+            shutil.rmtree(os.path.join(folder, f"{name}.lance"), ignore_errors=True)
         database = lancedb.connect(folder)
         schemas = (file_schema(), window_schema(embedder.size), segment_schema())
         tables = {
-            name: database.create_table(name, schema=schema, mode="overwrite")
-            for name, schema in zip(TABLES, schemas, strict=True)
+            name: database.create_table(name, schema=schema) for name, schema in zip(TABLES, schemas, strict=True)
         }
         about = About(
             embedder.name, embedder.digest, list(embedder.senses), embedder.size, embedder.frames, cut.seconds, cut.hop
