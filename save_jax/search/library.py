@@ -1,6 +1,7 @@
 """An index opened for questions: `open_library("library").search("a dog barks")` → moments, with reasons."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 
@@ -179,7 +180,9 @@ class Library:
             try:
                 wanted = float(second)
             except ValueError:
-                raise ValueError(f"{second!r} after @ is no number of seconds") from None
+                wanted = math.nan
+            if not math.isfinite(wanted):
+                raise ValueError(f"{second!r} after @ is no number of seconds")
             middle = np.abs((view.starts[chosen] + view.ends[chosen]) / 2 - wanted)
             chosen = chosen[[int(middle.argmin())]]
         mean = view.means[chosen].mean(axis=0)

@@ -59,15 +59,22 @@ def index(store: Store) -> None:
 
 def find(store: Store, text: str, most: int = MOST) -> list[Line]:
     """Segments that hold any of the words, best first (BM25)."""
-    return _match(store, text, FullTextOperator.OR, most)
+    return _match(store, " ".join(_spellings(text)), FullTextOperator.OR, most)
 
 
 def find_phrases(store: Store, phrases: list[str]) -> list[Line]:
     """Segments in which each phrase occurs, best first: all of them, however many hold its words."""
-    lines = _match(store, " ".join(phrases), FullTextOperator.AND, max(1, store.segments.count_rows()))
+    count = max(1, store.segments.count_rows())
+    spelled = [_match(store, text, FullTextOperator.AND, count) for text in _spellings(" ".join(phrases))]
+    lines = [*dict.fromkeys(line for lines in spelled for line in lines)]
     for phrase in phrases:
         lines = holding(lines, phrase)
     return lines
+
+
+def _spellings(text: str) -> list[str]:
+    """With each apostrophe: the index takes "don't" and "don’t" for two words."""
+    return [*dict.fromkeys((text.replace("’", "'"), text.replace("'", "’")))]
 
 
 def _match(store: Store, text: str, operator: FullTextOperator, most: int) -> list[Line]:

@@ -1,6 +1,7 @@
 """A library of a few short videos: a small model with random parameters that embeds them, and rows without any."""
 
 import dataclasses
+import datetime
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from save_jax.search.windows import Cut
 
 FPS = 8
 CUT = Cut(2.0, 1.0)
+NO_TIME = datetime.timedelta(milliseconds=1)
 SILENT = Transcriber("", "")  # subtitles alone
 
 
