@@ -18,7 +18,8 @@ from save_jax.training import flags, process
 
 MODULES = [
     "save_jax.judge",
-    *(f"save_jax.{name}" for name in ("main", "report", "convert", "parity", "bench", "doctor", "sweep", "sweep_vlsa", "search")),
+    *(f"save_jax.{name}" for name in ("main", "report", "convert", "parity", "bench", "doctor", "sweep", "sweep_vlsa")),
+    "save_jax.search",
     *(f"data_prep.{name}" for name in ("demo", "verify", "transcribe", "teach", "build", "inspect", "parity")),
 ]
 # What 0.1's README typed after them, where it named more than a help page would show.

@@ -2,6 +2,9 @@
 
 FLV, MPEG-PS and MPEG-TS keep no list of their tracks: FFmpeg knows those that begin within the first 5 MB. Where sound
 or pictures are missing there, more of the file is looked through.
+
+A file of another's making may be a playlist under a name such as clip.mp4, and ask FFmpeg to read other files or to
+call a server. Only containers and streams that hold their own content are opened, and nothing but files.
 """
 
 import contextlib
@@ -18,6 +21,15 @@ _PROBED = 5_000_000  # bytes, FFmpeg's own limit
 _MOST = 2**28  # bytes; FFmpeg holds in memory what it looks through
 _MARGIN = 2**20
 _FOREVER = str(10**12)  # microseconds
+# FFmpeg's names. Not among them: playlists (HLS, DASH, concat, SDP, RTSP), numbered pictures, devices, filter graphs.
+# Text formats are there for subtitles within AVI.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,live_flv,kux,mpeg,mpegts,ogg,mxf,gxf,nut,nuv,rm,wtv,dv,ivf"
+)
+_CONTAINERS += ",h261,h263,h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,vc1,cavsvideo,dirac,dnxhd,yuv4mpegpipe,gif,apng"
+_CONTAINERS += ",wav,w64,aiff,caf,au,voc,iff,sox,mp3,flac,aac,loas,ac3,eac3,dts,dtshd,truehd,mlp,amr,amrnb,amrwb,ape,wv"
+_CONTAINERS += ",tta,tak,mpc,mpc8,shn,dsf,qcp,oma,xwma,srt,ass,webvtt"
+_OWN = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
 _FLV_KINDS = {8: "audio", 9: "video"}  # type of a tag → kind of its track
 
 
@@ -51,7 +63,7 @@ def packets(container: av.container.InputContainer) -> Iterator[av.Packet]:
 
 def _open(path: str, options: dict[str, str]) -> av.container.InputContainer:
     try:
-        return av.open(path, metadata_errors="replace", options=options)
+        return av.open(path, metadata_errors="replace", options=_OWN | options)
     except FileNotFoundError as error:
         raise MediaError(f"{path}: no such file") from error
     except (av.error.FFmpegError, OSError) as error:

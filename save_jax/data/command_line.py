@@ -41,6 +41,11 @@ def as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def visible(text: str) -> str:
+    """A name or a line as a terminal may print it: control characters and marks of direction are shown, not obeyed."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def _with_home(argument: str) -> str:
     def expand(paths: str) -> str:  # as config.home, without what the config room needs: judge runs on NumPy alone
         return ",".join(os.path.expanduser(path) for path in paths.split(","))

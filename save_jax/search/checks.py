@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from save_jax.search import ranking, roots
-from save_jax.search.store import READY, LibraryError, Store
+from save_jax.search.store import READY, LibraryError, Store, size_of
 
 
 class Check(NamedTuple):
@@ -62,11 +62,4 @@ def run(folder: str, model_digest: str | None = None) -> Iterator[Check]:
 
 
 def _path(store: Store, row: dict) -> str:
-    return os.path.join(store.about.roots[row["root"]], *row["path"].split("/"))
-
-
-def size_of(folder: str) -> int:
-    """Bytes of all files below."""
-    return sum(
-        os.path.getsize(os.path.join(directory, name)) for directory, _, names in os.walk(folder) for name in names
-    )
+    return roots.locate(store.about.roots[row["root"]], row["path"])

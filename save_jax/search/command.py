@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from save_jax.data import command_line, files
+from save_jax.data.command_line import visible
 
 SPEECH = "base"
 
@@ -109,7 +110,7 @@ def _require() -> None:
 
 def _index(args: argparse.Namespace) -> int:
     _require()
-    from save_jax.search import indexing, words
+    from save_jax.search import indexing
     from save_jax.search.models import open_embedder, sentences_of
     from save_jax.search.store import ABOUT, Store
     from save_jax.search.transcripts import Transcriber
@@ -144,7 +145,6 @@ def _index(args: argparse.Namespace) -> int:
         )
     store.about.roots, store.about.speech = named, args.speech or store.about.speech
     transcriber = Transcriber(store.about.speech, os.path.join(args.index, "speech"), args.language)
-    store.save()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = args.jobs or max(1, cores - args.nice)
     sentences = _sentences(args.queries) if args.queries else sentences_of(embedder.name)
@@ -152,8 +152,6 @@ def _index(args: argparse.Namespace) -> int:
     def once(progress: bool = True) -> bool:
         summary = indexing.update(store, embedder, transcriber, jobs, progress)
         if summary.embedded or summary.removed:
-            with store.writing():
-                words.index(store)
             _calibrate(store, embedder, sentences)
         _tell(summary, args)
         return summary.stopped
@@ -196,7 +194,7 @@ def _tell(summary, args: argparse.Namespace) -> None:
         spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.stages.items())
         print(f"{speed:.1f} times real time ({spent}; {summary.seconds:.0f} s in all)")
     for reason in list(summary.failed.values())[:5]:
-        print(f"failed: {reason}")
+        print(f"failed: {visible(reason)}")
     if len(summary.failed) > 5:
         print(f"and {len(summary.failed) - 5} more (save-jax search stats {args.index} --files)")
     for what, names in (
@@ -205,7 +203,8 @@ def _tell(summary, args: argparse.Namespace) -> None:
         ("cannot be read", summary.skipped),
     ):
         if names:
-            print(f"{what}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
+            shown = visible(", ".join(names[:5]))
+            print(f"{what}: {shown}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
     if summary.notes:
         print(f"{summary.notes} files lost something, such as sound that does not decode (stats --files)")
     if summary.unread:
@@ -242,7 +241,7 @@ def _query(args: argparse.Namespace) -> int:
         export.write(args.export, answer.hits, sentence or args.like)
     if args.cut:
         for path in export.cut(answer.hits, args.cut):
-            print(f"wrote {path}", file=sys.stderr)
+            print(f"wrote {visible(path)}", file=sys.stderr)
     if args.json:
         print(json.dumps(answer.as_json(), ensure_ascii=False, indent=2))
         return 0
@@ -284,11 +283,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
-def visible(text: str) -> str:
-    """A name or a line as a terminal may print it: control characters are shown, not obeyed."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
 # ---------------------------------------------------------------- the rest
 
 
@@ -314,8 +308,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _stats(args: argparse.Namespace) -> int:
     _require()
-    from save_jax.search.checks import size_of
-    from save_jax.search.store import READY, Store
+    from save_jax.search.store import READY, Store, size_of
 
     store = Store.open(args.library)
     rows = store.file_rows()
@@ -351,12 +344,11 @@ def _eval(args: argparse.Namespace) -> int:
 
 def _forget(args: argparse.Namespace) -> int:
     _require()
+    from save_jax.search import roots
     from save_jax.search.store import Store
 
     store = Store.open(args.library)
-    by_path = {
-        os.path.join(store.about.roots[row["root"]], *row["path"].split("/")): row["file"] for row in store.file_rows()
-    }
+    by_path = {roots.locate(store.about.roots[row["root"]], row["path"]): row["file"] for row in store.file_rows()}
     names = [by_path.get(os.path.abspath(given), given) for given in args.file]
     if unknown := [name for name in names if name not in by_path.values()]:
         raise ValueError(f"not in the index: {', '.join(unknown)}; `stats --files` lists its files")

@@ -1,7 +1,7 @@
 """From which score on an answer counts: what sentences reach that are about other videos.
 
-Everything has a nearest neighbour, so a score alone says little. Captions of other videos are asked of the index, and the
-cut-off lets a promised share of their best answers through. Where the videos that a model was trained on are indexed
+Everything has a nearest neighbour, so a score alone says little. Captions of other videos are asked of the index, and
+the cut-off lets a promised share of their best answers through. Where the videos that a model was trained on are indexed
 themselves, its captions are about them, and the cut-off is too high.
 """
 

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import av
+from av.stream import Disposition
 
+from data_prep.media import clock
 from data_prep.media.opening import open_media
+from data_prep.names import as_text, short
+from save_jax.data.command_line import visible
 from save_jax.search.library import Moment
 
 FORMATS = (".csv", ".edl", ".otio")
+_APART = 10  # seconds that the tracks of a file may lie apart in it
 _RATE = 25  # of time codes, where a list has one rate for all files
 
 
@@ -32,30 +37,24 @@ def _csv(path: str, hits: Sequence[Moment]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "start", "end", "best", "score", "words"))
-        writer.writerows((hit.file, hit.start, hit.end, hit.best, hit.score, hit.words) for hit in hits)
+        writer.writerows((as_text(hit.file), hit.start, hit.end, hit.best, hit.score, hit.words) for hit in hits)
 
 
 def edl(hits: Sequence[Moment], title: str) -> str:
     """A CMX 3600 list at 25 frames a second: each moment once, one after the other."""
-    lines, at = [f"TITLE: {' '.join(title.split())[:70]}", "FCM: NON-DROP FRAME"], 0.0
+    lines, at = [f"TITLE: {visible(' '.join(title.split()))[:70]}", "FCM: NON-DROP FRAME"], 0
     for number, hit in enumerate(hits, 1):
-        length = hit.end - hit.start
-        codes = (_code(hit.start), _code(hit.end), _code(at), _code(at + length))
+        start, end = round(hit.start * _RATE), round(hit.end * _RATE)
+        codes = map(_code, (start, end, at, at + end - start))  # both spans have the same frames
         lines += [f"{number:03d}  AX       V     C        {' '.join(codes)}"]
-        lines += [f"* FROM CLIP NAME: {os.path.basename(hit.file)}", f"* SOURCE FILE: {hit.file}"]
-        at += length
+        lines += [f"* FROM CLIP NAME: {visible(os.path.basename(hit.file))}", f"* SOURCE FILE: {visible(hit.file)}"]
+        at += end - start
     return "\n".join(lines) + "\n"
 
 
-def _code(seconds: float) -> str:
-    frames = round(seconds * _RATE)
-    hours, minutes, rest, part = (
-        frames // (3600 * _RATE),
-        frames // (60 * _RATE) % 60,
-        frames // _RATE % 60,
-        frames % _RATE,
-    )
-    return f"{hours:02d}:{minutes:02d}:{rest:02d}:{part:02d}"
+def _code(frames: int) -> str:
+    seconds, part = divmod(frames, _RATE)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{part:02d}"
 
 
 def _otio(path: str, hits: Sequence[Moment], title: str) -> None:
@@ -84,7 +83,7 @@ def cut(hits: Sequence[Moment], folder: str) -> list[str]:
     made = []
     for number, hit in enumerate(hits, 1):
         stem = os.path.splitext(os.path.basename(hit.file))[0]
-        path = os.path.join(folder, f"{number:02d}-{stem}-{hit.start:.0f}s.mkv")
+        path = os.path.join(folder, short(f"{number:02d}-{stem}-{hit.start:.0f}s", ".mkv"))
         _copy(hit, path)
         made.append(path)
     return made
@@ -92,17 +91,26 @@ def cut(hits: Sequence[Moment], folder: str) -> list[str]:
 
 def _copy(hit: Moment, path: str) -> None:
     with open_media(hit.file) as source, av.open(path, "w", format="matroska") as target:
-        streams = [stream for stream in source.streams if stream.type in ("video", "audio")]
+        streams = [
+            stream
+            for stream in source.streams
+            if stream.type in ("video", "audio") and Disposition.attached_pic not in stream.disposition
+        ]
+        going = {stream.index for stream in streams}
         copies = {stream.index: target.add_stream_from_template(stream) for stream in streams}
-        zero = Fraction(source.start_time or 0, av.time_base)
+        zero = Fraction(clock.picture_start(source, hit.file))
         source.seek(int((zero + Fraction(hit.start)) * av.time_base), backward=True)
         first: Fraction | None = None
         for packet in source.demux(streams):
             if packet.dts is None or packet.pts is None or packet.time_base is None:
                 continue
-            at = packet.pts * packet.time_base - zero
-            if at >= hit.end and packet.dts * packet.time_base - zero >= hit.end:
+            at = packet.dts * packet.time_base - zero
+            if at >= hit.end:
+                going.discard(packet.stream.index)
+            if not going or at >= hit.end + _APART:
                 break
+            if packet.stream.index not in going:
+                continue
             if first is None:
                 first = Fraction(packet.dts * packet.time_base)
             shift = round(first / packet.time_base)

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from data_prep.names import as_text
 from data_prep.runners import reason_of
-from save_jax.search import roots, windows
+from save_jax.data.command_line import visible
+from save_jax.search import roots, windows, words
 from save_jax.search.embedder import Embedder
 from save_jax.search.roots import Changes, Found
 from save_jax.search.store import FAILED, READY, LibraryError, Store
@@ -93,6 +95,7 @@ def update(
     begin, summary = time.monotonic(), Summary()
     with store.writing():
         store.about.check(embedder, store.folder)
+        store.save()
         store.clear_orphans()
         changes = roots.compare(store.about.roots, store.file_rows(), time.time())
         _take_over(store, changes, summary)
@@ -100,9 +103,13 @@ def update(
             total=sum(found.size for found in changes.new), desc="index", unit="B", unit_scale=True,
             disable=None if progress else True, file=sys.stderr,
         )  # fmt: skip
-        made = (embed or _here(store, embedder, transcriber, jobs, summary))(changes.new)
-        _commit_all(store, made, summary, bar)
+        embed = embed or _here(store, embedder, transcriber, jobs, summary)
+        _commit_all(store, embed(changes.new), summary, bar)
+        if changes.copies and not summary.stopped:
+            _commit_all(store, embed(_take_copies(store, changes.copies, summary)), summary, bar)
         bar.close()
+        store.clear_orphans()  # contents of files that were replaced
+        words.index(store)
         store.tidy()
     summary.seconds = time.monotonic() - begin
     return summary
@@ -118,12 +125,32 @@ def _take_over(store: Store, changes: Changes, summary: Summary) -> None:
     summary.same, summary.offline, summary.skipped = changes.same, changes.offline, changes.skipped
     summary.growing = [found.full for found in changes.growing]
     moved = [row | _where(found) for found, row in changes.moved]
+    touched = sum(found.file == row["file"] for found, row in changes.moved)  # the same in all but its time
     store.put_files(moved)
     gone = [name for name in changes.gone if name not in {row["file"] for row in moved}]
     if gone:
         store.forget(gone)
     renamed = {row["file"] for _, row in changes.moved} & set(changes.gone)
-    summary.moved, summary.removed = len(moved), len(gone) - len(renamed)
+    summary.same += touched
+    summary.moved, summary.removed = len(moved) - touched, len(gone) - len(renamed)
+
+
+def _take_copies(store: Store, copies: Sequence[Found], summary: Summary) -> list[Found]:
+    """Adds files whose content was read under another name. Returns those that have to be read: it failed there."""
+    by_content = {row["content"]: row for row in store.file_rows() if row["state"] == READY}
+    rows, rest = [], []
+    for found in copies:
+        try:
+            row = by_content.get(roots.content_of(found.full, found.size))
+        except OSError:
+            row = None
+        if row is None:
+            rest.append(found)
+        else:
+            rows.append(row | _where(found))
+    store.put_files(rows)
+    summary.moved += len(rows)
+    return rest
 
 
 def _where(found: Found) -> dict:
@@ -168,7 +195,7 @@ def _count(rows: Rows, summary: Summary, bar: tqdm) -> None:
     file = rows.file
     if file["state"] == FAILED:
         summary.failed[file["file"]] = file["reason"]
-        bar.write(f"{file['reason']}", file=sys.stderr)
+        bar.write(visible(file["reason"]), file=sys.stderr)
     else:
         summary.embedded += 1
         summary.windows += file["windows"]
@@ -309,9 +336,9 @@ def _window_row(content: str, window: Window, terms: np.ndarray, mean: np.ndarra
 def _rows(file: _Open) -> Rows:
     end = max((row["end"] for row in file.windows), default=0.0)
     about = _where(file.found) | {
-        "content": file.content, "state": READY, "reason": "", "notes": file.notes[:_NOTES], "duration": end,
-        "language": file.spoken.language, "source": file.spoken.source, "windows": len(file.windows),
-        "unread": file.unread,
+        "content": file.content, "state": READY, "reason": "", "notes": [*map(as_text, file.notes[:_NOTES])],
+        "duration": end, "language": file.spoken.language, "source": file.spoken.source,
+        "windows": len(file.windows), "unread": file.unread,
     }  # fmt: skip
     segments = [
         {"content": file.content, "number": number} | segment for number, segment in enumerate(file.spoken.segments)
@@ -321,7 +348,7 @@ def _rows(file: _Open) -> Rows:
 
 def _failed(found: Found, reason: str) -> Rows:
     about = _where(found) | {
-        "content": "", "state": FAILED, "reason": reason, "notes": [], "duration": 0.0, "language": "", "source": "",
-        "windows": 0, "unread": 0,
+        "content": "", "state": FAILED, "reason": as_text(reason), "notes": [], "duration": 0.0,
+        "language": "", "source": "", "windows": 0, "unread": 0,
     }  # fmt: skip
     return Rows(about, [], [])

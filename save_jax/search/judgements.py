@@ -65,7 +65,9 @@ def evaluate(library: Library, judged: list[Judged], **options) -> dict:
         hits = library.search(row.query, max(DEPTHS), **options).hits
         right = [number for number, hit in enumerate(hits) if _same(hit.file, full.get(row.file, row.file), row, hit)]
         ranks.append(right[0] if right else np.inf)
-        same_file = [hit for hit in hits[:1] if os.path.samefile(hit.file, full.get(row.file, row.file))]
+        same_file = [
+            hit for hit in hits[:1] if os.path.abspath(hit.file) == os.path.abspath(full.get(row.file, row.file))
+        ]
         if row.start is not None and row.end is not None and same_file:
             overlaps.append(overlap(same_file[0], row.start, row.end))
             starts.append(abs(same_file[0].start - row.start))

@@ -1,12 +1,13 @@
 """An index opened for questions: `open_library("library").search("a dog barks")` → moments, with reasons."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from save_jax.search import ranking, words
+from save_jax.search import ranking, roots, words
 from save_jax.search.embedder import Embedder
 from save_jax.search.ranking import View
 from save_jax.search.store import Store
@@ -82,7 +83,7 @@ class Library:
     @property
     def view(self) -> View:
         """The index as it is now; made anew where it was written."""
-        if self._view is None or self._view.version != ranking.version_of(self.store):
+        if self._view is None or self._view.version != self.store.refresh():
             self._view = ranking.view(self.store)
         return self._view
 
@@ -107,16 +108,20 @@ class Library:
             evidence: "fused" for the model alone; "lexical" for the words alone; "joined": moments whose line holds
                 every word of the query come first, and the model ranks them and the others.
         Raises:
-            ValueError for an empty query, or a filter or file that the index does not know.
+            ValueError for an empty query, a query beside `like`, or a filter or file that the index does not know.
         """
+        if query and like:
+            raise ValueError("give a sentence or `like`, not both")
+        return self.store.reading(lambda: self._search(query, top, like, exact, filters, evidence))
+
+    def _search(self, query: str, top: int, like: str, exact: bool, filters: Filters, evidence: str) -> Answer:
         view = self.view
         parsed = words.parse(query) if query or not like else None
         vector = self._like(view, like) if parsed is None else self.embedder.texts([parsed.text])[0]
         allowed = self._allowed(view, filters)
-        lines = words.find(self.store, parsed.text) if parsed else []
+        lines = words.find(self.store, parsed.text) if parsed and not parsed.phrases else []
         if parsed and parsed.phrases:
-            for phrase in parsed.phrases:
-                lines = words.holding(lines, phrase)
+            lines = words.find_phrases(self.store, parsed.phrases)
             allowed &= self._windows_of(view, lines)
         count = len(view) if exact else CANDIDATES
         nearest = ranking.best(view.means, vector, count, allowed)
@@ -131,7 +136,8 @@ class Library:
         scores = self.embedder.score(vector, terms, mask)
         order = self._order(scores[0], numbers, ranks_of_words, evidence if lines else "fused")
         matching = self.embedder.matching(vector, terms)
-        hits = self._moments(view, order, numbers, scores, rows, np.where(mask, matching, -2), lines, top)
+        matching = np.where(mask, matching, -2)
+        hits = self._moments(view, order, numbers, scores, rows, matching, lines, top, filters)
         nothing = not hits
         if hits and parsed and not parsed.phrases and self._cutoff is not None and not _says(hits, parsed.text):
             nothing = max(hit.score for hit in hits) < self._cutoff
@@ -144,7 +150,7 @@ class Library:
         return self.store.about.cutoff.get("score")
 
     def _offline(self) -> list[str]:
-        return [name for name, folder in self.store.about.roots.items() if not os.path.isdir(folder)]
+        return [name for name, folder in self.store.about.roots.items() if not roots.is_there(folder)]
 
     def _allowed(self, view: View, filters: Filters) -> np.ndarray:
         allowed = view.of_files(filters)
@@ -176,7 +182,9 @@ class Library:
             try:
                 wanted = float(second)
             except ValueError:
-                raise ValueError(f"{second!r} after @ is no number of seconds") from None
+                wanted = math.nan
+            if not math.isfinite(wanted):
+                raise ValueError(f"{second!r} after @ is no number of seconds")
             middle = np.abs((view.starts[chosen] + view.ends[chosen]) / 2 - wanted)
             chosen = chosen[[int(middle.argmin())]]
         mean = view.means[chosen].mean(axis=0)
@@ -187,7 +195,12 @@ class Library:
 
     def path_of(self, row: dict) -> str:
         """Where a file lies here."""
-        return os.path.join(self.store.about.roots[row["root"]], *row["path"].split("/"))
+        return roots.locate(self.store.about.roots[row["root"]], row["path"])
+
+    def _shown(self, rows: Sequence[dict]) -> str:
+        """Of files of one content, the one that can be played now."""
+        paths = [self.path_of(row) for row in rows]
+        return next(filter(os.path.exists, paths), paths[0])
 
     def _windows_of(self, view: View, lines: Sequence[words.Line]) -> np.ndarray:
         """bool [n]: windows in which one of the lines is said."""
@@ -200,7 +213,8 @@ class Library:
         if line.content not in view.files:
             return np.zeros(len(view), bool)
         same = view.contents == self._number(view, line.content)
-        return same & (view.starts < line.end + 1e-3) & (view.ends > line.start - 1e-3)
+        begin = min(line.start, float(view.ends[same].max(initial=0)))  # after the pictures: the last window
+        return same & (view.starts < max(line.end, 0) + 1e-3) & (view.ends > begin - 1e-3)
 
     def _number(self, view: View, content: str) -> int:
         try:
@@ -240,6 +254,7 @@ class Library:
         matching: np.ndarray,
         lines: Sequence[words.Line],
         top: int,
+        filters: Filters,
     ) -> list[Moment]:
         """The best windows of each file; those that overlap a better one are part of it."""
         taken: dict[str, list[tuple[float, float]]] = {}
@@ -251,11 +266,11 @@ class Library:
             if row["content"] not in view.files or any(start < high and end > low for low, high in spans):
                 continue
             spans.append((start, end))
-            within = [x for x in lines if x.content == row["content"] and x.start < end and x.end > start]
+            within = [x for x in lines if x.content == row["content"] and self._around(view, x)[numbers[place]]]
             lost = scores[0, place] - scores[1:, place]
             moments.append(
                 Moment(
-                    file=self.path_of(view.files[row["content"]][0]),
+                    file=self._shown([*filter(filters, view.files[row["content"]])]),
                     start=round(start, 2),
                     end=round(end, 2),
                     best=round(float(row["times"][int(matching[place][: len(row["times"])].argmax())]), 2),

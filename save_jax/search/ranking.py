@@ -37,22 +37,19 @@ class View:
         return chosen[self.contents] if len(self) else np.zeros(0, bool)
 
 
-def version_of(store: Store) -> tuple[int, int, int]:
-    """Of the three tables, as they are now."""
-    for table in (store.files, store.windows, store.segments):
-        table.checkout_latest()
-    return store.files.version, store.windows.version, store.segments.version
-
-
 def view(store: Store) -> View:
     """The index as it is now."""
-    version = version_of(store)
+    return store.reading(lambda: _view(store))
+
+
+def _view(store: Store) -> View:
+    version = store.refresh()
     rows = store.windows.search().select(["content", "start", "end"]).limit(None).to_arrow()
     encoded = rows["content"].combine_chunks().dictionary_encode() if len(rows) else None
     names = encoded.dictionary.to_pylist() if encoded is not None else []
     files: dict[str, list[dict]] = {}
     failed = []
-    for row in store.file_rows():
+    for row in store.files.to_arrow().to_pylist():
         if row["state"] == READY:
             files.setdefault(row["content"], []).append(row)
         else:

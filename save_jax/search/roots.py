@@ -7,6 +7,7 @@ and its files stay known.
 import dataclasses
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 
 from data_prep.corpora.folder import VIDEO_SUFFIXES
@@ -22,7 +23,7 @@ class Found:
 
     file: str  # root and path: its name in the index
     root: str
-    path: str  # below the root, with "/"
+    path: str  # below the root, with "/", as text that UTF-8 can hold
     full: str  # as the system opens it
     size: int
     modified: int  # nanoseconds
@@ -33,6 +34,7 @@ class Changes:
     """What differs between the roots and the index."""
 
     new: list[Found]  # to be read, changed ones among them
+    copies: list[Found]  # of new ones
     moved: list[tuple[Found, dict]]  # with the row of the same content
     gone: list[str]  # names, of roots that are there
     same: int
@@ -56,15 +58,26 @@ def walk(root: str, folder: str) -> Iterator[Found]:
             yield Found(f"{root}/{path}", root, path, full, about.st_size, about.st_mtime_ns)
 
 
+def locate(folder: str, path: str) -> str:
+    """Where a file of a root lies: the inverse of `Found.path`, whose escapes stand for bytes that are no UTF-8."""
+    full = os.path.join(folder, *path.split("/"))
+    if "\\x" in path and not os.path.lexists(full):
+        escaped = re.sub(rb"\\x([89a-f][0-9a-f])", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(full))
+        return os.fsdecode(escaped)
+    return full
+
+
 def _raise(error: OSError) -> None:
     raise error
 
 
 def is_there(folder: str) -> bool:
-    """Whether a root can be looked through. An empty folder is taken for one whose disk is not mounted."""
+    """Whether a root can be looked through. One that holds nothing, or hidden files alone, is taken for a folder whose
+    disk is not mounted.
+    """
     try:
         with os.scandir(folder) as entries:
-            return any(True for _ in entries)
+            return any(not entry.name.startswith(".") for entry in entries)
     except OSError:
         return False
 
@@ -81,12 +94,6 @@ def content_of(path: str, size: int) -> str:
     return f"{size}-{digest.hexdigest()}"
 
 
-def whole_digest(path: str) -> str:
-    """Of every byte. Raises OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
-
-
 def compare(roots: Mapping[str, str], known: list[dict], now: float) -> Changes:
     """What is new, moved, gone or as it was. Reads parts of those files alone whose size or time differs.
 
@@ -96,7 +103,7 @@ def compare(roots: Mapping[str, str], known: list[dict], now: float) -> Changes:
         now: seconds since 1970.
     """
     rows = {row["file"]: row for row in known}
-    changes = Changes([], [], [], 0, [], [], [])
+    changes = Changes([], [], [], [], 0, [], [], [])
     seen: set[str] = set()
     unknown: list[Found] = []
     for root, folder in roots.items():
@@ -119,14 +126,16 @@ def compare(roots: Mapping[str, str], known: list[dict], now: float) -> Changes:
             seen |= {row["file"] for row in known if row["root"] == root}
     changes.gone = [row["file"] for row in known if row["root"] in roots and row["file"] not in seen]
     by_content = {row["content"]: row for row in known if row["content"] and row["state"] == "ready"}
+    coming: set[str] = set()
     for found in unknown:
         try:
-            row = by_content.get(content_of(found.full, found.size))
+            content = content_of(found.full, found.size)
         except OSError as error:
             changes.skipped.append(f"{found.full}: {error.strerror}")
             continue
-        if row is None:
-            changes.new.append(found)
-        else:
+        if row := by_content.get(content):
             changes.moved.append((found, row))
+        else:
+            (changes.copies if content in coming else changes.new).append(found)
+            coming.add(content)
     return changes

@@ -1,15 +1,18 @@
 """What an index holds, in a folder of LanceDB: files, their windows with vectors, and what is said in them.
 
-One process writes at a time; any number reads, each one version. Rows of a file are written before the file's own row:
-a run that is killed leaves rows that no file names, which are never shown and cleared by the next run.
+One process writes at a time; any number reads, each one version, and the latest where its own was cleaned up
+(`Store.reading`). Rows of a file are written before the file's own row: a run that is killed leaves rows that no file
+names, which are never shown and cleared by the next run.
 """
 
 import contextlib
 import dataclasses
 import datetime
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import filelock
 import lancedb
@@ -23,7 +26,11 @@ from save_jax.search.windows import Cut
 SCHEMA = 1  # raise it when rows change their form
 ABOUT = "library.json"
 READY, FAILED = "ready", "failed"
-_READERS = datetime.timedelta(seconds=10)  # earlier versions stay so long for those that read them
+TABLES = ("files", "windows", "segments")
+_PIECES, _LOOSE = 32, 1.25  # of a table that is joined again: more pieces, or more bytes than its rows have
+_AT_ONCE = datetime.timedelta(milliseconds=1)  # LanceDB warns of 0
+_TRIES = 10
+T = TypeVar("T")
 
 
 class LibraryError(ValueError):
@@ -91,17 +98,22 @@ class Store:
 
     def __init__(self, folder: str, about: About, tables: Mapping[str, Any]):
         self.folder, self.about = folder, about
-        self.files, self.windows, self.segments = (tables[name] for name in ("files", "windows", "segments"))
+        self.files, self.windows, self.segments = self.tables = [tables[name] for name in TABLES]
 
     @classmethod
     def create(cls, folder: str, embedder: Embedder, cut: Cut) -> "Store":
-        """Raises LibraryError for a folder that holds anything else."""
-        if os.path.isdir(folder) and os.listdir(folder):
+        """Raises LibraryError for a folder that holds anything but what an earlier `create` left that was killed."""
+        left = {f"{name}.lance" for name in TABLES} | {f"{ABOUT}.tmp"}
+        if os.path.isdir(folder) and set(os.listdir(folder)) - left:
             raise LibraryError(f"{folder} is not empty and no index of save_jax; choose a new folder (--index)")
         os.makedirs(folder, exist_ok=True)
+        for name in TABLES:
+            shutil.rmtree(os.path.join(folder, f"{name}.lance"), ignore_errors=True)
         database = lancedb.connect(folder)
-        schemas = {"files": file_schema(), "windows": window_schema(embedder.size), "segments": segment_schema()}
-        tables = {name: database.create_table(name, schema=schema) for name, schema in schemas.items()}
+        schemas = (file_schema(), window_schema(embedder.size), segment_schema())
+        tables = {
+            name: database.create_table(name, schema=schema) for name, schema in zip(TABLES, schemas, strict=True)
+        }
         about = About(
             embedder.name, embedder.digest, list(embedder.senses), embedder.size, embedder.frames, cut.seconds, cut.hop
         )
@@ -119,21 +131,22 @@ class Store:
             )
         try:
             stored = files.read_json(path)
-            version = stored["schema"]
+            if stored["schema"] != SCHEMA:
+                raise LibraryError(
+                    f"{folder} has rows of form {stored['schema']}, and this version of save_jax reads form {SCHEMA}; "
+                    "index into a new folder, or use the version that made it"
+                )
             known = {field.name for field in dataclasses.fields(About)}
             about = About(**{name: value for name, value in stored.items() if name in known})
+        except LibraryError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise LibraryError(f"{path} is damaged ({error}); index into a new folder") from error
-        if version != SCHEMA:
-            raise LibraryError(
-                f"{folder} has rows of form {version}, and this version of save_jax reads form {SCHEMA}; index into a "
-                "new folder, or use the version that made it"
-            )
         try:
             database = lancedb.connect(folder)
-            tables = {name: database.open_table(name) for name in ("files", "windows", "segments")}
+            tables = {name: database.open_table(name) for name in TABLES}
         except Exception as error:  # LanceDB's have no common base
-            raise LibraryError(f"{folder} cannot be read ({str(error).splitlines()[0]})") from error
+            raise LibraryError(f"{folder} cannot be read ({_first_line(error)}); index into a new folder") from error
         return cls(folder, about, tables)
 
     def save(self) -> None:
@@ -156,9 +169,33 @@ class Store:
 
     # ---------------------------------------------------------------- reading
 
+    def refresh(self) -> tuple[int, int, int]:
+        """Versions of the tables as they are now; what is read from here on is of these."""
+        for table in self.tables:
+            table.checkout_latest()
+        return self.files.version, self.windows.version, self.segments.version
+
+    def reading(self, read: Callable[[], T]) -> T:
+        """`read()`, and once more from the latest version where a writer cleaned up the one that it reads.
+
+        Raises LibraryError where rows are missing from the latest, too.
+        """
+        for tries in range(1, _TRIES + 1):
+            try:
+                return read()
+            except RuntimeError as error:  # LanceDB has no class for it
+                if "Not found" not in str(error):
+                    raise
+                if tries == _TRIES:
+                    reason = _first_line(error)
+                    raise LibraryError(f"{self.folder} is damaged ({reason}); index into a new folder") from error
+            time.sleep(0.02 * tries)
+            self.refresh()
+        raise AssertionError
+
     def file_rows(self) -> list[dict]:
         """All files."""
-        return self.files.to_arrow().to_pylist()
+        return self.reading(lambda: self.files.to_arrow().to_pylist())
 
     def terms(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[dict]]:
         """(terms float16 [n, senses, t, d], mask bool [n, t], their other columns) of rows of the windows' table."""
@@ -204,13 +241,34 @@ class Store:
         return len(orphans)
 
     def tidy(self) -> None:
-        """Joins small pieces and removes earlier versions, so that the folder is little more than its rows."""
-        for table in (self.files, self.windows, self.segments):
-            table.optimize(cleanup_older_than=_READERS)
+        """Joins pieces and removes earlier versions, so that the folder is little more than its rows.
+
+        A table is written anew by that, so that it waits for some pieces. Removes what killed writers left, too: call
+        it while `writing`.
+        """
+        for name, table in zip(TABLES, self.tables, strict=True):
+            stats = table.stats()
+            loose = size_of(os.path.join(self.folder, f"{name}.lance")) > _LOOSE * stats["total_bytes"]
+            if loose or stats["fragment_stats"]["num_fragments"] > _PIECES:
+                table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
 
     def _delete_contents(self, contents: set[str]) -> None:
         for table in (self.windows, self.segments) if contents else ():
             table.delete(f"content IN ({_quoted(sorted(contents))})")
+
+
+def size_of(folder: str) -> int:
+    """Bytes of all files below; those that go meanwhile count nothing."""
+    size = 0
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.path.getsize(os.path.join(directory, name))
+    return size
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _quoted(names: Sequence[str]) -> str:

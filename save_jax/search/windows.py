@@ -13,12 +13,13 @@ from typing import TypedDict
 import numpy as np
 
 from data_prep.media import audio, video
+from data_prep.media.samples import begin as sound_begin
 from data_prep.media.tracks import Tell, silent
 from data_prep.runners import reason_of
 from save_jax.data.records import Clip
 
 _ALL = 10**9  # pictures of a file: one a second
-_SLACK = 1.0  # seconds of a file beyond the last window that are not worth another one
+_SLACK = 1.0  # seconds of a file that lengthen its last window, and are not worth another one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Cut:
     hop: float = 6.0
 
     def starts(self, duration: float) -> list[float]:
-        """Seconds at which windows begin; the last one reaches the file's end."""
+        """Seconds at which windows begin; the last one goes on to the file's end."""
         count = 1 + max(0, math.ceil((duration - self.seconds - _SLACK) / self.hop))
         return [number * self.hop for number in range(count)]
 
@@ -63,42 +64,52 @@ def read(
     """
     frames, times = video.read_frames(path, image_size, _ALL, tell=lambda line: tell(f"pictures: {line}"))
     duration = float(times[-1]) + 1.0  # one picture a second
-    with _sound(path, tell) as samples:
-        for number, start in enumerate(cut.starts(duration)):
-            end = min(duration, start + cut.seconds)
+    starts = cut.starts(duration)
+    with _sound(path, tell) as (samples, before):
+        for number, start in enumerate(starts):
+            last = number == len(starts) - 1
+            end = duration if last else start + cut.seconds
             inside = np.flatnonzero((times >= start) & (times < end))
+            if not len(inside):  # the picture before it still stands
+                inside = np.flatnonzero(times < end)[-1:]
             kept = [int(inside[place]) for place in video.choose(len(inside), max_frames)]
-            heard = samples[round(start * audio.SAMPLE_RATE) : round(end * audio.SAMPLE_RATE)]
+            heard = samples[before + round(start * audio.SAMPLE_RATE) : before + round(end * audio.SAMPLE_RATE)]
             clip = Clip(
                 id=f"{path}#{number}",
                 captions=[],
                 groups=[],
-                transcript=words_between(segments, start, end),
+                transcript=words_between(segments, start if number else -math.inf, math.inf if last else end),
                 tags=[],
                 frames=[frames[place] for place in kept],
-                frame_times=times[kept],
+                frame_times=np.maximum(times[kept], np.float32(start)),
                 fbank=audio.fbank(np.asarray(heard)) if len(heard) else None,
                 teacher_video=None,
                 teacher_audio=None,
             )
-            yield Window(number, start, end, clip, frames[kept[len(kept) // 2]] if kept else b"")
+            yield Window(number, start, end, clip, frames[kept[len(kept) // 2]])
 
 
 @contextlib.contextmanager
-def _sound(path: str, tell: Tell) -> Iterator[np.ndarray]:
-    """float32 [samples] at 16 kHz; [0] without sound, and with a note where it does not decode."""
+def _sound(path: str, tell: Tell) -> Iterator[tuple[np.ndarray, int]]:
+    """float32 [samples] at 16 kHz, and how many of them come before the first picture; [0] without sound, and with a
+    note where it does not decode.
+    """
     with contextlib.ExitStack() as stack:
         try:
             whole = audio.whole_track(path, tell=lambda line: tell(f"sound: {line}"))
             samples, _ = stack.enter_context(whole)
+            before = max(0, round(-sound_begin(path) * audio.SAMPLE_RATE))
         except ValueError as error:  # the pictures are worth keeping
             tell(f"sound: {reason_of(error)}")
-            samples = np.zeros(0, np.float32)
-        yield samples
+            samples, before = np.zeros(0, np.float32), 0
+        yield samples, before
 
 
 def words_between(segments: Sequence[Segment], start: float, end: float) -> str:
-    """What is said between two times. Words of a segment are taken to follow each other evenly."""
+    """What is said between two times. Words of a segment are taken to follow each other evenly.
+
+    Windows that meet share no word and lose none: the first asks from -inf, the last up to inf.
+    """
     words = []
     for segment in segments:
         if segment["start"] >= end or segment["end"] < start:

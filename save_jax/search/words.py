@@ -4,15 +4,16 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from lancedb.index import FTS
+from lancedb.query import FullTextOperator, MatchQuery
+
 from save_jax.search.store import Store
 
 MOST = 1000  # segments that one query looks at
 LONGEST = 10_000  # characters of a query
 _PHRASE = re.compile(r'["“„«]([^"“”„«»]+)["”“»]')
-INDEX = {
-    "with_position": False, "base_tokenizer": "icu", "stem": True, "remove_stop_words": False, "ascii_folding": True,
-    "lower_case": True, "replace": True,
-}  # fmt: skip
+# Scripts without a space between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 class Query(NamedTuple):
@@ -50,17 +51,37 @@ def plain(text: str) -> str:
 
 
 def index(store: Store) -> None:
-    """Makes the words of all segments findable."""
-    if store.segments.count_rows():
-        store.segments.create_fts_index("text", **INDEX)
+    """Makes the words of all segments findable, those that come later as well; `Store.tidy` takes these in."""
+    if store.segments.count_rows() and not store.segments.list_indices():
+        config = FTS(base_tokenizer="icu", with_position=False, stem=True, remove_stop_words=False)
+        store.segments.create_index("text", config=config)
 
 
 def find(store: Store, text: str, most: int = MOST) -> list[Line]:
     """Segments that hold any of the words, best first (BM25)."""
-    words = plain(text)
-    if not words or not store.segments.list_indices():
+    return _match(store, " ".join(_spellings(text)), FullTextOperator.OR, most)
+
+
+def find_phrases(store: Store, phrases: list[str]) -> list[Line]:
+    """Segments in which each phrase occurs, best first: all of them, however many hold its words."""
+    count = max(1, store.segments.count_rows())
+    spelled = [_match(store, text, FullTextOperator.AND, count) for text in _spellings(" ".join(phrases))]
+    lines = [*dict.fromkeys(line for lines in spelled for line in lines)]
+    for phrase in phrases:
+        lines = holding(lines, phrase)
+    return lines
+
+
+def _spellings(text: str) -> list[str]:
+    """With each apostrophe: the index takes "don't" and "don’t" for two words."""
+    return [*dict.fromkeys((text.replace("’", "'"), text.replace("'", "’")))]
+
+
+def _match(store: Store, text: str, operator: FullTextOperator, most: int) -> list[Line]:
+    if not store.segments.list_indices():
         return []
-    rows = store.segments.search(words, query_type="fts").limit(most).to_list()
+    query = MatchQuery(text, "text", operator=operator)
+    rows = store.segments.search(query, query_type="fts").limit(most).to_list()
     return [Line(row["content"], row["start"], row["end"], row["text"], row["_score"]) for row in rows]
 
 
@@ -76,5 +97,7 @@ def holding_all(lines: list[Line], text: str) -> list[Line]:
 
 def holding(lines: list[Line], phrase: str) -> list[Line]:
     """Those in which a phrase occurs as it was typed, but for case, accents and punctuation."""
-    wanted = f" {plain(phrase)} "
-    return [line for line in lines if wanted in f" {plain(line.text)} "]
+    wanted = plain(phrase)
+    if _UNSPACED.search(wanted):
+        return [line for line in lines if wanted in plain(line.text)]
+    return [line for line in lines if f" {wanted} " in f" {plain(line.text)} "]

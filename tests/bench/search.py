@@ -226,9 +226,8 @@ def absent(work: Path, demo: Path, embedder: Embedder, sentences: list[str]) -> 
             answered += scores.max() >= library.store.about.cutoff["score"]
             asked += 1
     print(f"cut-off: {library.store.about.cutoff}")
-    print(
-        f"{fired} of {asked} absent queries are answered ({100 * fired / asked:.1f} %), {answered} of them where present"
-    )
+    share = 100 * fired / asked
+    print(f"{fired} of {asked} absent queries are answered ({share:.1f} %), {answered} of them where present")
 
 
 def updates(work: Path, embedder: Embedder, sentences: list[str]) -> None:

@@ -2,8 +2,7 @@
 
     python tests/bench/search_scale.py --library LIBRARY --windows 100000 [--queries 100] [--stores lance]
 
-Vectors are those of a real index with jitter, one unit vector in a thousand directions around each: random ones would say
-nothing about neighbours. The frames that the score needs are jittered with their mean.
+Vectors are those of a real index with jitter: random ones would say nothing about neighbours. The frames that the score needs are jittered with their mean.
 """
 
 import argparse
@@ -82,9 +81,8 @@ def main() -> None:
             hits += len(truth & set(best.tolist()))
         return hits / (10 * len(truths))
 
-    print(
-        "| first stage | p50 ms | p95 ms | with the score of 512, p95 ms | recall@10 of the full score |\n|---|---|---|---|---|"
-    )
+    print("| first stage | p50 ms | p95 ms | with the score of 512, p95 ms | recall@10 of the full score |")
+    print("|---" * 5 + "|")
 
     def row(name: str, first_stage) -> None:
         first_stage(vectors[0]), scored(vectors[0], first_stage(vectors[0]))
@@ -103,9 +101,8 @@ def main() -> None:
     row("NumPy, exact", lambda vector: ranking.best(means, vector, CANDIDATES))
     if "lance" in args.stores:
         _lance(means, row)
-    print(
-        f"\nmost memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB; the means are {means.nbytes / 2**20:.0f} MiB"
-    )
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\nmost memory: {most:.2f} GiB; the means are {means.nbytes / 2**20:.0f} MiB")
 
 
 def _lance(means: np.ndarray, row) -> None:
