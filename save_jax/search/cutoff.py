@@ -1,8 +1,8 @@
 """From which score on an answer counts: what sentences reach that are about other videos.
 
 Everything has a nearest neighbour, so a score alone says little. Captions of other videos are asked of the index, and
-the cut-off lets a promised share of their best answers through. Where the videos that a model was trained on are indexed
-themselves, its captions are about them, and the cut-off is too high.
+the cut-off lets a promised share of their best answers through. Where the very videos that a model was trained on are
+indexed, its captions are about them, and the cut-off is too high.
 """
 
 from collections.abc import Sequence
@@ -44,5 +44,5 @@ def best_score(library: Library, vector: np.ndarray) -> float:
     """That of the best window."""
     view = library.view
     nearest = ranking.best(view.means, vector, CANDIDATES, view.of_files(lambda row: True))
-    terms, mask, _ = library.store.terms(nearest)
-    return float(library.embedder.score(vector, terms, mask)[0].max())
+    frames, mask, _ = library.store.frames(nearest)
+    return float(library.embedder.score(vector, frames, mask).max())

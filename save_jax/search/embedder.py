@@ -27,7 +27,8 @@ from save_jax.search.windows import Cut, Window
 class Embedded:
     """Windows as rows."""
 
-    terms: np.ndarray  # float16 [n, senses, t, d], weighted; their sum over the senses is what is scored
+    frames: np.ndarray  # float16 [n, t, d]: what is scored
+    terms: np.ndarray  # float16 [n, senses, t, d]: what they are the sum of
     mean: np.ndarray  # float32 [n, d], unit
     mask: np.ndarray  # bool [n, t]
 
@@ -60,35 +61,44 @@ class Embedder:
 
     def windows(self, windows: Sequence[Window]) -> Embedded:
         """At most `batch` windows."""
-        terms, index = jax.device_get(self._terms(self.model.params, self.model.batch_of([w.clip for w in windows])))
+        batch = self.model.batch_of([window.clip for window in windows])
+        frames, terms, index = jax.device_get(self._terms(self.model.params, batch))
         count = len(windows)
-        return Embedded(terms[:count], index.mean[:count], index.mask[:count])
+        return Embedded(frames[:count], terms[:count], index.mean[:count], index.mask[:count])
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [texts, d], unit."""
         embedded = self.model.embed_texts(texts)
         return embedded / np.maximum(np.linalg.norm(embedded, axis=1, keepdims=True), 1e-12)
 
-    def score(self, query: np.ndarray, terms: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """float32 [senses + 1, n]: the score of each window with all senses, then without each one.
+    def score(self, query: np.ndarray, frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """float32 [n]: the score of each window.
 
         Args:
             query: float32 [d], unit.
-            terms: [n, senses, t, d] as `Embedded.terms`.
+            frames: [n, t, d] as `Embedded.frames`.
             mask: bool [n, t].
         """
-        if not len(terms):
-            return np.zeros((len(self.senses) + 1, 0), np.float32)
-        size = 1 << max(4, (len(terms) - 1).bit_length())  # few sizes, so that few programs are compiled
-        padded = np.zeros((size, *terms.shape[1:]), terms.dtype)
-        padded[: len(terms)] = terms
+        size = 1 << max(4, (len(frames) - 1).bit_length())  # few sizes, so that few programs are compiled
+        padded = np.zeros((size, *frames.shape[1:]), np.float32)  # NumPy widens float16 several times as fast as XLA
+        padded[: len(frames)] = frames
         there = np.zeros((size, mask.shape[1]), bool)
         there[: len(mask)] = mask
-        return np.asarray(self._scores(jnp.asarray(query), padded, there, self._scale))[:, : len(terms)]
+        return np.asarray(self._scores(query, padded, there, self._scale))[: len(frames)]
 
-    def matching(self, query: np.ndarray, terms: np.ndarray) -> np.ndarray:
+    def without(self, query: np.ndarray, terms: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """float32 [senses, n]: the score of each window without each sense; all of one sense where there is no other.
+
+        `terms`: [n, senses, t, d] as `Embedded.terms`.
+        """
+        terms = terms.astype(np.float32)
+        whole, senses = terms.sum(axis=1), terms.shape[1]
+        sums = [whole - terms[:, k] if senses > 1 else whole for k in range(senses)]
+        return np.stack([self.score(query, tokens, mask) for tokens in sums])
+
+    def matching(self, query: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """float32 [n, t]: cosine of the query with each frame."""
-        frames = terms.astype(np.float32).sum(axis=1)
+        frames = frames.astype(np.float32)
         return (frames @ query) / np.maximum(np.linalg.norm(frames, axis=-1), 1e-12)
 
     @functools.cached_property
@@ -100,10 +110,12 @@ class Embedder:
         sizes, module = model_sizes(self.model.config), self.model.module
         weights = dict(zip(sizes.branches, sizes.weights, strict=True))
 
-        def embed(params: dict, batch: dict) -> tuple[jax.Array, VideoIndex]:
+        def embed(params: dict, batch: dict) -> tuple[jax.Array, jax.Array, VideoIndex]:
             video = apply(Retrieval.encode_video, module, params, batch)
             terms = jnp.stack([*attribution.terms(video, weights).values()], axis=1)
-            return terms.astype(jnp.float16), similarity.index(terms.sum(axis=1), batch["frame_mask"])
+            frames = terms.sum(axis=1)
+            index = similarity.index(frames, batch["frame_mask"])
+            return frames.astype(jnp.float16), terms.astype(jnp.float16), index
 
         mesh = self.model.mesh
         return jax.jit(embed, in_shardings=(None, sharding.by_sample(mesh)), out_shardings=sharding.replicated(mesh))
@@ -112,14 +124,8 @@ class Embedder:
     def _scores(self):
         model = self.model.config.model
 
-        def scores(query: jax.Array, terms: jax.Array, mask: jax.Array, scale: jax.Array) -> jax.Array:
-            terms = terms.astype(jnp.float32)
-            whole = terms.sum(axis=1)
-            sums = [whole] + [whole - terms[:, number] for number in range(terms.shape[1] if terms.shape[1] > 1 else 0)]
-            found = [
-                similarity.score(query[None], similarity.index(tokens, mask), scale, model.temperature, model.score)[0]
-                for tokens in sums
-            ]
-            return jnp.stack(found + found[:1] * (1 + terms.shape[1] - len(found)))
+        def scores(query: jax.Array, frames: jax.Array, mask: jax.Array, scale: jax.Array) -> jax.Array:
+            index = similarity.index(frames, mask)
+            return similarity.score(query[None], index, scale, model.temperature, model.score)[0]
 
         return jax.jit(scores)

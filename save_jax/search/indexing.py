@@ -12,14 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
 from tqdm import tqdm
 
 from data_prep.names import as_text
 from data_prep.runners import reason_of
 from save_jax.data.command_line import visible
 from save_jax.search import roots, windows, words
-from save_jax.search.embedder import Embedder
+from save_jax.search.embedder import Embedded, Embedder
 from save_jax.search.roots import Changes, Found
 from save_jax.search.store import FAILED, READY, LibraryError, Store
 from save_jax.search.transcripts import Spoken, Transcriber
@@ -298,8 +297,8 @@ def _embedded(ready: queue.Queue, readers: int, embedder: Embedder, stages: dict
         if batch:
             begin = time.monotonic()
             rows = embedder.windows([window for _, window in batch])
-            for (file, window), terms, mean in zip(batch, rows.terms, rows.mean, strict=True):
-                file.windows.append(_window_row(file.content, window, terms, mean))
+            for number, (file, window) in enumerate(batch):
+                file.windows.append(_window_row(file.content, window, rows, number))
             _add(stages, "embed", begin)
             batch.clear()
         for file in whole:
@@ -325,10 +324,11 @@ def _add(stages: dict[str, float], name: str, begin: float) -> None:
     stages[name] = stages.get(name, 0.0) + time.monotonic() - begin
 
 
-def _window_row(content: str, window: Window, terms: np.ndarray, mean: np.ndarray) -> dict:
+def _window_row(content: str, window: Window, rows: Embedded, number: int) -> dict:
     return {
         "content": content, "number": window.number, "start": window.start, "end": window.end,
-        "times": window.clip.frame_times.tolist(), "mean": mean, "terms": terms.tobytes(),
+        "times": window.clip.frame_times.tolist(), "mean": rows.mean[number],
+        "frames": rows.frames[number].tobytes(), "terms": rows.terms[number].tobytes(),
         "words": window.clip.transcript, "picture": window.picture,
     }  # fmt: skip
 

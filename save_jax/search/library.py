@@ -125,19 +125,23 @@ class Library:
             allowed &= self._windows_of(view, lines)
         count = len(view) if exact else CANDIDATES
         nearest = ranking.best(view.means, vector, count, allowed)
-        if evidence == "joined" and parsed:
+        if evidence == "joined" and parsed and not parsed.phrases:
             lines = words.holding_all(lines, parsed.text)
         ranks_of_words = self._ranks(view, lines, allowed)
         extra = [number for number in list(ranks_of_words)[:CANDIDATES] if number not in set(nearest.tolist())]
         numbers = np.array([*nearest.tolist(), *extra], np.int64)
         if not len(numbers):
             return Answer([], True, self._cutoff, self._offline(), self.embedder.senses)
-        terms, mask, rows = self.store.terms(numbers)
-        scores = self.embedder.score(vector, terms, mask)
-        order = self._order(scores[0], numbers, ranks_of_words, evidence if lines else "fused")
-        matching = self.embedder.matching(vector, terms)
-        matching = np.where(mask, matching, -2)
-        hits = self._moments(view, order, numbers, scores, rows, matching, lines, top, filters)
+        frames, mask, rows = self.store.frames(numbers)
+        scores = self.embedder.score(vector, frames, mask)
+        order = self._order(scores, numbers, ranks_of_words, evidence if lines else "fused")
+        chosen = _best_apart(order, rows, view, top)
+        lost = scores[chosen] - self.embedder.without(vector, self.store.terms(numbers[chosen]), mask[chosen])
+        matching = np.where(mask, self.embedder.matching(vector, frames), -2)
+        hits = [
+            self._moment(view, int(numbers[place]), rows[place], matching[place], scores[place], less, lines, filters)
+            for place, less in zip(chosen, lost.T, strict=True)
+        ]
         nothing = not hits
         if hits and parsed and not parsed.phrases and self._cutoff is not None and not _says(hits, parsed.text):
             nothing = max(hit.score for hit in hits) < self._cutoff
@@ -244,45 +248,43 @@ class Library:
             return np.lexsort((rank, of_words))
         return np.lexsort((rank, np.isinf(of_words)))
 
-    def _moments(
+    def _moment(
         self,
         view: View,
-        order: np.ndarray,
-        numbers: np.ndarray,
-        scores: np.ndarray,
-        rows: list[dict],
+        number: int,
+        row: dict,
         matching: np.ndarray,
+        score: float,
+        lost: np.ndarray,
         lines: Sequence[words.Line],
-        top: int,
         filters: Filters,
-    ) -> list[Moment]:
-        """The best windows of each file; those that overlap a better one are part of it."""
-        taken: dict[str, list[tuple[float, float]]] = {}
-        moments: list[Moment] = []
-        for place in order:
-            row = rows[place]
-            start, end = float(row["start"]), float(row["end"])
-            spans = taken.setdefault(row["content"], [])
-            if row["content"] not in view.files or any(start < high and end > low for low, high in spans):
-                continue
-            spans.append((start, end))
-            within = [x for x in lines if x.content == row["content"] and self._around(view, x)[numbers[place]]]
-            lost = scores[0, place] - scores[1:, place]
-            moments.append(
-                Moment(
-                    file=self._shown([*filter(filters, view.files[row["content"]])]),
-                    start=round(start, 2),
-                    end=round(end, 2),
-                    best=round(float(row["times"][int(matching[place][: len(row["times"])].argmax())]), 2),
-                    score=round(float(scores[0, place]), 4),
-                    why={name: round(float(x), 3) for name, x in zip(self.embedder.senses, lost, strict=True)},
-                    words=row["words"],
-                    quoted=within[0].text if within else "",
-                )
-            )
-            if len(moments) == top:
-                break
-        return moments
+    ) -> Moment:
+        within = [x for x in lines if x.content == row["content"] and self._around(view, x)[number]]
+        return Moment(
+            file=self._shown([*filter(filters, view.files[row["content"]])]),
+            start=round(float(row["start"]), 2),
+            end=round(float(row["end"]), 2),
+            best=round(float(row["times"][int(matching[: len(row["times"])].argmax())]), 2),
+            score=round(float(score), 4),
+            why={name: round(float(x), 3) for name, x in zip(self.embedder.senses, lost, strict=True)},
+            words=row["words"],
+            quoted=within[0].text if within else "",
+        )
+
+
+def _best_apart(order: np.ndarray, rows: Sequence[dict], view: View, top: int) -> np.ndarray:
+    """Positions of the best windows, none of which overlaps a better one: that one is the moment."""
+    taken: dict[str, list[tuple[float, float]]] = {}
+    chosen = []
+    for place in order:
+        row = rows[place]
+        spans = taken.setdefault(row["content"], [])
+        if row["content"] in view.files and not any(row["start"] < high and row["end"] > low for low, high in spans):
+            spans.append((row["start"], row["end"]))
+            chosen.append(int(place))
+        if len(chosen) == top:
+            break
+    return np.array(chosen, np.int64)
 
 
 def _says(hits: Sequence[Moment], text: str) -> bool:

@@ -8,6 +8,7 @@ names, which are never shown and cleared by the next run.
 import contextlib
 import dataclasses
 import datetime
+import math
 import os
 import shutil
 import time
@@ -52,6 +53,7 @@ class About:
     speech: str = ""  # recogniser of files without subtitles
     schema: int = SCHEMA
     cutoff: dict[str, float] = dataclasses.field(default_factory=dict)
+    row_bytes: dict[str, float] = dataclasses.field(default_factory=dict)  # of each table, when it was joined last
 
     @property
     def cut(self) -> Cut:
@@ -83,7 +85,7 @@ def window_schema(size: int) -> pa.Schema:
         [
             ("content", pa.string()), ("number", pa.int32()), ("start", pa.float32()), ("end", pa.float32()),
             ("times", pa.list_(pa.float32())), ("mean", pa.list_(pa.float32(), size)),
-            ("terms", pa.binary()), ("words", pa.string()), ("picture", pa.binary()),
+            ("frames", pa.binary()), ("terms", pa.binary()), ("words", pa.string()), ("picture", pa.binary()),
         ]
     )  # fmt: skip
 
@@ -197,16 +199,27 @@ class Store:
         """All files."""
         return self.reading(lambda: self.files.to_arrow().to_pylist())
 
-    def terms(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[dict]]:
-        """(terms float16 [n, senses, t, d], mask bool [n, t], their other columns) of rows of the windows' table."""
-        columns = ["content", "number", "start", "end", "times", "terms", "words"]
-        order = np.argsort(offsets, kind="stable")
-        found = self.windows.take_offsets([int(offsets[k]) for k in order]).select(columns).to_arrow().to_pylist()
-        rows = [found[k] for k in np.argsort(order)]
-        shape = (len(self.about.senses), self.about.frames, self.about.size)
-        terms = np.stack([np.frombuffer(row.pop("terms"), np.float16).reshape(shape) for row in rows])
+    def frames(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+        """(frames float16 [n, t, d], mask bool [n, t], other columns) of rows of the windows' table."""
+        columns = ["content", "number", "start", "end", "times", "words"]
+        rows, found = self._take(offsets, columns, "frames", (self.about.frames, self.about.size))
         mask = np.arange(self.about.frames)[None] < np.array([len(row["times"]) for row in rows])[:, None]
-        return terms, mask, rows
+        return found, mask, rows
+
+    def terms(self, offsets: np.ndarray) -> np.ndarray:
+        """float16 [n, senses, t, d]: what the frames of those rows are the sum of."""
+        return self._take(offsets, [], "terms", (len(self.about.senses), self.about.frames, self.about.size))[1]
+
+    def _take(
+        self, offsets: np.ndarray, columns: list[str], name: str, shape: tuple[int, ...]
+    ) -> tuple[list[dict], np.ndarray]:
+        """Rows in the order asked for, and their arrays."""
+        order = np.argsort(offsets, kind="stable")
+        table = self.windows.take_offsets([int(offsets[k]) for k in order]).select([*columns, name]).to_arrow()
+        back = np.argsort(order)
+        arrays = [np.frombuffer(value.as_buffer(), np.float16).reshape(shape) for value in table[name]]
+        rows = table.select(columns).to_pylist() if columns else []
+        return [rows[k] for k in back] if columns else [], np.stack([arrays[k] for k in back])
 
     # ---------------------------------------------------------------- writing
 
@@ -247,10 +260,15 @@ class Store:
         it while `writing`.
         """
         for name, table in zip(TABLES, self.tables, strict=True):
-            stats = table.stats()
-            loose = size_of(os.path.join(self.folder, f"{name}.lance")) > _LOOSE * stats["total_bytes"]
+            folder, stats = os.path.join(self.folder, f"{name}.lance"), table.stats()
+            # Deleted rows keep their bytes until then, and are in its own count of them.
+            needed = self.about.row_bytes.get(name, math.inf) * stats["num_rows"]
+            loose = size_of(folder) > _LOOSE * min(needed, stats["total_bytes"])
             if loose or stats["fragment_stats"]["num_fragments"] > _PIECES:
                 table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
+                if rows := table.count_rows():
+                    self.about.row_bytes[name] = size_of(folder) / rows
+                    self.save()
 
     def _delete_contents(self, contents: set[str]) -> None:
         for table in (self.windows, self.segments) if contents else ():

@@ -191,11 +191,11 @@ def quality(work: Path, embedder: Embedder, sentences: list[str]) -> None:
 def by_hand(library: Library, judged: list[judgements.Judged]) -> float:
     """R@1 by a full product over every window's frames, without store, candidates and moments."""
     view = library.view
-    terms, mask, _ = library.store.terms(np.arange(len(view)))
+    frames, mask, _ = library.store.frames(np.arange(len(view)))
     right = 0
     for row in judged:
         vector = library.embedder.texts([row.query])[0]
-        best = int(library.embedder.score(vector, terms, mask)[0].argmax())
+        best = int(library.embedder.score(vector, frames, mask).argmax())
         files = {file["file"] for file in view.files[view.names[view.contents[best]]]}
         right += row.file in files and view.starts[best] < row.end and view.ends[best] > row.start
     return 100 * right / len(judged)
@@ -208,7 +208,7 @@ def absent(work: Path, demo: Path, embedder: Embedder, sentences: list[str]) -> 
     view, things = library.view, ("car", "bird", "bell", "drum", "boat", "dog", "clock", "train", "house", "phone")
     fired = asked = answered = 0
     groups = [row for row in test if row["group"] == "vision"]
-    terms, mask, _ = library.store.terms(np.arange(len(view)))
+    frames, mask, _ = library.store.frames(np.arange(len(view)))
     for thing in things:
         about = [row for row in groups if f" {thing}" in f" {row['query']}"]
         if len(about) < 3:
@@ -221,7 +221,7 @@ def absent(work: Path, demo: Path, embedder: Embedder, sentences: list[str]) -> 
                 same = view.contents == view.names.index(content)
                 hidden |= same & (view.starts < float(row["end"])) & (view.ends > float(row["start"]))
         for row in about:
-            scores = library.embedder.score(library.embedder.texts([row["query"]])[0], terms, mask)[0]
+            scores = library.embedder.score(library.embedder.texts([row["query"]])[0], frames, mask)
             fired += scores[~hidden].max() >= library.store.about.cutoff["score"]
             answered += scores.max() >= library.store.about.cutoff["score"]
             asked += 1

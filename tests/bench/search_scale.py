@@ -1,8 +1,10 @@
 """Ranking among very many windows: time of a query, and how much of the full score's answer it finds.
 
-    python tests/bench/search_scale.py --library LIBRARY --windows 100000 [--queries 100] [--stores lance]
+    python tests/bench/search_scale.py --library LIBRARY --texts FILE --windows 100000 [--stores lance]
 
-Vectors are those of a real index with jitter: random ones would say nothing about neighbours. The frames that the score needs are jittered with their mean.
+Vectors are those of a real index with jitter, since random ones would say nothing about neighbours. They are turned
+into the width of the papers' models by an orthonormal map, which changes no product; the jitter has the whole width.
+Frames move as their mean did.
 """
 
 import argparse
@@ -17,9 +19,15 @@ import numpy as np
 
 from save_jax.search import ranking
 from save_jax.search.door import open_library
-from save_jax.search.library import CANDIDATES, Library
+from save_jax.search.library import CANDIDATES
 
 JITTER = 0.35  # length of what is added to a unit vector
+TRUTHS = 20  # queries whose full answer is computed
+
+
+def widened(width: int, of: int) -> np.ndarray:
+    """float32 [of, width] with orthonormal rows."""
+    return np.linalg.qr(np.random.default_rng(1).standard_normal((width, of)))[0].T.astype(np.float32)
 
 
 def jittered(means: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -35,14 +43,12 @@ def jittered(means: np.ndarray, count: int, rng: np.random.Generator) -> tuple[n
 
 
 def frames_of(
-    library: Library, terms: np.ndarray, near: np.ndarray, means: np.ndarray, numbers: np.ndarray
+    stored: np.ndarray, real: np.ndarray, near: np.ndarray, means: np.ndarray, numbers: np.ndarray
 ) -> np.ndarray:
-    """Terms of jittered windows: those of the real one, moved as far as its mean was."""
-    real = terms[near[numbers]].astype(np.float32)
-    whole = real.sum(axis=1, keepdims=True)
-    lengths = np.linalg.norm(whole, axis=-1, keepdims=True)
-    shift = (means[numbers] - np.asarray(library.view.means)[near[numbers]])[:, None, None, :] * lengths
-    return (real + shift / real.shape[1]).astype(np.float16)
+    """Frames of jittered windows: those of the real one, moved as far as its mean was."""
+    chosen = stored[near[numbers]]
+    shift = (means[numbers] - real[near[numbers]])[:, None] * np.linalg.norm(chosen, axis=-1, keepdims=True)
+    return (chosen + shift).astype(np.float16)
 
 
 def percentiles(seconds: list[float]) -> str:
@@ -54,28 +60,42 @@ def main() -> None:
     parser.add_argument("--library", required=True)
     parser.add_argument("--windows", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--texts", required=True, help="a file of queries, one a line")
     parser.add_argument("--stores", default="", help="lance: its flat scan and its IvfHnswFlat, too")
     args = parser.parse_args()
     library, rng = open_library(args.library), np.random.default_rng(0)
-    means, near = jittered(np.asarray(library.view.means), args.windows, rng)
-    terms, mask, _ = library.store.terms(np.arange(len(library.view)))
+    turn = widened(args.width, library.store.about.size)
+    real = np.asarray(library.view.means) @ turn
+    means, near = jittered(real, args.windows, rng)
+    stored, mask, _ = library.store.frames(np.arange(len(library.view)))
+    stored = stored.astype(np.float32) @ turn
     texts = [line.strip() for line in Path(args.texts).read_text(encoding="utf-8").splitlines() if line.strip()]
-    vectors = library.embedder.texts(texts[: args.queries])
+    vectors = library.embedder.texts(texts[: args.queries]) @ turn
+    judged = vectors[:: max(1, len(vectors) // TRUTHS)][:TRUTHS]
 
     def scored(vector: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        return library.embedder.score(vector, frames_of(library, terms, near, means, numbers), mask[near[numbers]])[0]
+        frames = frames_of(stored, real, near, means, numbers)
+        return library.embedder.score(vector, frames, mask[near[numbers]])
 
-    truths = []
-    for vector in vectors[:20]:  # the full score of every window
-        parts = [
-            scored(vector, np.arange(first, min(first + 8192, len(means)))) for first in range(0, len(means), 8192)
-        ]
-        truths.append(set(np.argsort(-np.concatenate(parts), kind="stable")[:10].tolist()))
+    scale = float(np.exp(library.embedder.model.params["logit_scale"]))
+    parts = []
+    for first in range(0, len(means), 8192):  # the full score of every window, as models/similarity.py has it
+        numbers = np.arange(first, min(first + 8192, len(means)))
+        frames, there = stored[near[numbers]], mask[near[numbers]]
+        shift = (means[numbers] - real[near[numbers]])[:, None]
+        frames = frames + shift * np.linalg.norm(frames, axis=-1, keepdims=True)
+        frames /= np.maximum(np.linalg.norm(frames, axis=-1, keepdims=True), 1e-12)
+        mean = (frames * there[..., None]).sum(axis=1)
+        mean /= np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+        by_frame = np.where(there[..., None], scale * frames @ judged.T, -np.inf)
+        parts.append(0.5 * (scale * mean @ judged.T + np.logaddexp.reduce(by_frame, axis=1)))
+    full = np.concatenate(parts)
+    truths = [set(np.argsort(-scores, kind="stable")[:10].tolist()) for scores in full.T]
 
     def recall(first_stage) -> float:
         hits = 0
-        for vector, truth in zip(vectors[:20], truths, strict=True):
+        for vector, truth in zip(judged, truths, strict=True):
             numbers = first_stage(vector)
             best = numbers[np.argsort(-scored(vector, numbers), kind="stable")[:10]]
             hits += len(truth & set(best.tolist()))
@@ -91,9 +111,9 @@ def main() -> None:
             begin = time.perf_counter()
             numbers = first_stage(vector)
             alone.append(time.perf_counter() - begin)
-            scored_terms = frames_of(library, terms, near, means, numbers)  # made, where the product reads
+            made = frames_of(stored, real, near, means, numbers)  # made, where the product reads
             begin = time.perf_counter()
-            library.embedder.score(vector, scored_terms, mask[near[numbers]])
+            library.embedder.score(vector, made, mask[near[numbers]])
             both.append(alone[-1] + time.perf_counter() - begin)
         print(f"| {name} | {percentiles(alone)} | {1000 * np.percentile(both, 95):.1f} | {recall(first_stage):.3f} |")
         sys.stdout.flush()

@@ -116,7 +116,8 @@ def plain_rows(found: Found, windows: int = 2, picture: int = 2000) -> Rows:
             "content": content, "number": k, "start": 6.0 * k, "end": 6.0 * k + 12,
             "times": np.arange(12, dtype=np.float32) + 6 * k,
             "mean": rng.normal(size=about.size).astype(np.float32),
-            "terms": rng.normal(size=(1, about.frames, about.size)).astype(np.float16).tobytes(),
+            "frames": (frames := rng.normal(size=(1, about.frames, about.size)).astype(np.float16).tobytes()),
+            "terms": frames,
             "words": "a red car", "picture": rng.bytes(picture),
         }
         for k in range(windows)

@@ -24,13 +24,16 @@ def names(answer) -> list[str]:
 def test_moments_are_ranked_by_the_score_of_training(opened, embedder):
     """`model.score` over the same windows; what is stored has half the bits."""
     view = opened.view
-    terms, mask, rows = opened.store.terms(np.arange(len(view)))
-    frames = terms.astype(np.float32).sum(axis=1)
+    stored, mask, rows = opened.store.frames(np.arange(len(view)))
+    frames = stored.astype(np.float32)
+    np.testing.assert_allclose(
+        opened.store.terms(np.arange(len(view))).astype(np.float32).sum(axis=1), frames, atol=2e-2
+    )
     index = VideoIndex(frames / np.linalg.norm(frames, axis=-1, keepdims=True), np.asarray(view.means), mask)
     for query in ("a red car", "a bird sings about bread"):
         expected = embedder.model.score(query, index)[0]
         [vector] = embedder.texts([query])
-        np.testing.assert_allclose(embedder.score(vector, terms, mask)[0], expected, rtol=2e-3, atol=2e-2)
+        np.testing.assert_allclose(embedder.score(vector, stored, mask), expected, rtol=2e-3, atol=2e-2)
         best = int(expected.argmax())
         hits = opened.search(query, evidence="fused").hits
         assert (hits[0].start, os.path.basename(hits[0].file)) == (
