@@ -1,6 +1,7 @@
 """Search of one's own videos: `save-jax search index DIR --index library`, then `save-jax search query library "…"`."""
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -34,6 +35,10 @@ def parser() -> argparse.ArgumentParser:
     index.add_argument("--hop", type=float, help="seconds from one window to the next (default: half a window)")
     index.add_argument("--jobs", type=int, help="files read at once (default: one for each core)")
     index.add_argument("--nice", action="store_true", help="leave a core free and let other programs go first")
+    index.add_argument(
+        "--runner", choices=("local", "ray"), default="local", help="where files are read and embedded: here, or on Ray"
+    )
+    index.add_argument("--ray-address", help="of the cluster (default: RAY_ADDRESS, else a Ray of this machine alone)")
     index.add_argument("--watch", action="store_true", help="stay, and follow every change of the folders")
     index.add_argument("--queries", metavar="TXT", help="sentences, one a line, to find the cut-off with")
 
@@ -149,8 +154,22 @@ def _index(args: argparse.Namespace) -> int:
     jobs = args.jobs or max(1, cores - args.nice)
     sentences = _sentences(args.queries) if args.queries else sentences_of(embedder.name)
 
+    runner, embed = contextlib.nullcontext(), None
+    if args.runner == "ray":
+        from data_prep import runners
+        from save_jax.search import cluster
+
+        runner = runners.Ray(args.jobs, None, None, args.ray_address)
+        about = cluster.Task(
+            os.path.abspath(embedder.name) if os.path.exists(embedder.name) else embedder.name,
+            embedder.digest, store.about.cut, store.about.speech, os.path.abspath(os.path.join(args.index, "speech")),
+            args.language,
+        )  # fmt: skip
+        embed = cluster.embed_on(runner, about)
+
     def once(progress: bool = True) -> bool:
-        summary = indexing.update(store, embedder, transcriber, jobs, progress)
+        with runner:
+            summary = indexing.update(store, embedder, transcriber, jobs, progress, embed)
         if summary.embedded or summary.removed:
             _calibrate(store, embedder, sentences)
         _tell(summary, args)
@@ -177,8 +196,9 @@ def _calibrate(store, embedder, sentences: list[str]) -> None:
     from save_jax.search import cutoff
     from save_jax.search.library import Library
 
-    store.about.cutoff = cutoff.calibrate(Library(store, embedder), sentences)
-    store.save()
+    with store.writing():
+        store.about.cutoff = cutoff.calibrate(Library(store, embedder), sentences)
+        store.save()
 
 
 def _tell(summary, args: argparse.Namespace) -> None:

@@ -310,7 +310,7 @@ def _embedded(ready: queue.Queue, readers: int, embedder: Embedder, stages: dict
         if kind == "end":
             readers -= 1
         elif kind == "failed":
-            yield _failed(file, given)
+            yield failed_rows(file, given)
         elif kind == "whole":
             whole.append(file)
         else:
@@ -346,7 +346,8 @@ def _rows(file: _Open) -> Rows:
     return Rows(about, file.windows, segments)
 
 
-def _failed(found: Found, reason: str) -> Rows:
+def failed_rows(found: Found, reason: str) -> Rows:
+    """What an index keeps of a file that cannot be read."""
     about = _where(found) | {
         "content": "", "state": FAILED, "reason": as_text(reason), "notes": [], "duration": 0.0,
         "language": "", "source": "", "windows": 0, "unread": 0,

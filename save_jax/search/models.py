@@ -19,16 +19,13 @@ from save_jax.weights import description, hub, loading
 
 CLIP = {"vision", "text", "logit_scale"}
 SENTENCES = 400
-DEMO = os.path.join(os.path.dirname(__file__), "demo")
 
 
 def open_embedder(name: str) -> Embedder:
-    """Opens "demo", a run's workdir, a folder of weights, or hf://OWNER/NAME.
+    """Opens a run's workdir, a folder of weights, or hf://OWNER/NAME.
 
     Raises ValueError that says what is missing and what to give.
     """
-    if name == "demo":
-        return Embedder(load_model(DEMO), name)
     path = os.path.expanduser(name)
     if os.path.isfile(path):
         raise ValueError(
