@@ -34,8 +34,8 @@ def calibrate(library: Library, sentences: Sequence[str] = (), share: float = SH
     view = library.view
     if not view.files:
         return {}
-    chosen = sentences if len(sentences) >= LEAST else EVERYDAY
-    chosen = [chosen[k] for k in np.linspace(0, len(chosen) - 1, min(len(chosen), MOST)).astype(int)]
+    asked = sentences if len(sentences) >= LEAST else EVERYDAY
+    chosen = [asked[int(k)] for k in np.linspace(0, len(asked) - 1, min(len(asked), MOST))]
     scores = [best_score(library, vector) for vector in library.embedder.texts(chosen)]
     return {"score": float(np.quantile(scores, 1 - share)), "share": share, "sentences": float(len(scores))}
 

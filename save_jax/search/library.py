@@ -139,7 +139,9 @@ class Library:
         lost = scores[chosen] - self.embedder.without(vector, self.store.terms(numbers[chosen]), mask[chosen])
         matching = np.where(mask, self.embedder.matching(vector, frames), -2)
         hits = [
-            self._moment(view, int(numbers[place]), rows[place], matching[place], scores[place], less, lines, filters)
+            self._moment(
+                view, int(numbers[place]), rows[place], matching[place], float(scores[place]), less, lines, filters
+            )
             for place, less in zip(chosen, lost.T, strict=True)
         ]
         nothing = not hits
@@ -265,7 +267,7 @@ class Library:
             start=round(float(row["start"]), 2),
             end=round(float(row["end"]), 2),
             best=round(float(row["times"][int(matching[: len(row["times"])].argmax())]), 2),
-            score=round(float(score), 4),
+            score=round(score, 4),
             why={name: round(float(x), 3) for name, x in zip(self.embedder.senses, lost, strict=True)},
             words=row["words"],
             quoted=within[0].text if within else "",

@@ -80,7 +80,8 @@ def _spellings(text: str) -> list[str]:
 def _match(store: Store, text: str, operator: FullTextOperator, most: int) -> list[Line]:
     if not store.segments.list_indices():
         return []
-    query = MatchQuery(text, "text", operator=operator)
+    # Its defaults are pydantic's, which a type checker does not follow.
+    query = MatchQuery(text, "text", operator=operator)  # pyright: ignore[reportCallIssue]
     rows = store.segments.search(query, query_type="fts").limit(most).to_list()
     return [Line(row["content"], row["start"], row["end"], row["text"], row["_score"]) for row in rows]
 
