@@ -134,7 +134,7 @@ def embed_plainly(files: Sequence[Found]) -> Iterator[Rows]:
         try:
             yield plain_rows(found)
         except ValueError as error:
-            yield indexing._failed(found, str(error))
+            yield indexing.failed_rows(found, str(error))
 
 
 def update_plainly(folder: Path, root: Path) -> Summary:
