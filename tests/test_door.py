@@ -1,7 +1,9 @@
 """The package's door: quick to import, typed, and the README's lines of Python as they stand there."""
 
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ from helpers.made_run import make_run, plain_clips
 from helpers.places import REPOSITORY
 
 import save_jax
+from save_jax.search import command
 
 PROGRAM = """
 import sys, time
@@ -36,7 +39,7 @@ def test_importing_is_quick_and_brings_nothing():
 
 
 def test_what_the_door_has():
-    assert set(dir(save_jax)) == {"__version__", "evaluate_scores", "load_model", "open_run"}
+    assert set(dir(save_jax)) == {"__version__", "evaluate_scores", "load_model", "open_library", "open_run"}
     assert all(getattr(save_jax, name) for name in dir(save_jax))
     with pytest.raises(AttributeError, match="no attribute 'nothing'; it has"):
         save_jax.nothing  # noqa: B018 — asking is the test
@@ -56,13 +59,18 @@ def test_the_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
             tmp_path / name, [media.numbered(k) for k in range(16)], fps=8, sound=np.full(32000, 0.1, np.float32)
         )
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    shutil.copy("a.mp4", "own")
+    os.utime("own/a.mp4", (1e9, 1e9))  # one just written is left for the next run
+    monkeypatch.setattr(sys, "argv", ["search", "index", "own", "--index", "library", "--model", "runs/demo"])
+    assert command.main() == 0
     names = {"matrix": np.eye(1000)}
     exec(compile(lines, "README.md", "exec"), names)
     assert (
         names["texts"].shape == (1, 32) and names["videos"].files == ["a.mp4", "b.mkv"] and not names["videos"].failed
     )
     assert "Hit(id=" in capsys.readouterr().out
-    assert len(lines.splitlines()) <= 12
+    assert len(lines.splitlines()) <= 13
 
 
 def test_the_readme_is_one_screen_and_a_half():
