@@ -12,8 +12,6 @@ from collections.abc import Callable
 from save_jax.data import command_line, files
 from save_jax.data.command_line import visible
 
-SPEECH = "base"
-
 
 def parser() -> argparse.ArgumentParser:
     """All commands."""

@@ -19,7 +19,6 @@ from save_jax.inference.model import Model
 from save_jax.models import similarity, trees
 from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval
-from save_jax.models.similarity import VideoIndex
 from save_jax.search.windows import Cut, Window
 
 
@@ -30,7 +29,6 @@ class Embedded:
     frames: np.ndarray  # float16 [n, t, d]: what is scored
     terms: np.ndarray  # float16 [n, senses, t, d]: what they are the sum of
     mean: np.ndarray  # float32 [n, d], unit
-    mask: np.ndarray  # bool [n, t]
 
 
 class Embedder:
@@ -54,7 +52,7 @@ class Embedder:
         """Windows as long as what the model was trained on; each begins in the middle of the one before."""
         return Cut(float(self.frames), self.frames / 2)
 
-    @functools.cached_property
+    @property
     def batch(self) -> int:
         """Windows embedded at a time."""
         return self.model.batch
@@ -62,9 +60,9 @@ class Embedder:
     def windows(self, windows: Sequence[Window]) -> Embedded:
         """At most `batch` windows."""
         batch = self.model.batch_of([window.clip for window in windows])
-        frames, terms, index = jax.device_get(self._terms(self.model.params, batch))
+        frames, terms, mean = jax.device_get(self._terms(self.model.params, batch))
         count = len(windows)
-        return Embedded(frames[:count], terms[:count], index.mean[:count], index.mask[:count])
+        return Embedded(frames[:count], terms[:count], mean[:count])
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [texts, d], unit."""
@@ -80,7 +78,7 @@ class Embedder:
             mask: bool [n, t].
         """
         size = 1 << max(4, (len(frames) - 1).bit_length())  # few sizes, so that few programs are compiled
-        padded = np.zeros((size, *frames.shape[1:]), np.float32)  # NumPy widens float16 several times as fast as XLA
+        padded = np.zeros((size, *frames.shape[1:]), np.float32)
         padded[: len(frames)] = frames
         there = np.zeros((size, mask.shape[1]), bool)
         there[: len(mask)] = mask
@@ -110,12 +108,12 @@ class Embedder:
         sizes, module = model_sizes(self.model.config), self.model.module
         weights = dict(zip(sizes.branches, sizes.weights, strict=True))
 
-        def embed(params: dict, batch: dict) -> tuple[jax.Array, jax.Array, VideoIndex]:
+        def embed(params: dict, batch: dict) -> tuple[jax.Array, jax.Array, jax.Array]:
             video = apply(Retrieval.encode_video, module, params, batch)
             terms = jnp.stack([*attribution.terms(video, weights).values()], axis=1)
             frames = terms.sum(axis=1)
-            index = similarity.index(frames, batch["frame_mask"])
-            return frames.astype(jnp.float16), terms.astype(jnp.float16), index
+            mean = similarity.index(frames, batch["frame_mask"]).mean
+            return frames.astype(jnp.float16), terms.astype(jnp.float16), jnp.asarray(mean)
 
         mesh = self.model.mesh
         return jax.jit(embed, in_shardings=(None, sharding.by_sample(mesh)), out_shardings=sharding.replicated(mesh))

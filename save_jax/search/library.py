@@ -13,7 +13,6 @@ from save_jax.search.ranking import View
 from save_jax.search.store import Store
 
 CANDIDATES = 512  # windows whose frames are scored
-EVIDENCE = ("joined", "fused", "lexical")
 
 
 @dataclasses.dataclass(frozen=True)

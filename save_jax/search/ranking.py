@@ -25,8 +25,7 @@ class View:
     names: list[str]  # contents
     starts: np.ndarray  # float32 [n]
     ends: np.ndarray
-    files: dict[str, list[dict]]  # content → its files, none for windows that nobody names
-    failed: list[dict]
+    files: dict[str, list[dict]]  # content → its files that were read, none for windows that nobody names
 
     def __len__(self) -> int:
         return len(self.means)
@@ -48,12 +47,9 @@ def _view(store: Store) -> View:
     encoded = rows["content"].combine_chunks().dictionary_encode() if len(rows) else None
     names = encoded.dictionary.to_pylist() if encoded is not None else []
     files: dict[str, list[dict]] = {}
-    failed = []
     for row in store.files.to_arrow().to_pylist():
         if row["state"] == READY:
             files.setdefault(row["content"], []).append(row)
-        else:
-            failed.append(row)
     return View(
         version=version,
         means=_means(store, version[1], len(rows)),
@@ -62,7 +58,6 @@ def _view(store: Store) -> View:
         starts=rows["start"].to_numpy(),
         ends=rows["end"].to_numpy(),
         files=files,
-        failed=failed,
     )
 
 

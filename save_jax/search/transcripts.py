@@ -28,7 +28,7 @@ class Transcriber:
 
     def __init__(self, model: str, cache: str, language: str = ""):
         """Raises ValueError where the engine is not installed or the model is not to be had."""
-        self.model, self._task, self._turn = model, None, threading.Lock()
+        self._task, self._turn = None, threading.Lock()
         if model:
             whisper.require(ENGINE, language)
             found = model_names.resolve(ENGINE, model)

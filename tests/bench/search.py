@@ -201,7 +201,7 @@ def by_hand(library: Library, judged: list[judgements.Judged]) -> float:
     return 100 * right / len(judged)
 
 
-def absent(work: Path, demo: Path, embedder: Embedder, sentences: list[str]) -> None:
+def absent(work: Path, embedder: Embedder) -> None:
     """Queries about one thing, asked of libraries without it: how many are answered."""
     test = rows_of(work / "queries.csv")
     library = open_library(work / "library", embedder.name)
@@ -268,7 +268,7 @@ def main() -> None:
         if part == "quality":
             quality(args.work, embedder, sentences)
         elif part == "cutoff":
-            absent(args.work, args.demo, embedder, sentences)
+            absent(args.work, embedder)
         elif part == "updates":
             updates(args.work, embedder, sentences)
         else:

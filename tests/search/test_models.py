@@ -38,13 +38,13 @@ def test_other_weights_than_described_are_refused(clip, tmp_path):
     loading.save_params(folder, {name: loading.read_params(clip)[name] for name in CLIP})
     told = {"licence": "none", "source": "random", "params_sha256": "0" * 64}
     description.write(folder, about.config, sorted(CLIP), tokenizer=about.open_tokenizer(), **told)
-    with pytest.raises(ValueError, match="other parameters than its description.json says"):
+    with pytest.raises(ValueError, match=r"other parameters than its description\.json says"):
         open_embedder(folder)
 
 
 def test_a_file_of_weights_says_what_to_do(tmp_path):
     (tmp_path / "clip.pt").write_bytes(b"weights")
-    with pytest.raises(ValueError, match="convert it first: save-jax convert --from .*clip.pt"):
+    with pytest.raises(ValueError, match=r"convert it first: save-jax convert --from .*clip\.pt"):
         open_embedder(str(tmp_path / "clip.pt"))
     with pytest.raises(ValueError, match="is no folder"):
         open_embedder(str(tmp_path / "nothing"))
