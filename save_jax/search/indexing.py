@@ -140,7 +140,7 @@ def _take_copies(store: Store, copies: Sequence[Found], summary: Summary) -> lis
     rows, rest = [], []
     for found in copies:
         try:
-            row = by_content.get(roots.content_of(found.full, found.size))
+            row = by_content.get(roots.content_of(found))
         except OSError:
             row = None
         if row is None:
@@ -154,7 +154,8 @@ def _take_copies(store: Store, copies: Sequence[Found], summary: Summary) -> lis
 
 def _where(found: Found) -> dict:
     return {
-        "file": found.file, "root": found.root, "path": found.path, "size": found.size, "modified": found.modified
+        "file": found.file, "root": found.root, "path": found.path, "size": found.size, "modified": found.modified,
+        "lines": found.lines, "mounted": found.mounted,
     }  # fmt: skip
 
 
@@ -212,6 +213,7 @@ class _Open:
     """A file under way."""
 
     found: Found
+    sample: str
     content: str
     spoken: Spoken
     notes: list[str]
@@ -275,10 +277,10 @@ def _read(
     """Puts a file, its windows one by one, and its end."""
     notes: list[str] = []
     begin = time.monotonic()
-    content = roots.content_of(found.full, found.size)
-    spoken = transcriber(found.full, notes.append)
+    sample, content = roots.sample_of(found), roots.content_of(found)
+    spoken = transcriber(found.full, found.subtitles, notes.append)
     _add(stages, "transcribe", begin)
-    file = _Open(found, content, spoken, notes)
+    file = _Open(found, sample, content, spoken, notes)
     begin = time.monotonic()
     for window in windows.read(found.full, spoken.segments, embedder.image_size, embedder.frames, cut, notes.append):
         said = len(window.clip.transcript.split())
@@ -336,8 +338,8 @@ def _window_row(content: str, window: Window, rows: Embedded, number: int) -> di
 def _rows(file: _Open) -> Rows:
     end = max((row["end"] for row in file.windows), default=0.0)
     about = _where(file.found) | {
-        "content": file.content, "state": READY, "reason": "", "notes": [*map(as_text, file.notes[:_NOTES])],
-        "duration": end, "language": file.spoken.language, "source": file.spoken.source,
+        "content": file.content, "sample": file.sample, "state": READY, "reason": "",
+        "notes": [*map(as_text, file.notes[:_NOTES])], "duration": end, "language": file.spoken.language, "source": file.spoken.source,
         "windows": len(file.windows), "unread": file.unread,
     }  # fmt: skip
     segments = [
@@ -349,7 +351,7 @@ def _rows(file: _Open) -> Rows:
 def failed_rows(found: Found, reason: str) -> Rows:
     """What an index keeps of a file that cannot be read."""
     about = _where(found) | {
-        "content": "", "state": FAILED, "reason": as_text(reason), "notes": [], "duration": 0.0,
+        "content": "", "sample": "", "state": FAILED, "reason": as_text(reason), "notes": [], "duration": 0.0,
         "language": "", "source": "", "windows": 0, "unread": 0,
     }  # fmt: skip
     return Rows(about, [], [])

@@ -182,7 +182,7 @@ class Library:
             name = os.path.abspath(name)
         if name not in known:
             raise ValueError(f"{like} is no file of this index; give one of its files, or FILE@SECOND")
-        chosen = np.flatnonzero(view.contents == view.names.index(known[name]))
+        chosen = view.windows_of(known[name])
         if at and name != like:
             try:
                 wanted = float(second)
@@ -211,28 +211,16 @@ class Library:
         """bool [n]: windows in which one of the lines is said."""
         said = np.zeros(len(view), bool)
         for line in lines:
-            said |= self._around(view, line)
+            said[_around(view, line)] = True
         return said
-
-    def _around(self, view: View, line: words.Line) -> np.ndarray:
-        if line.content not in view.files:
-            return np.zeros(len(view), bool)
-        same = view.contents == self._number(view, line.content)
-        begin = min(line.start, float(view.ends[same].max(initial=0)))  # after the pictures: the last window
-        return same & (view.starts < max(line.end, 0) + 1e-3) & (view.ends > begin - 1e-3)
-
-    def _number(self, view: View, content: str) -> int:
-        try:
-            return view.names.index(content)
-        except ValueError:
-            return -1
 
     def _ranks(self, view: View, lines: Sequence[words.Line], allowed: np.ndarray) -> dict[int, int]:
         """Window → rank of the best line said in it, from 0."""
         ranks: dict[int, int] = {}
         for rank, line in enumerate(lines[:CANDIDATES]):
-            for number in np.flatnonzero(self._around(view, line) & allowed):
-                ranks.setdefault(int(number), rank)
+            for number in _around(view, line):
+                if allowed[number]:
+                    ranks.setdefault(int(number), rank)
         return ranks
 
     def _order(
@@ -260,7 +248,7 @@ class Library:
         lines: Sequence[words.Line],
         filters: Filters,
     ) -> Moment:
-        within = [x for x in lines if x.content == row["content"] and self._around(view, x)[number]]
+        within = [x for x in lines if x.content == row["content"] and number in _around(view, x)]
         return Moment(
             file=self._shown([*filter(filters, view.files[row["content"]])]),
             start=round(float(row["start"]), 2),
@@ -271,6 +259,13 @@ class Library:
             words=row["words"],
             quoted=within[0].text if within else "",
         )
+
+
+def _around(view: View, line: words.Line) -> np.ndarray:
+    """Numbers of the windows in which a line is said."""
+    same = view.windows_of(line.content if line.content in view.files else "")
+    begin = min(line.start, float(view.ends[same].max(initial=0)))  # after the pictures: the last window
+    return same[(view.starts[same] < max(line.end, 0) + 1e-3) & (view.ends[same] > begin - 1e-3)]
 
 
 def _best_apart(order: np.ndarray, rows: Sequence[dict], view: View, top: int) -> np.ndarray:

@@ -6,6 +6,7 @@ mapped into memory, so that a second process starts at once and shares it.
 
 import contextlib
 import dataclasses
+import functools
 import os
 
 import numpy as np
@@ -29,6 +30,18 @@ class View:
 
     def __len__(self) -> int:
         return len(self.means)
+
+    def windows_of(self, content: str) -> np.ndarray:
+        """Numbers of its windows, in the order of their rows; none for a content that is not here."""
+        by_name, order, first = self._by_content
+        name = by_name.get(content)
+        return order[first[name] : first[name + 1]] if name is not None else order[:0]
+
+    @functools.cached_property
+    def _by_content(self) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
+        order = np.argsort(self.contents, kind="stable")
+        first = np.searchsorted(self.contents[order], np.arange(len(self.names) + 1))
+        return {name: number for number, name in enumerate(self.names)}, order, first
 
     def of_files(self, wanted) -> np.ndarray:
         """bool [n]: windows of a content of which `wanted(row)` holds for a file."""

@@ -24,7 +24,7 @@ from save_jax.data import files
 from save_jax.search.embedder import Embedder
 from save_jax.search.windows import Cut
 
-SCHEMA = 1  # raise it when rows change their form
+SCHEMA = 2  # raise it when rows change their form
 ABOUT = "library.json"
 READY, FAILED = "ready", "failed"
 TABLES = ("files", "windows", "segments")
@@ -73,8 +73,9 @@ def file_schema() -> pa.Schema:
     text, number = pa.string(), pa.float64()
     return pa.schema(
         [
-            ("file", text), ("root", text), ("path", text), ("content", text), ("size", pa.int64()),
-            ("modified", pa.int64()), ("state", text), ("reason", text), ("notes", pa.list_(text)),
+            ("file", text), ("root", text), ("path", text), ("content", text), ("sample", text),
+            ("size", pa.int64()), ("modified", pa.int64()), ("lines", text), ("mounted", pa.bool_()),
+            ("state", text), ("reason", text), ("notes", pa.list_(text)),
             ("duration", number), ("language", text), ("source", text), ("windows", pa.int32()), ("unread", pa.int32()),
         ]
     )  # fmt: skip

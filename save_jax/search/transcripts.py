@@ -1,11 +1,9 @@
 """What is said in a file: subtitles beside it or inside it, else what a recogniser hears, else nothing."""
 
 import dataclasses
-import os
 import threading
 from collections.abc import Callable
 
-from data_prep.corpora.folder import subtitles_of
 from data_prep.speech import filters, model_names, rows, subtitles, whisper
 from data_prep.speech.cache import Cache, model_identity
 from data_prep.speech.recognise import Recognise, Stop
@@ -24,7 +22,10 @@ class Spoken:
 
 
 class Transcriber:
-    """`Transcriber(…)(file, tell)` → Spoken. `model`: of faster-whisper, "" to hear nothing."""
+    """`Transcriber(…)(file, subtitles, tell)` → Spoken; `subtitles`: path of those beside the file, or "".
+
+    `model`: of faster-whisper, "" to hear nothing.
+    """
 
     def __init__(self, model: str, cache: str, language: str = ""):
         """Raises ValueError where the engine is not installed or the model is not to be had."""
@@ -35,9 +36,9 @@ class Transcriber:
             self._source = whisper.short_name(found, model_identity(found))
             self._task = Recognise(ENGINE, found, model_identity(found), Cache(cache), language=language)
 
-    def __call__(self, path: str, tell: Callable[[str], None]) -> Spoken:
+    def __call__(self, path: str, beside: str, tell: Callable[[str], None]) -> Spoken:
         try:
-            _, about = subtitles.read(_subtitles_beside(path) or path, path, tell)
+            _, about = subtitles.read(beside or path, path, tell)
         except ValueError as error:
             about = {}
             tell(f"subtitles: {error}")
@@ -57,9 +58,3 @@ class Transcriber:
 
 def _segments(parts: list[dict]) -> list[Segment]:
     return [{"start": float(part["start"]), "end": float(part["end"]), "text": part["text"]} for part in parts]
-
-
-def _subtitles_beside(path: str) -> str | None:
-    folder = os.path.dirname(path)
-    names = [name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in subtitles.FORMATS]
-    return subtitles_of([path], {folder: sorted(names)}).get(path)

@@ -109,7 +109,7 @@ def plain_rows(found: Found, windows: int = 2, picture: int = 2000) -> Rows:
     with open(found.full, "rb") as file:
         if file.read(3) == b"bad":
             raise MediaError(f"{found.full}: not a readable media file")
-    content = roots.content_of(found.full, found.size)
+    content = roots.content_of(found)
     rng = np.random.default_rng(list(content.encode()))
     made = [
         {
@@ -123,6 +123,7 @@ def plain_rows(found: Found, windows: int = 2, picture: int = 2000) -> Rows:
         for k in range(windows)
     ]  # fmt: skip
     where = {"file": found.file, "root": found.root, "path": found.path, "size": found.size}
+    where |= {"lines": found.lines, "mounted": found.mounted, "sample": roots.sample_of(found)}
     where |= {"modified": found.modified, "content": content, "duration": 18.0, "windows": windows, "unread": 0}
     segments = [{"content": content, "number": 0, "start": 0.0, "end": 2.0, "text": f"a red car {found.path}"}]
     return Rows(bare | where, made, segments)

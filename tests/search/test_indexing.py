@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 
 import pytest
 from helpers import library
@@ -233,17 +234,64 @@ def test_roots_are_named_once(tmp_path):
         indexing.name_roots([str(tmp_path / "none")], {})
 
 
-def test_contents_differ_where_files_do(tmp_path):
-    data = bytearray(os.urandom(3 << 20))
-    (tmp_path / "a").write_bytes(data)
-    whole = roots.content_of(str(tmp_path / "a"), len(data))
-    for at in (0, len(data) // 2, len(data) - 1):
-        changed = data.copy()
-        changed[at] ^= 1
-        (tmp_path / "b").write_bytes(changed)
-        assert roots.content_of(str(tmp_path / "b"), len(data)) != whole
-    (tmp_path / "b").write_bytes(data)
-    assert roots.content_of(str(tmp_path / "b"), len(data)) == whole
+@pytest.mark.parametrize("name", ["a.mp4", "b.mp4"], ids=["in place", "as another file"])
+def test_a_change_of_one_byte_is_seen(tmp_path, name):
+    """Wherever it is: between the blocks that are read first, too."""
+    root, lib, data = tmp_path / "root", tmp_path / "lib", bytearray(os.urandom(3 << 20))
+    root.mkdir()
+    (root / "a.mp4").write_bytes(data)
+    settle(root / "a.mp4")
+    update_plainly(lib, root)
+    for count, at in enumerate((0, len(data) // 2, 100_000, len(data) - 1), 2):
+        data[at] ^= 1
+        (root / name).write_bytes(data)
+        os.utime(root / name, ns=(count * 10**9, count * 10**9))
+        summary = update_plainly(lib, root)
+        assert (summary.embedded, summary.moved) == (1, 0)
+        assert len(contents(Store.open(str(lib)))) == (1 if name == "a.mp4" else 2)
+
+
+def test_subtitles_belong_to_what_a_file_holds(tmp_path, embedder, videos):
+    """Changed ones, new ones and those that are gone are read with their file, and copies may differ in theirs."""
+    root, lib = tmp_path / "root", tmp_path / "lib"
+    write_video(root / "a.mp4", 2, 1, ["one two"])
+    write_video(root / "b.mp4", 2, 2)
+    store = Store.create(str(lib), embedder, library.CUT)
+
+    def said():
+        summary = library.update(store, embedder, root)
+        by_content = {row["content"]: row["text"] for row in store.segments.to_arrow().to_pylist()}
+        return summary.embedded, {row["path"]: by_content.get(row["content"], "") for row in store.file_rows()}
+
+    assert said() == (2, {"a.mp4": "one two", "b.mp4": ""})
+    line = "1\n00:00:00,100 --> 00:00:00,900\n{}\n"
+    (root / "a.srt").write_text(line.format("three"))
+    assert said() == (1, {"a.mp4": "three", "b.mp4": ""})
+    (root / "b.srt").write_text(line.format("four"))
+    shutil.copy2(root / "a.mp4", root / "c.mp4")  # without subtitles
+    assert said() == (2, {"a.mp4": "three", "b.mp4": "four", "c.mp4": ""})
+    (root / "a.srt").unlink()
+    assert said() == (0, {"a.mp4": "", "b.mp4": "four", "c.mp4": ""})  # as the copy is known
+    os.rename(root / "b.mp4", root / "d.mp4")
+    os.rename(root / "b.srt", root / "d.srt")
+    assert said() == (0, {"a.mp4": "", "c.mp4": "", "d.mp4": "four"})
+
+
+def test_a_disk_below_a_root_that_is_not_mounted_loses_nothing(tmp_path, lib, root):
+    disk = root / "year" / "disk"
+    disk.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "none", disk], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        write(disk / "d.mp4", "d")
+        assert update_plainly(lib, root).embedded == 1
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    for _ in range(2):
+        away = update_plainly(lib, root)
+        assert (away.offline, away.removed, away.same) == (["root/year/disk"], 0, 3)
+        shutil.rmtree(root / "year", ignore_errors=True)
+    assert len(contents(Store.open(str(lib)))) == 4
 
 
 def test_ctrl_c_keeps_what_is_whole(tmp_path, root):

@@ -203,7 +203,8 @@ def test_a_file_that_went_after_indexing_is_still_named(changing, tmp_path):
 def test_of_copies_the_one_that_is_asked_for_and_there_is_shown(changing, embedder):
     root, made = changing
     (root / "z").mkdir()
-    shutil.copy2(root / "a.mp4", root / "z" / "copy.mp4")
+    for suffix in (".mp4", ".srt"):
+        shutil.copy2((root / "a").with_suffix(suffix), (root / "z" / "copy").with_suffix(suffix))
     assert library.update(made.store, embedder).embedded == 0
     assert names(made.search('"red car"', filters=Filters(folder="z"))) == ["copy.mp4"]
     (root / "a.mp4").unlink()
