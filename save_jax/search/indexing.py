@@ -339,7 +339,8 @@ def _rows(file: _Open) -> Rows:
     end = max((row["end"] for row in file.windows), default=0.0)
     about = _where(file.found) | {
         "content": file.content, "sample": file.sample, "state": READY, "reason": "",
-        "notes": [*map(as_text, file.notes[:_NOTES])], "duration": end, "language": file.spoken.language, "source": file.spoken.source,
+        "notes": [*map(as_text, file.notes[:_NOTES])], "duration": end,
+        "language": file.spoken.language, "source": file.spoken.source,
         "windows": len(file.windows), "unread": file.unread,
     }  # fmt: skip
     segments = [
