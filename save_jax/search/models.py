@@ -1,6 +1,7 @@
-"""The model of an index, by name: a run, a folder of weights, an address on the hub, or CLIP's towers alone."""
+"""The model of an index, by name: a run, a folder of weights, an address on the hub, CLIP's towers alone, or "demo"."""
 
 import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from save_jax.inference.load import load_model
 from save_jax.inference.model import Model
 from save_jax.models.retrieval import Retrieval
 from save_jax.models.trees import digest
+from save_jax.search import demo
 from save_jax.search.embedder import Embedder
 from save_jax.weights import description, hub, loading
 
@@ -22,11 +24,11 @@ SENTENCES = 400
 
 
 def open_embedder(name: str) -> Embedder:
-    """Opens a run's workdir, a folder of weights, or hf://OWNER/NAME.
+    """Opens a run's workdir, a folder of weights, hf://OWNER/NAME, or the package's own small model, "demo".
 
     Raises ValueError that says what is missing and what to give.
     """
-    path = os.path.expanduser(name)
+    path = demo.model_folder() if name == demo.MODEL else os.path.expanduser(name)
     if os.path.isfile(path):
         raise ValueError(
             f"{name} is a weight file of other code; convert it first: save-jax convert --from {name} --kind clip "
@@ -35,11 +37,13 @@ def open_embedder(name: str) -> Embedder:
     described = not name.startswith(hub.SCHEME) and os.path.exists(os.path.join(path, description.NAME))
     if described and set(description.read(path).modules) == CLIP:
         return Embedder(_clip(path), name)
-    return Embedder(load_model(name), name)
+    return Embedder(load_model(path if name == demo.MODEL else name), name)
 
 
 def sentences_of(name: str) -> list[str]:
-    """Captions that a run was trained with, as users of such a model may ask; [] where its shards are not here."""
+    """Captions that a model was trained with, as its users may ask; [] for a run whose shards are not here."""
+    if name == demo.MODEL:
+        return Path(demo.model_folder(), "sentences.txt").read_text(encoding="utf-8").splitlines()
     path = os.path.expanduser(name)
     if not os.path.exists(os.path.join(path, "config.json")):
         return []

@@ -1,6 +1,9 @@
 """Search of one's own videos, measured on the demo: quality, moments, the cut-off, evidence, and what an update costs.
 
-    python tests/bench/search.py --demo data/demo --model runs/demo --work FOLDER [--parts quality,cutoff,updates]
+    python tests/bench/search.py --demo data/demo --model runs/demo --work FOLDER [--parts quality,cutoff,updates,…]
+
+Other parts: churn (2,000 runs of one file each), evaluators (the same windows embedded by the evaluator and by the
+index), videogrep (the same words found by that program, from PyPI).
 
 The test clips become a library as people have them: a third in nested folders with odd names, the rest joined to long
 files; what is said in them lies beside them as subtitles.
@@ -13,21 +16,24 @@ import os
 import shutil
 import sys
 import time
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for helpers
+from helpers.library import settle, update_plainly
+
 from save_jax.search import cutoff, indexing, judgements, words
+from save_jax.search.demo import arrange
 from save_jax.search.door import open_library
 from save_jax.search.embedder import Embedder
 from save_jax.search.library import Library
 from save_jax.search.models import open_embedder, sentences_of
-from save_jax.search.store import Store
+from save_jax.search.store import Store, size_of
 from save_jax.search.transcripts import Transcriber
+from save_jax.search.windows import read as read_windows
 
-SIZE, RATE, SOUND = (320, 240), 12, 22050
+UPDATES = 2000
 JOINED = 10  # clips of a long file
 NESTED = ("été à Paris", "2024/会議", "b 'quoted'", "a/b/c")
 
@@ -40,106 +46,24 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 # ---------------------------------------------------------------- the library
 
 
-def decoded(path: Path) -> tuple[list[av.VideoFrame], np.ndarray]:
-    """Frames at RATE in a frame of SIZE, and mono samples at SOUND."""
-    frames, samples = [], []
-    with av.open(str(path)) as container:
-        resampler = av.AudioResampler("fltp", "mono", SOUND)
-        for frame in container.decode(*container.streams.video[:1], *container.streams.audio[:1]):
-            if isinstance(frame, av.VideoFrame):
-                if float(frame.time or 0) >= len(frames) / RATE - 1e-6:
-                    frames.append(fitted(frame))
-            else:
-                samples += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-    sound = np.concatenate(samples) if samples else np.zeros(0, np.float32)
-    length = len(frames) * SOUND // RATE
-    return frames, np.pad(sound[:length], (0, max(0, length - len(sound))))
-
-
-def fitted(frame: av.VideoFrame) -> av.VideoFrame:
-    """The picture in the middle of a black one of SIZE."""
-    scale = min(SIZE[0] / frame.width, SIZE[1] / frame.height)
-    small = frame.reformat(int(frame.width * scale) // 2 * 2, int(frame.height * scale) // 2 * 2, "rgb24").to_ndarray()
-    canvas = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
-    top, left = (SIZE[1] - small.shape[0]) // 2, (SIZE[0] - small.shape[1]) // 2
-    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return av.VideoFrame.from_ndarray(canvas, format="rgb24")
-
-
-def join(clips: list[Path], path: Path) -> list[tuple[float, float]]:
-    """Writes clips one after the other; (start, end) of each."""
-    times, at, sounds = [], 0, []
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=RATE, options={"preset": "superfast", "crf": "20"})
-        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
-        audio = container.add_stream("aac", rate=SOUND, layout="mono")
-        for clip in clips:
-            frames, sound = decoded(clip)
-            for frame in frames:
-                frame.pts, frame.time_base = at, Fraction(1, RATE)
-                container.mux(video.encode(frame))
-                at += 1
-            times.append(((at - len(frames)) / RATE, at / RATE))
-            sounds.append(sound)
-        container.mux(video.encode())
-        samples = np.concatenate(sounds).astype(np.float32)
-        for start in range(0, len(samples), 1024):
-            frame = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], format="fltp", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = SOUND, start, Fraction(1, SOUND)
-            container.mux(audio.encode(frame))
-        container.mux(audio.encode())
-    return times
-
-
-def subtitles(lines: list[tuple[float, float, str]], path: Path) -> None:
-    def code(seconds: float) -> str:
-        rest, thousandths = divmod(round(1000 * seconds), 1000)
-        return f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d},{thousandths:03d}"
-
-    text = [f"{k}\n{code(start)} --> {code(end)}\n{said}\n" for k, (start, end, said) in enumerate(lines, 1)]
-    if text:
-        path.write_text("\n".join(text), encoding="utf-8")
-
-
 def make_library(demo: Path, out: Path) -> None:
-    """Folder of videos with subtitles, and queries.csv beside it: query, file, start, end, group, thing."""
+    """Folder of videos with subtitles, and queries.csv beside it: query, file, start, end, group."""
     if (out / "queries.csv").exists():
         return
     shutil.rmtree(out, ignore_errors=True)
-    said = {
-        row["key"].removesuffix(".wav"): row["text"]
-        for row in json.loads((demo / "msrvtt10k_asr_text.json").read_text())
-    }
-    groups = {
-        (row["video_id"], row["sentence"]): row["group"] for row in rows_of(demo / "Annotations" / "query_groups.csv")
-    }
-    test = rows_of(demo / "Annotations" / "MSRVTT_JSFUSION_test.csv")
-    queries = []
-
-    def put(clips: list[dict], path: Path, times: list[tuple[float, float]]) -> None:
-        lines = [
-            (*span, said[row["video_id"]]) for row, span in zip(clips, times, strict=True) if row["video_id"] in said
-        ]
-        subtitles(lines, path.with_suffix(".srt"))
-        for row, (start, end) in zip(clips, times, strict=True):
-            name = f"videos/{path.relative_to(out / 'videos').as_posix()}"
-            queries.append((row["sentence"], name, start, end, groups[row["video_id"], row["sentence"]]))
-
-    alone = len(test) // 3
-    for number, row in enumerate(test[:alone]):
-        folder = out / "videos" / NESTED[number % len(NESTED)]
-        folder.mkdir(parents=True, exist_ok=True)
-        source = demo / "VideoData" / f"{row['video_id']}.mp4"
-        shutil.copy(source, folder / source.name)
-        with av.open(str(source)) as container:
-            put([row], folder / source.name, [(0.0, float(container.duration or 0) / av.time_base)])
-    (out / "videos" / "long").mkdir(parents=True)
-    for first in range(alone, len(test), JOINED):
-        clips = test[first : first + JOINED]
-        path = out / "videos" / "long" / f"joined {first:03d}.mp4"
-        put(clips, path, join([demo / "VideoData" / f"{row['video_id']}.mp4" for row in clips], path))
+    annotations = demo / "Annotations"
+    groups = {(row["video_id"], row["sentence"]): row["group"] for row in rows_of(annotations / "query_groups.csv")}
+    test = rows_of(annotations / "MSRVTT_JSFUSION_test.csv")
+    heard = json.loads((demo / "msrvtt10k_asr_text.json").read_text(encoding="utf-8"))
+    said = {row["key"].removesuffix(".wav"): row["text"] for row in heard if row["text"]}
+    found = arrange(demo, [row["video_id"] for row in test], said, out / "videos", JOINED, NESTED)
     with (out / "queries.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("query", "file", "start", "end", "group"), *queries])
+        writer = csv.writer(file)
+        writer.writerow(("query", "file", "start", "end", "group"))
+        for row in test:
+            path, start, end = found[row["video_id"]]
+            group = groups[row["video_id"], row["sentence"]]
+            writer.writerow((row["sentence"], f"videos/{path}", start, end, group))
 
 
 def index(folder: Path, to: Path, embedder: Embedder, sentences: list[str]) -> tuple[Store, indexing.Summary]:
@@ -253,6 +177,64 @@ def updates(work: Path, embedder: Embedder, sentences: list[str]) -> None:
     print(f"30 files renamed: {moved.embedded} embedded, {moved.moved} moved")
 
 
+def churn(work: Path) -> None:
+    """Many runs of one file each, a fifth of them replacing what was there, against an index made at once."""
+    folder, root = work / "churn", work / "churn" / "root"
+    shutil.rmtree(folder, ignore_errors=True)
+    root.mkdir(parents=True)
+    times = []
+    for number in range(UPDATES):
+        path = root / f"{number if number % 5 else number // 2:04d}.mp4"
+        path.write_text(f"content {number}")
+        settle(path)
+        begin = time.perf_counter()
+        update_plainly(folder / "library", root)
+        times.append(time.perf_counter() - begin)
+    update_plainly(folder / "fresh", root)
+    grown, least = size_of(str(folder / "library")), size_of(str(folder / "fresh"))
+    print(f"{UPDATES} updates, {len(list(root.iterdir()))} files: {grown / 1e6:.1f} MB, at once {least / 1e6:.1f} MB,")
+    print(f"{grown / least:.2f} times; an update took {1000 * np.median(times):.0f} ms, the longest {max(times):.1f} s")
+
+
+def against_videogrep(work: Path) -> None:
+    """The lines that hold a word, by videogrep and by a quoted phrase here: the same ones, and how long it takes."""
+    import videogrep
+
+    library = open_library(work / "library", "")
+    files = sorted(str(path) for path in (work / "videos").rglob("*.mp4"))
+    asked = [row["query"].split()[-1] for row in rows_of(work / "queries.csv") if row["group"] == "speech"]
+    ours = theirs = same = 0.0
+    for word in asked:
+        begin = time.perf_counter()
+        lines = words.find_phrases(library.store, [word])
+        ours += time.perf_counter() - begin
+        begin = time.perf_counter()
+        found = videogrep.search(files, rf"\b{word}\b", "sentence") or []
+        theirs += time.perf_counter() - begin
+        same += len(lines) == len(found)
+    count = len(asked)
+    print(f"{count} words: as many lines in {same:.0f}; a question took {1000 * ours / count:.1f} ms here, and")
+    print(f"{1000 * theirs / count:.1f} ms there, which reads {len(files)} files' subtitles each time")
+
+
+def evaluators(demo: Path, embedder: Embedder) -> None:
+    """The same clips embedded by the evaluator's loader and by the index's: windows a second, reading left out."""
+    clips = sorted((demo / "VideoData").glob("*.mp4"))[:200]
+    sizes = embedder.image_size, embedder.frames, embedder.cut
+    made = [window for clip in clips for window in read_windows(str(clip), [], *sizes)]
+    size, seconds = embedder.batch, {"evaluator": [], "index": []}
+    for _ in range(3):
+        for name, embed in (("evaluator", embedder.model.embed_clips), ("index", None)):
+            begin = time.perf_counter()
+            for first in range(0, len(made) - size + 1, size):
+                part = made[first : first + size]
+                embed([window.clip for window in part]) if embed else embedder.windows(part)
+            seconds[name].append(time.perf_counter() - begin)
+    ratio = min(seconds["index"]) / min(seconds["evaluator"])
+    shown = {name: f"{min(values):.1f} s" for name, values in seconds.items()}
+    print(f"{len(made)} windows of {len(clips)} clips: {shown}; the index takes {ratio:.2f} times the evaluator's time")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--demo", type=Path, required=True)
@@ -271,6 +253,12 @@ def main() -> None:
             absent(args.work, embedder)
         elif part == "updates":
             updates(args.work, embedder, sentences)
+        elif part == "churn":
+            churn(args.work)
+        elif part == "videogrep":
+            against_videogrep(args.work)
+        elif part == "evaluators":
+            evaluators(args.demo, embedder)
         else:
             sys.exit(f"no part {part!r}")
 

@@ -1,0 +1,133 @@
+"""`save-jax search index`: folders into an index, and what became of them in words."""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+
+from save_jax.data import command_line
+from save_jax.data.command_line import visible
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes an index, or brings it up to date."""
+    from save_jax.search import indexing
+    from save_jax.search.models import open_embedder, sentences_of
+    from save_jax.search.store import ABOUT, Store
+    from save_jax.search.transcripts import Transcriber
+    from save_jax.search.windows import Cut
+    from save_jax.training import process
+
+    command_line.check_folder("--index", args.index, "an index is written")
+    there = os.path.exists(os.path.join(args.index, ABOUT))
+    store = Store.open(args.index) if there else None
+    if store is None and not args.folders:
+        raise ValueError(f"{args.index} is new; give folders of videos: save-jax search index DIR --index {args.index}")
+    if store is None and not args.model:
+        raise ValueError(
+            "a new index needs --model: a run, a folder of weights, hf://OWNER/NAME, or demo, which is small and knows "
+            "the demo's made-up videos alone"
+        )
+    for name in ("window", "hop", "jobs"):
+        if (value := getattr(args, name)) is not None and not value > 0:
+            raise ValueError(f"--{name} is {value}; it must be more than 0")
+    named = indexing.name_roots(args.folders, store.about.roots if store else {})
+    if args.nice:
+        os.nice(10)
+    process.set_up_process()
+    embedder = open_embedder(args.model or (store.about.model if store else ""))
+    if store is None:
+        cut = Cut(args.window or embedder.cut.seconds, args.hop or (args.window or embedder.cut.seconds) / 2)
+        if cut.hop > cut.seconds:
+            raise ValueError(f"--hop is {cut.hop:g} and a window {cut.seconds:g} s: what lies between would be lost")
+        store = Store.create(args.index, embedder, cut)
+    elif (args.window or args.hop) and Cut(
+        args.window or store.about.seconds, args.hop or store.about.hop
+    ) != store.about.cut:
+        raise ValueError(
+            f"{args.index} has windows of {store.about.seconds:g} s every {store.about.hop:g} s; index anew for others"
+        )
+    store.about.roots, store.about.speech = named, args.speech or store.about.speech
+    transcriber = Transcriber(store.about.speech, os.path.join(args.index, "speech"), args.language)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = args.jobs or max(1, cores - args.nice)
+    sentences = _sentences(args.queries) if args.queries else sentences_of(embedder.name)
+
+    runner, embed = contextlib.nullcontext(), None
+    if args.runner == "ray":
+        from data_prep import runners
+        from save_jax.search import cluster
+
+        runner = runners.Ray(args.jobs, None, None, args.ray_address)
+        about = cluster.Task(
+            os.path.abspath(embedder.name) if os.path.exists(embedder.name) else embedder.name,
+            embedder.digest, store.about.cut, store.about.speech, os.path.abspath(os.path.join(args.index, "speech")),
+            args.language,
+        )  # fmt: skip
+        embed = cluster.embed_on(runner, about)
+
+    def once(progress: bool = True) -> bool:
+        with runner:
+            summary = indexing.update(store, embedder, transcriber, jobs, progress, embed)
+        if summary.embedded or summary.removed:
+            _calibrate(store, embedder, sentences)
+        _tell(summary, args)
+        return summary.stopped
+
+    stopped = once()
+    if args.watch and not stopped:
+        import watchfiles
+
+        print(f"watching {', '.join(named.values())}; Ctrl-C ends", file=sys.stderr)
+        for _ in watchfiles.watch(*named.values(), debounce=3000, raise_interrupt=False):
+            time.sleep(2)  # a file that is being written is left for the next turn
+            if once(progress=False):
+                break
+    return 130 if stopped else 0
+
+
+def _sentences(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        return [line.strip() for line in file if line.strip()]
+
+
+def _calibrate(store, embedder, sentences: list[str]) -> None:
+    from save_jax.search import cutoff
+    from save_jax.search.library import Library
+
+    with store.writing():
+        store.about.cutoff = cutoff.calibrate(Library(store, embedder), sentences)
+        store.save()
+
+
+def _tell(summary, args: argparse.Namespace) -> None:
+    """What a run did, and what it could not do."""
+    head = f"{summary.embedded} files embedded ({summary.windows} windows, {summary.duration / 60:.1f} minutes)"
+    parts = [head, f"{summary.same} as they were"]
+    parts += [
+        f"{count} {what}" for count, what in ((summary.moved, "moved or copied"), (summary.removed, "gone")) if count
+    ]
+    print(", ".join(parts))
+    if summary.embedded:
+        speed = summary.duration / max(summary.seconds, 1e-9)
+        spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.stages.items())
+        print(f"{speed:.1f} times real time ({spent}; {summary.seconds:.0f} s in all)")
+    for reason in list(summary.failed.values())[:5]:
+        print(f"failed: {visible(reason)}")
+    if len(summary.failed) > 5:
+        print(f"and {len(summary.failed) - 5} more (save-jax search stats {args.index} --files)")
+    for what, names in (
+        ("offline, its files stay known", summary.offline),
+        ("still being written, left for the next run", summary.growing),
+        ("cannot be read", summary.skipped),
+    ):
+        if names:
+            shown = visible(", ".join(names[:5]))
+            print(f"{what}: {shown}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
+    if summary.notes:
+        print(f"{summary.notes} files lost something, such as sound that does not decode (stats --files)")
+    if summary.unread:
+        print(f"{summary.unread} words are more than the model reads of their windows; exact search finds them")
+    if summary.stopped:
+        print("stopped; what was committed is kept, and the same command goes on")

@@ -1,0 +1,76 @@
+"""`save-jax search query`: moments that a sentence finds, as lines, JSON, lists for editors, and clips."""
+
+import argparse
+import datetime
+import json
+import os
+import sys
+
+from save_jax.data import command_line
+from save_jax.data.command_line import visible
+
+SENSES = {"vision": "picture", "audio": "sound", "speech": "speech"}  # in words that users have
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints moments, as lines or JSON; writes them for other programs where asked."""
+    from save_jax.training import process
+
+    if args.top < 1:
+        raise ValueError(f"--top is {args.top}; show at least one")
+    sentence = command_line.as_text(args.sentence)  # typed where letters are ASCII alone
+    if not sentence.strip() and not args.like:
+        raise ValueError("give a sentence, or --like FILE")
+    process.set_up_process()
+    if os.path.exists(os.path.join(args.library, "config.json")):
+        return _query_run(args, sentence)
+    from save_jax.search import export
+    from save_jax.search.door import open_library
+    from save_jax.search.library import Filters
+
+    after = datetime.datetime.fromisoformat(args.after).timestamp() if args.after else 0.0
+    filters = Filters(args.folder, after, args.longer, args.shorter, args.language)
+    library = open_library(args.library, args.model)
+    options = {"exact": args.exact, "filters": filters, "evidence": args.evidence}
+    answer = library.search(sentence, args.top, like=args.like, **options)
+    if args.export:
+        export.write(args.export, answer.hits, sentence or args.like)
+    if args.cut:
+        for path in export.cut(answer.hits, args.cut):
+            print(f"wrote {visible(path)}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(answer.as_json(), ensure_ascii=False, indent=2))
+        return 0
+    _show(answer)
+    return 0
+
+
+def _query_run(args: argparse.Namespace, sentence: str) -> int:
+    from save_jax.inference import runs
+
+    for row in runs.open_run(args.library, args.data_dir).search(sentence, args.top):
+        print(f"{row.score:8.2f}  {row.id}")
+    return 0
+
+
+def _show(answer) -> None:
+    if answer.nothing_relevant:
+        print("nothing relevant" + ("; the nearest are:" if answer.hits else ""))
+    for hit in answer.hits:
+        why = "  ".join(f"{SENSES.get(name, name)} {lost:+.2f}" for name, lost in hit.why.items() if len(hit.why) > 1)
+        print(f"{hit.score:8.2f}  {clock(hit.start)}–{clock(hit.end)}  best {clock(hit.best)}  {visible(hit.file)}")
+        said = visible(hit.quoted or hit.words)
+        print("          " + "   ".join(filter(None, (why, f"“{said}”" if said else ""))))
+    if len(answer.senses) == 1:
+        print("(ranked by pictures" + (" and exact words)" if answer.hits else " alone)"))
+    if answer.cutoff is not None:
+        print(f"(below {answer.cutoff:.2f} lie nine of ten answers to what is not there)")
+    for name in answer.offline:
+        print(f"(root {name} is offline: its files cannot be played now)")
+
+
+def clock(seconds: float) -> str:
+    """75.5 → 1:15.5"""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
