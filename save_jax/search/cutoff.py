@@ -44,5 +44,5 @@ def best_score(library: Library, vector: np.ndarray) -> float:
     """That of the best window."""
     view = library.view
     nearest = ranking.best(view.means, vector, CANDIDATES, view.of_files(lambda row: True))
-    frames, mask, _ = library.store.frames(nearest)
+    frames, mask, _ = library.store.frames(view.table, nearest)
     return float(library.embedder.score(vector, frames, mask).max())

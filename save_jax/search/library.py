@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class Moment:
     """One hit: a stretch of a file."""
 
     file: str  # as it is opened here
+    name: str  # in the index: root and path
     start: float  # seconds
     end: float
     best: float  # second of the frame that matches most
@@ -78,13 +80,15 @@ class Library:
         store.about.check(embedder, store.folder)
         self.store, self.embedder = store, embedder
         self._view: View | None = None
+        self._renewing = threading.Lock()
 
     @property
     def view(self) -> View:
-        """The index as it is now; made anew where it was written."""
-        if self._view is None or self._view.version != self.store.refresh():
-            self._view = ranking.view(self.store)
-        return self._view
+        """The index as it is now; made anew where it was written. Any number of threads may ask."""
+        with self._renewing:
+            if self._view is None or self._view.version != self.store.refresh():
+                self._view = ranking.view(self.store)
+            return self._view
 
     def search(
         self,
@@ -95,6 +99,7 @@ class Library:
         exact: bool = False,
         filters: Filters = NOTHING,
         evidence: str = "joined",
+        mute: Collection[str] = (),
     ) -> Answer:
         """Moments for a sentence, or moments like one of a file.
 
@@ -106,17 +111,71 @@ class Library:
             filters: which files are asked.
             evidence: "fused" for the model alone; "lexical" for the words alone; "joined": moments whose line holds
                 every word of the query come first, and the model ranks them and the others.
+            mute: of vision, audio and speech, what is left out. Without speech, quoted words alone are looked for.
         Raises:
-            ValueError for an empty query, a query beside `like`, or a filter or file that the index does not know.
+            ValueError for an empty query, a query beside `like`, a filter or file that the index does not know, and
+            where no sense is left.
         """
+        kept = self._kept(mute)
+        if "speech" in mute:
+            evidence = "fused"
+        return self.store.reading(lambda: self._search(query, top, like, exact, filters, evidence, kept))
+
+    def along(self, file: str, query: str = "", like: str = "", mute: Collection[str] = ()) -> list[dict[str, float]]:
+        """How well every window of a file matches, in time order: {"start", "end", "score"}.
+
+        `file`: its name in the index. Raises ValueError as `search` does.
+        """
+        kept = self._kept(mute)
+
+        def read() -> list[dict[str, float]]:
+            view = self.view
+            _, vector = self._asked(view, query, like)
+            content = next((c for c, rows in view.files.items() if any(row["file"] == file for row in rows)), None)
+            if content is None:
+                raise ValueError(f"{file} is no file of this index")
+            numbers = view.windows_of(content)
+            numbers = numbers[np.argsort(view.starts[numbers], kind="stable")]
+            frames, mask, rows = self._frames(view, numbers, kept)
+            scores = self.embedder.score(vector, frames, mask)
+            return [
+                {"start": row["start"], "end": row["end"], "score": round(float(score), 4)}
+                for row, score in zip(rows, scores, strict=True)
+            ]
+
+        return self.store.reading(read)
+
+    def _kept(self, mute: Collection[str]) -> list[int]:
+        """Which of the senses are left."""
+        senses = self.embedder.senses
+        if unknown := sorted(set(mute) - {"vision", "audio", "speech"}):
+            raise ValueError(f"{', '.join(unknown)}: of vision, audio and speech can be muted")
+        kept = [number for number, name in enumerate(senses) if name not in mute]
+        if not kept:
+            raise ValueError(f"nothing is left: this model ranks by {', '.join(senses)}")
+        return kept
+
+    def _asked(self, view: View, query: str, like: str) -> tuple[words.Query | None, np.ndarray]:
+        """(what was typed, float32 [d])."""
         if query and like:
             raise ValueError("give a sentence or `like`, not both")
-        return self.store.reading(lambda: self._search(query, top, like, exact, filters, evidence))
+        if like and not query:
+            return None, self._like(view, like)
+        parsed = words.parse(query)
+        return parsed, self.embedder.texts([parsed.text])[0]
 
-    def _search(self, query: str, top: int, like: str, exact: bool, filters: Filters, evidence: str) -> Answer:
+    def _frames(self, view: View, numbers: np.ndarray, kept: list[int]) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+        """As `Store.frames`, of the senses that are left."""
+        frames, mask, rows = self.store.frames(view.table, numbers)
+        if len(kept) < len(self.embedder.senses):
+            frames = self.store.terms(view.table, numbers)[:, kept].astype(np.float32).sum(axis=1)
+        return frames, mask, rows
+
+    def _search(
+        self, query: str, top: int, like: str, exact: bool, filters: Filters, evidence: str, kept: list[int]
+    ) -> Answer:
         view = self.view
-        parsed = words.parse(query) if query or not like else None
-        vector = self._like(view, like) if parsed is None else self.embedder.texts([parsed.text])[0]
+        parsed, vector = self._asked(view, query, like)
         allowed = self._allowed(view, filters)
         lines = words.find(self.store, parsed.text) if parsed and not parsed.phrases else []
         if parsed and parsed.phrases:
@@ -131,17 +190,21 @@ class Library:
         numbers = np.array([*nearest.tolist(), *extra], np.int64)
         if not len(numbers):
             return Answer([], True, self._cutoff, self._offline(), self.embedder.senses)
-        frames, mask, rows = self.store.frames(numbers)
+        frames, mask, rows = self._frames(view, numbers, kept)
         scores = self.embedder.score(vector, frames, mask)
         order = self._order(scores, numbers, ranks_of_words, evidence if lines else "fused")
         chosen = _best_apart(order, rows, view, top)
-        lost = scores[chosen] - self.embedder.without(vector, self.store.terms(numbers[chosen]), mask[chosen])
+        terms = self.store.terms(view.table, numbers[chosen])[:, kept]
+        lost = scores[chosen] - self.embedder.without(vector, terms, mask[chosen])
+        senses = [self.embedder.senses[k] for k in kept]
         matching = np.where(mask, self.embedder.matching(vector, frames), -2)
         hits = [
             self._moment(
                 view, int(numbers[place]), rows[place], matching[place], float(scores[place]), less, lines, filters
             )
-            for place, less in zip(chosen, lost.T, strict=True)
+            for place, less in zip(
+                chosen, (dict(zip(senses, values, strict=True)) for values in lost.T.tolist()), strict=True
+            )
         ]
         nothing = not hits
         if hits and parsed and not parsed.phrases and self._cutoff is not None and not _says(hits, parsed.text):
@@ -202,10 +265,9 @@ class Library:
         """Where a file lies here."""
         return roots.locate(self.store.about.roots[row["root"]], row["path"])
 
-    def _shown(self, rows: Sequence[dict]) -> str:
+    def _shown(self, rows: Sequence[dict]) -> dict:
         """Of files of one content, the one that can be played now."""
-        paths = [self.path_of(row) for row in rows]
-        return next(filter(os.path.exists, paths), paths[0])
+        return next((row for row in rows if os.path.exists(self.path_of(row))), rows[0])
 
     def _windows_of(self, view: View, lines: Sequence[words.Line]) -> np.ndarray:
         """bool [n]: windows in which one of the lines is said."""
@@ -244,18 +306,20 @@ class Library:
         row: dict,
         matching: np.ndarray,
         score: float,
-        lost: np.ndarray,
+        lost: dict[str, float],
         lines: Sequence[words.Line],
         filters: Filters,
     ) -> Moment:
         within = [x for x in lines if x.content == row["content"] and number in _around(view, x)]
+        shown = self._shown([*filter(filters, view.files[row["content"]])])
         return Moment(
-            file=self._shown([*filter(filters, view.files[row["content"]])]),
+            file=self.path_of(shown),
+            name=shown["file"],
             start=round(float(row["start"]), 2),
             end=round(float(row["end"]), 2),
             best=round(float(row["times"][int(matching[: len(row["times"])].argmax())]), 2),
             score=round(score, 4),
-            why={name: round(float(x), 3) for name, x in zip(self.embedder.senses, lost, strict=True)},
+            why={name: round(x, 3) for name, x in lost.items()},
             words=row["words"],
             quoted=within[0].text if within else "",
         )

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class View:
     """One version of an index: arrays over its windows, and its files."""
 
     version: tuple[int, int, int]
+    table: Any  # of windows, in that version
     means: np.ndarray  # float32 [n, d], unit
     contents: np.ndarray  # int32 [n], which of `names`
     names: list[str]  # contents
@@ -56,7 +58,8 @@ def view(store: Store) -> View:
 
 def _view(store: Store) -> View:
     version = store.refresh()
-    rows = store.windows.search().select(["content", "start", "end"]).limit(None).to_arrow()
+    table = store.windows_at(version[1])
+    rows = table.search().select(["content", "start", "end"]).limit(None).to_arrow()
     encoded = rows["content"].combine_chunks().dictionary_encode() if len(rows) else None
     names = encoded.dictionary.to_pylist() if encoded is not None else []
     files: dict[str, list[dict]] = {}
@@ -65,7 +68,8 @@ def _view(store: Store) -> View:
             files.setdefault(row["content"], []).append(row)
     return View(
         version=version,
-        means=_means(store, version[1], len(rows)),
+        table=table,
+        means=_means(store, table, version[1], len(rows)),
         contents=encoded.indices.to_numpy() if encoded is not None else np.zeros(0, np.int32),
         names=names,
         starts=rows["start"].to_numpy(),
@@ -74,7 +78,7 @@ def _view(store: Store) -> View:
     )
 
 
-def _means(store: Store, version: int, count: int) -> np.ndarray:
+def _means(store: Store, table: Any, version: int, count: int) -> np.ndarray:
     """float32 [count, d], mapped from the derived file; made where it is missing, in memory where it cannot be."""
     size = store.about.size
     folder = os.path.join(store.folder, _FOLDER)
@@ -85,7 +89,7 @@ def _means(store: Store, version: int, count: int) -> np.ndarray:
             return mapped
     means = np.zeros((count, size), np.float32)
     at = 0
-    for batch in store.windows.search().select(["mean"]).limit(None).to_batches():
+    for batch in table.search().select(["mean"]).limit(None).to_batches():
         values = batch["mean"].flatten().to_numpy().reshape(-1, size)
         means[at : at + len(values)] = values
         at += len(values)

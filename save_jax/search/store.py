@@ -200,26 +200,34 @@ class Store:
         """All files."""
         return self.reading(lambda: self.files.to_arrow().to_pylist())
 
-    def frames(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+    def windows_at(self, version: int) -> Any:
+        """The windows' table as it was in one version, whatever other threads refresh. Raises RuntimeError where it is
+        cleaned up.
+        """
+        table = lancedb.connect(self.folder).open_table("windows")
+        table.checkout(version)
+        return table
+
+    def frames(self, table: Any, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[dict]]:
         """(frames float16 [n, t, d], mask bool [n, t], other columns) of rows of the windows' table."""
         columns = ["content", "number", "start", "end", "times", "words"]
-        rows, found = self._take(offsets, columns, "frames", (self.about.frames, self.about.size))
+        rows, found = self._take(table, offsets, columns, "frames", (self.about.frames, self.about.size))
         mask = np.arange(self.about.frames)[None] < np.array([len(row["times"]) for row in rows])[:, None]
         return found, mask, rows
 
-    def terms(self, offsets: np.ndarray) -> np.ndarray:
+    def terms(self, table: Any, offsets: np.ndarray) -> np.ndarray:
         """float16 [n, senses, t, d]: what the frames of those rows are the sum of."""
-        return self._take(offsets, [], "terms", (len(self.about.senses), self.about.frames, self.about.size))[1]
+        return self._take(table, offsets, [], "terms", (len(self.about.senses), self.about.frames, self.about.size))[1]
 
     def _take(
-        self, offsets: np.ndarray, columns: list[str], name: str, shape: tuple[int, ...]
+        self, table: Any, offsets: np.ndarray, columns: list[str], name: str, shape: tuple[int, ...]
     ) -> tuple[list[dict], np.ndarray]:
         """Rows in the order asked for, and their arrays."""
         order = np.argsort(offsets, kind="stable")
-        table = self.windows.take_offsets([int(offsets[k]) for k in order]).select([*columns, name]).to_arrow()
+        taken = table.take_offsets([int(offsets[k]) for k in order]).select([*columns, name]).to_arrow()
         back = np.argsort(order)
-        arrays = [np.frombuffer(value.as_buffer(), np.float16).reshape(shape) for value in table[name]]
-        rows = table.select(columns).to_pylist() if columns else []
+        arrays = [np.frombuffer(value.as_buffer(), np.float16).reshape(shape) for value in taken[name]]
+        rows = taken.select(columns).to_pylist() if columns else []
         return [rows[k] for k in back] if columns else [], np.stack([arrays[k] for k in back])
 
     # ---------------------------------------------------------------- writing

@@ -24,10 +24,10 @@ def names(answer) -> list[str]:
 def test_moments_are_ranked_by_the_score_of_training(opened, embedder):
     """`model.score` over the same windows; what is stored has half the bits."""
     view = opened.view
-    stored, mask, rows = opened.store.frames(np.arange(len(view)))
+    stored, mask, rows = opened.store.frames(view.table, np.arange(len(view)))
     frames = stored.astype(np.float32)
     np.testing.assert_allclose(
-        opened.store.terms(np.arange(len(view))).astype(np.float32).sum(axis=1), frames, atol=2e-2
+        opened.store.terms(view.table, np.arange(len(view))).astype(np.float32).sum(axis=1), frames, atol=2e-2
     )
     index = VideoIndex(frames / np.linalg.norm(frames, axis=-1, keepdims=True), np.asarray(view.means), mask)
     for query in ("a red car", "a bird sings about bread"):
@@ -65,6 +65,34 @@ def test_hits_that_overlap_are_one_moment(opened):
             if first is not second and first.file == second.file:
                 assert first.end <= second.start or second.end <= first.start
     assert len({hit.file for hit in hits}) == 3 and len(opened.search("a red car", top=1).hits) == 1
+
+
+def test_a_muted_sense_is_left_out(opened, embedder):
+    view, vector = opened.view, embedder.texts(["a bird in the grass"])[0]
+    _, mask, rows = opened.store.frames(view.table, np.arange(len(view)))
+    without = embedder.without(vector, opened.store.terms(view.table, np.arange(len(view))), mask)
+    for number, sense in enumerate(embedder.senses):
+        answer = opened.search("a bird in the grass", mute=[sense])
+        best = rows[int(without[number].argmax())]
+        assert answer.hits[0].score == pytest.approx(without[number].max(), abs=1e-3)
+        assert answer.hits[0].start == best["start"] and sense not in answer.hits[0].why
+        along = opened.along(answer.hits[0].name, "a bird in the grass", mute=[sense])
+        assert max(part["score"] for part in along) == answer.hits[0].score
+    assert [hit.quoted for hit in opened.search('"red car"', mute=["speech"]).hits] == ["a red car"]
+    with pytest.raises(ValueError, match="nothing is left: this model ranks by vision, audio, speech"):
+        opened.search("a bird", mute=embedder.senses)
+    with pytest.raises(ValueError, match="smell: of vision, audio and speech can be muted"):
+        opened.search("a bird", mute=["smell"])
+
+
+def test_all_windows_of_a_file_are_scored_in_time_order(opened):
+    [hit] = [hit for hit in opened.search("a red car").hits if hit.file.endswith("dog.mp4")][:1]
+    along = opened.along(hit.name, "a red car")
+    assert [part["start"] for part in along] == [0, 1, 2]
+    assert [part["score"] for part in along if part["start"] == hit.start] == [hit.score]
+    assert len(opened.along(hit.name, like=hit.file)) == 3
+    with pytest.raises(ValueError, match="nobody is no file of this index"):
+        opened.along("nobody", "a red car")
 
 
 def test_filters_come_before_the_ranking(opened, videos):

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import library
 from helpers.library import NoModel, contents, names, plain_rows, settle, update_plainly
@@ -261,7 +262,7 @@ def test_readers_go_on_while_a_writer_cleans_up(tmp_path):
         assert len(reader.file_rows()) == count
         view = ranking.view(reader)
         assert len(view) == 2 * count and len(view.files) == count
-        assert len(reader.frames(view_offsets(view))[2]) == 2 * count
+        assert len(reader.frames(view.table, view_offsets(view))[2]) == 2 * count
 
 
 def view_offsets(view):
@@ -274,9 +275,20 @@ def test_deleted_rows_do_not_shift_others(lib, root):
     store.windows.delete(f"content = '{store.windows.to_arrow()['content'][0].as_py()}'")
     view = ranking.view(store)
     offsets = view_offsets(view)
-    _, _, rows = store.frames(offsets)
+    _, _, rows = store.frames(store.windows, offsets)
     assert [row["content"] for row in rows] == [view.names[view.contents[k]] for k in offsets]
     assert [row["start"] for row in rows] == view.starts[offsets].tolist()
+
+
+def test_a_view_keeps_its_version_when_another_thread_goes_on(lib, root):
+    store = Store.open(str(lib))
+    view = ranking.view(store)
+    with store.writing():
+        store.forget(["root/000.mp4"])
+    store.refresh()
+    _, _, rows = store.frames(view.table, np.arange(len(view)))
+    assert [row["content"] for row in rows] == [view.names[k] for k in view.contents]
+    assert len(ranking.view(store)) == len(view) - 2
 
 
 def test_checks_say_what_is_wrong(lib, root):
