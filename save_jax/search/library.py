@@ -189,7 +189,7 @@ class Library:
         extra = [number for number in list(ranks_of_words)[:CANDIDATES] if number not in set(nearest.tolist())]
         numbers = np.array([*nearest.tolist(), *extra], np.int64)
         if not len(numbers):
-            return Answer([], True, self._cutoff, self._offline(), self.embedder.senses)
+            return Answer([], True, self.cutoff, self.offline(), self.embedder.senses)
         frames, mask, rows = self._frames(view, numbers, kept)
         scores = self.embedder.score(vector, frames, mask)
         order = self._order(scores, numbers, ranks_of_words, evidence if lines else "fused")
@@ -207,17 +207,19 @@ class Library:
             )
         ]
         nothing = not hits
-        if hits and parsed and not parsed.phrases and self._cutoff is not None and not _says(hits, parsed.text):
-            nothing = max(hit.score for hit in hits) < self._cutoff
-        return Answer(hits, nothing, self._cutoff, self._offline(), self.embedder.senses)
+        if hits and parsed and not parsed.phrases and self.cutoff is not None and not _says(hits, parsed.text):
+            nothing = max(hit.score for hit in hits) < self.cutoff
+        return Answer(hits, nothing, self.cutoff, self.offline(), self.embedder.senses)
 
     # ---------------------------------------------------------------- parts
 
     @property
-    def _cutoff(self) -> float | None:
+    def cutoff(self) -> float | None:
+        """The score that nine of ten answers to what is not there stay below."""
         return self.store.about.cutoff.get("score")
 
-    def _offline(self) -> list[str]:
+    def offline(self) -> list[str]:
+        """Roots whose files cannot be played now."""
         return [name for name, folder in self.store.about.roots.items() if not roots.is_there(folder)]
 
     def _allowed(self, view: View, filters: Filters) -> np.ndarray:
