@@ -46,11 +46,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER", help="of faster-whisper's form")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--variants", default="", help="of those, such as spoken,base,none (default: all)")
     parser.add_argument("--config", default="demo", help="demo:smoke for a try of minutes")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     variants = {}
+    wanted = [*filter(None, args.variants.split(","))]
     for name, transcripts in write_transcripts(args.demo, args.work, dict(x.split("=", 1) for x in args.model)).items():
+        if wanted and name not in wanted:
+            continue
         shards = args.work / f"shards-{name}"
         run(
             "build",
