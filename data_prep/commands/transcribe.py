@@ -36,7 +36,8 @@ def transcribe(
     """Writes the rows of `samples` to `out`, where those of other clips stay, and returns counts for `summary`.
 
     `keys_are_ids`: keys are written without ".wav", as for plain folders. Raises ValueError for an `out` of another
-    form and for a model that does not load; a clip that cannot be read gets a row with its "problem".
+    form and for a model that does not load; a clip that cannot be read gets a row with its "problem", unless it has an
+    earlier transcript.
     """
     rows = read_rows(out)
     known = names.matcher(rows)
@@ -47,9 +48,12 @@ def transcribe(
         for sample, result in _results(samples, task, runner):
             key = known(sample.id if keys_are_ids else sample.id + ".wav")
             row = make_row(key, source, result, limits)
-            rows[key] = [row]
             if "problem" in row:
                 problems[sample.id] = row["problem"]
+            if "problem" in row and rows.get(key) and not any("problem" in before for before in rows[key]):
+                problems[sample.id] += "; its earlier transcript stays"
+            else:
+                rows[key] = [row]
             counts["clips"] += 1
             counts["with speech"] += bool(row["text"])
             counts["without sound"] += not result.get("sound", True)
@@ -98,7 +102,7 @@ def summary(result: Mapping, out: str, read_by_build: str | None) -> str:
         f"{counts['segments kept']} segments kept, {counts['dropped']} dropped as not spoken",
     ]
     if problems:
-        lines.append(f'{len(problems)} clips have no transcript (their rows say so under "problem"):')
+        lines.append(f'{len(problems)} clips could not be heard (rows without a transcript say so under "problem"):')
         lines += shared.first_reasons(problems, out)
     lines.append(f"written to {out}")
     if read_by_build is None or not os.path.exists(out) or not os.path.samefile(read_by_build, out):

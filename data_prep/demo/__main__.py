@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if by_whisper:
         whose = ["--corpus", "demo", "--root", str(args.out), "--language", LANGUAGE]
-        return transcribe.main([*whose, "--engine", ENGINE, "--model", model, "--missing-only"])
+        return transcribe.main([*whose, "--engine", ENGINE, "--model", model])
     return 0
 
 

@@ -33,7 +33,7 @@ _EVIDENCE_SECONDS = 0.05  # a segment that begins this close to the sound's end 
 
 @dataclass(frozen=True)
 class Recognised:
-    """One piece: its language ("en"; "" where the model knows one only) and its segments, times within the piece."""
+    """One piece: its language, such as "en", and its segments, times within the piece."""
 
     language: str
     segments: list[Segment]
@@ -174,7 +174,7 @@ class Transformers:
             logprob_threshold=_IMPROBABLE,
             **prompt,
         )["segments"]
-        languages = languages if self._codes else [""] * len(lengths)
+        languages = languages if self._codes else ["en"] * len(lengths)
         return [
             Recognised(language, self._measured(window, segments, len(waveform) / SAMPLE_RATE), chance)
             for language, window, segments, waveform, chance in zip(

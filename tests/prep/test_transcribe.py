@@ -358,13 +358,18 @@ def test_clips_that_cannot_be_heard_stop_nothing(tmp_path):
     assert by_key["clip0.wav"]["text"] and by_key["other.wav"]["text"]
     assert result["problems"].keys() == {"broken", "lost"} and result["counts"]["without sound"] == 2
     text = transcribe.summary(result, str(tmp_path / "transcripts.json"), None)
-    assert "2 clips have no transcript" in text and "--transcripts" in text
+    assert "2 clips could not be heard" in text and "--transcripts" in text
     # Mended, it is tried again, by --missing-only as well; rows of other clips stay.
     write_media(broken, sound=None, frames=[numbered(1)])
     todo = transcribe.missing(samples, str(tmp_path / "transcripts.json"))
     assert [one.id for one in todo] == ["broken", "lost"]
     _, rows = run(tmp_path, todo[:1], Counting())
     assert len(rows) == 6 and "problem" not in rows[0]
+    # What was heard is not lost with the file.
+    os.unlink(good.video)
+    result, rows = run(tmp_path, [good], Counting())
+    assert result["problems"]["clip0"].endswith("its earlier transcript stays")
+    assert {row["key"]: row for row in rows}["clip0.wav"] == by_key["clip0.wav"]
 
 
 def test_a_group_that_is_lost_as_a_whole_is_done_one_by_one(tmp_path):
