@@ -14,6 +14,18 @@ _END = "<|endoftext|>"
 _MELS = 80  # which faster-whisper computes where no file says how many
 
 
+def check_form(engine: str, folder: str) -> None:
+    """Raises ValueError that names the other engine, where the weights are in its form alone."""
+    here = set(os.listdir(folder))
+    forms = {
+        "faster-whisper": "model.bin" in here,
+        "transformers": any(name.endswith((".safetensors", "pytorch_model.bin")) for name in here),
+    }
+    [other] = forms.keys() - {engine}
+    if forms[other] and not forms[engine]:
+        raise ValueError(f"its weights are in the form of {other}: take --engine {other}")
+
+
 def check(folder: str) -> None:
     """Reads all but the weights. Raises ValueError that names the part that is missing, cut or of another model."""
     here = set(os.listdir(folder))

@@ -72,6 +72,7 @@ def check(engine: str, model: str, language: str = "") -> None:
     language. A name of the hub is judged by itself; `load` looks at what lies there."""
     if os.path.isdir(model):
         try:
+            model_folder.check_form(engine, model)
             if engine == "faster-whisper":
                 model_folder.check(model)
         except (OSError, ValueError) as error:

@@ -89,3 +89,10 @@ def test_an_english_model_of_the_hub_whose_name_does_not_say_so(folder, tmp_path
         assert transcribe.main([*command, "--model", "anna/whisper-birds", "--language", "fr"]) == 1
     assert "knows English alone, and --language is fr" in capsys.readouterr().err
     assert not (videos / "transcripts.json").exists()
+
+
+def test_a_folder_of_the_other_engine_names_it(folder):
+    with pytest.raises(ValueError, match="in the form of faster-whisper: take --engine faster-whisper"):
+        whisper.check("transformers", str(folder))
+    (folder / "model.bin").rename(folder / "model.safetensors")
+    assert "in the form of transformers: take --engine transformers" in refused(folder)
