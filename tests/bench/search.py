@@ -106,9 +106,26 @@ def quality(work: Path, embedder: Embedder, sentences: list[str]) -> None:
         ]
         cells = [found["R@1"], found["R@5"], found["R@10"], *by_group, found["IoU≥0.5"], found["start"]]
         print(f"| {evidence} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
+    print(overlaps(library, judged))
     print(
         "the model's own score of the same windows, R@1 of a window of the right moment:",
         f"{by_hand(library, judged):.1f}",
+    )
+
+
+def overlaps(library: Library, judged: list[judgements.Judged]) -> str:
+    """Where the first hit is in the right file: does its moment overlap the true one, and by how much?"""
+    found = []
+    for row in judged:
+        [hit] = library.search(row.query, 1).hits
+        if hit.name == row.file:
+            found.append((judgements.overlap(hit, row.start or 0, row.end or 0), abs(hit.start - (row.start or 0))))
+    elsewhere = sum(share == 0 for share, _ in found)
+    little = sum(0 < share < judgements.IOU for share, _ in found)
+    hop = library.store.about.hop
+    return (
+        f"{len(found)} first hits in the right file: {elsewhere} show another clip of it, {little} overlap by less than "
+        f"half, {sum(start <= hop for _, start in found)} begin within a step of {hop:g} s"
     )
 
 
