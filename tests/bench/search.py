@@ -124,8 +124,8 @@ def overlaps(library: Library, judged: list[judgements.Judged]) -> str:
     little = sum(0 < share < judgements.IOU for share, _ in found)
     hop = library.store.about.hop
     return (
-        f"{len(found)} first hits in the right file: {elsewhere} show another clip of it, {little} overlap by less than "
-        f"half, {sum(start <= hop for _, start in found)} begin within a step of {hop:g} s"
+        f"{len(found)} first hits in the right file: {elsewhere} show another clip of it, {little} overlap by less "
+        f"than half, {sum(start <= hop for _, start in found)} begin within a step of {hop:g} s"
     )
 
 
