@@ -39,6 +39,11 @@ def parser() -> argparse.ArgumentParser:
     )
     index.add_argument("--ray-address", help="of the cluster (default: RAY_ADDRESS, else a Ray of this machine alone)")
     index.add_argument("--watch", action="store_true", help="stay, and follow every change of the folders")
+    index.add_argument(
+        "--run", metavar="RUN", help="in place of folders: the test split of a run, with the run's model"
+    )
+    index.add_argument("--videos", default="", metavar="DIR", help="films of that split, to play them")
+    index.add_argument("--data-dir", "--data_dir", default="", help="of --run: folder of its shards, if they moved")
     index.add_argument("--queries", metavar="TXT", help="sentences, one a line, to find the cut-off with")
 
     query = _add(commands, "query", query_command.run, "moments that a sentence finds, best first")

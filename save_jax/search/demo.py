@@ -152,7 +152,7 @@ def _decoded(path: Path) -> tuple[list[av.VideoFrame], np.ndarray]:
             if isinstance(frame, av.VideoFrame):
                 if float(frame.time or 0) >= len(frames) / RATE - 1e-6:
                     frames.append(_fitted(frame))
-            else:
+            elif isinstance(frame, av.AudioFrame):
                 samples += [part.to_ndarray()[0] for part in resampler.resample(frame)]
     sound = np.concatenate(samples) if samples else np.zeros(0, np.float32)
     length = len(frames) * SOUND // RATE

@@ -20,8 +20,14 @@ def run(args: argparse.Namespace) -> int:
     from save_jax.training import process
 
     command_line.check_folder("--index", args.index, "an index is written")
+    if args.run:
+        return _index_split(args)
     there = os.path.exists(os.path.join(args.index, ABOUT))
     store = Store.open(args.index) if there else None
+    if store and store.about.split:
+        raise ValueError(
+            f"{args.index} holds the {store.about.split} split of a run, and no folders; choose a new --index"
+        )
     if store is None and not args.folders:
         raise ValueError(f"{args.index} is new; give folders of videos: save-jax search index DIR --index {args.index}")
     if store is None and not args.model:
@@ -85,6 +91,22 @@ def run(args: argparse.Namespace) -> int:
             if once(progress=False):
                 break
     return 130 if stopped else 0
+
+
+def _index_split(args: argparse.Namespace) -> int:
+    """The test split of a run as a new index."""
+    from save_jax.search import splits
+    from save_jax.search.models import open_embedder, sentences_of
+    from save_jax.training import process
+
+    if args.folders or args.model:
+        raise ValueError("--run brings its clips and its model; give neither folders nor --model")
+    process.set_up_process()
+    embedder = open_embedder(args.run)
+    store, summary = splits.make(args.index, embedder, args.run, args.videos, args.data_dir)
+    _calibrate(store, embedder, sentences_of(args.run))
+    print(f"{summary.embedded} clips of the {store.about.split} split embedded")
+    return 0
 
 
 def _sentences(path: str) -> list[str]:

@@ -103,9 +103,9 @@ def update(
             disable=None if progress else True, file=sys.stderr,
         )  # fmt: skip
         embed = embed or _here(store, embedder, transcriber, jobs, summary)
-        _commit_all(store, embed(changes.new), summary, bar)
+        commit_all(store, embed(changes.new), summary, bar)
         if changes.copies and not summary.stopped:
-            _commit_all(store, embed(_take_copies(store, changes.copies, summary)), summary, bar)
+            commit_all(store, embed(_take_copies(store, changes.copies, summary)), summary, bar)
         bar.close()
         store.clear_orphans()  # contents of files that were replaced
         words.index(store)
@@ -159,7 +159,10 @@ def _where(found: Found) -> dict:
     }  # fmt: skip
 
 
-def _commit_all(store: Store, made: Iterator[Rows], summary: Summary, bar: tqdm) -> None:
+def commit_all(store: Store, made: Iterator[Rows], summary: Summary, bar: tqdm) -> None:
+    """Puts files into the index every few seconds, counts them, and joins pieces now and then. Ctrl-C keeps what is
+    whole, and sets `Summary.stopped`.
+    """
     waiting: list[Rows] = []
     commits, last = 0, time.monotonic()
 
@@ -209,7 +212,7 @@ def _count(rows: Rows, summary: Summary, bar: tqdm) -> None:
 
 
 @dataclasses.dataclass
-class _Open:
+class Underway:
     """A file under way."""
 
     found: Found
@@ -280,7 +283,7 @@ def _read(
     sample, content = roots.sample_of(found), roots.content_of(found)
     spoken = transcriber(found.full, found.subtitles, notes.append)
     _add(stages, "transcribe", begin)
-    file = _Open(found, sample, content, spoken, notes)
+    file = Underway(found, sample, content, spoken, notes)
     begin = time.monotonic()
     for window in windows.read(found.full, spoken.segments, embedder.image_size, embedder.frames, cut, notes.append):
         said = len(window.clip.transcript.split())
@@ -292,19 +295,19 @@ def _read(
 
 
 def _embedded(ready: queue.Queue, readers: int, embedder: Embedder, stages: dict[str, float]) -> Iterator[Rows]:
-    batch: list[tuple[_Open, Window]] = []
-    whole: list[_Open] = []
+    batch: list[tuple[Underway, Window]] = []
+    whole: list[Underway] = []
 
     def embed() -> Iterator[Rows]:
         if batch:
             begin = time.monotonic()
             rows = embedder.windows([window for _, window in batch])
             for number, (file, window) in enumerate(batch):
-                file.windows.append(_window_row(file.content, window, rows, number))
+                file.windows.append(window_row(file.content, window, rows, number))
             _add(stages, "embed", begin)
             batch.clear()
         for file in whole:
-            yield _rows(file)
+            yield rows_of(file)
         whole.clear()
 
     while readers:
@@ -326,7 +329,7 @@ def _add(stages: dict[str, float], name: str, begin: float) -> None:
     stages[name] = stages.get(name, 0.0) + time.monotonic() - begin
 
 
-def _window_row(content: str, window: Window, rows: Embedded, number: int) -> dict:
+def window_row(content: str, window: Window, rows: Embedded, number: int) -> dict:
     return {
         "content": content, "number": window.number, "start": window.start, "end": window.end,
         "times": window.clip.frame_times.tolist(), "mean": rows.mean[number],
@@ -335,7 +338,8 @@ def _window_row(content: str, window: Window, rows: Embedded, number: int) -> di
     }  # fmt: skip
 
 
-def _rows(file: _Open) -> Rows:
+def rows_of(file: Underway) -> Rows:
+    """All that is committed of a file whose windows are embedded."""
     end = max((row["end"] for row in file.windows), default=0.0)
     about = _where(file.found) | {
         "content": file.content, "sample": file.sample, "state": READY, "reason": "",

@@ -51,6 +51,7 @@ class About:
     hop: float
     roots: dict[str, str] = dataclasses.field(default_factory=dict)  # name → absolute path here
     speech: str = ""  # recogniser of files without subtitles
+    split: str = ""  # of a run, where the rows are its clips and no files of folders
     schema: int = SCHEMA
     cutoff: dict[str, float] = dataclasses.field(default_factory=dict)
     row_bytes: dict[str, float] = dataclasses.field(default_factory=dict)  # of each table, when it was joined last
