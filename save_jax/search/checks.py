@@ -38,12 +38,17 @@ def run(folder: str, model_digest: str | None = None) -> Iterator[Check]:
         advice = "" if there else "mount it again; its files stay known and can be found, and cannot be played"
         yield Check(there, f"root {name} ({path}): {count} files" + ("" if there else ", offline"), advice)
     ready = [row for row in rows if row["state"] == READY]
-    missing = [
-        row for row in ready if not os.path.exists(_path(store, row)) and roots.is_there(store.about.roots[row["root"]])
-    ]
-    yield Check(
-        not missing, f"{len(missing)} files are known and not there", "run `search index` again" if missing else ""
-    )
+    here = {name for name, path in store.about.roots.items() if roots.is_there(path)}
+    missing = [row for row in ready if row["root"] in here and not os.path.exists(_path(store, row))]
+    away = [row for row in missing if row["mounted"]]
+    if away:
+        advice = "mount its disk again; its files stay known and can be found, and cannot be played"
+        yield Check(False, f"{len(away)} files of a disk below a root are away", advice)
+    gone = len(missing) - len(away)
+    if store.about.split:
+        yield Check(True, f"{gone} clips of the {store.about.split} split have no film here")
+    else:
+        yield Check(not gone, f"{gone} files are known and not there", "run `search index` again" if gone else "")
     failed = len(rows) - len(ready)
     yield Check(not failed, f"{failed} files could not be read", "`search stats --files` lists them" if failed else "")
     view = ranking.view(store)
@@ -51,7 +56,8 @@ def run(folder: str, model_digest: str | None = None) -> Iterator[Check]:
     yield Check(
         not orphans, f"{orphans} contents that no file has", "the next `search index` clears them" if orphans else ""
     )
-    bare = [row["file"] for row in ready if row["content"] not in set(view.names)]
+    there = set(view.names)
+    bare = [row["file"] for row in ready if row["content"] not in there]
     yield Check(
         not bare, f"{len(bare)} files without windows", f"such as {bare[0]}: index into a new folder" if bare else ""
     )

@@ -26,7 +26,7 @@ from save_jax.search.windows import Cut, Window
 class Embedded:
     """Windows as rows."""
 
-    frames: np.ndarray  # float16 [n, t, d]: what is scored
+    frames: np.ndarray  # float16 [n, t, d], unit: what is scored
     terms: np.ndarray  # float16 [n, senses, t, d]: what they are the sum of
     mean: np.ndarray  # float32 [n, d], unit
 
@@ -111,6 +111,9 @@ class Embedder:
         def embed(params: dict, batch: dict) -> tuple[jax.Array, jax.Array, jax.Array]:
             video = apply(Retrieval.encode_video, module, params, batch)
             terms = jnp.stack([*attribution.terms(video, weights).values()], axis=1)
+            # Unit frames: the score is of directions alone, and float16 holds no more than 65,504.
+            length = jnp.linalg.norm(terms.sum(axis=1), axis=-1)[:, None, :, None]
+            terms = terms / jnp.maximum(length, 1e-12)
             frames = terms.sum(axis=1)
             mean = similarity.index(frames, batch["frame_mask"]).mean
             return frames.astype(jnp.float16), terms.astype(jnp.float16), jnp.asarray(mean)

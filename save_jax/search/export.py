@@ -68,25 +68,25 @@ def _otio(path: str, hits: Sequence[Moment], title: str) -> None:
     track = otio.schema.Track(kind=otio.schema.TrackKind.Video)
     for hit in hits:
         span = TimeRange(RationalTime(hit.start * 1000, 1000), RationalTime((hit.end - hit.start) * 1000, 1000))
-        media = otio.schema.ExternalReference(target_url=otio.url_utils.url_from_filepath(hit.file))
-        track.append(otio.schema.Clip(name=os.path.basename(hit.file), media_reference=media, source_range=span))
+        media = otio.schema.ExternalReference(target_url=otio.url_utils.url_from_filepath(as_text(hit.file)))
+        track.append(
+            otio.schema.Clip(name=as_text(os.path.basename(hit.file)), media_reference=media, source_range=span)
+        )
     timeline.tracks.append(track)
     otio.adapters.write_to_file(timeline, path)
 
 
-def cut(hits: Sequence[Moment], folder: str) -> list[str]:
-    """Each moment as a file of its own, without encoding anew: it begins at the key frame before. Returns the paths.
+def cut(hit: Moment, number: int, folder: str) -> str:
+    """A moment as a file of its own, without encoding anew: it begins at the key frame before. Returns its path.
 
-    Raises MediaError for a file that cannot be read, and ValueError where nothing of a moment can be written.
+    `number`: its place in the answer, for the name. Raises MediaError for a file that cannot be read, and ValueError
+    where nothing of a moment can be written.
     """
     os.makedirs(folder, exist_ok=True)
-    made = []
-    for number, hit in enumerate(hits, 1):
-        stem = os.path.splitext(os.path.basename(hit.file))[0]
-        path = os.path.join(folder, short(f"{number:02d}-{stem}-{hit.start:.0f}s", ".mkv"))
-        _copy(hit, path)
-        made.append(path)
-    return made
+    stem = os.path.splitext(os.path.basename(hit.file))[0]
+    path = os.path.join(folder, short(f"{number:02d}-{stem}-{hit.start:.0f}s", ".mkv"))
+    _copy(hit, path)
+    return path
 
 
 def _copy(hit: Moment, path: str) -> None:

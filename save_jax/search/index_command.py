@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 import time
 
@@ -13,7 +14,7 @@ from save_jax.data.command_line import visible
 def run(args: argparse.Namespace) -> int:
     """Makes an index, or brings it up to date."""
     from save_jax.search import indexing
-    from save_jax.search.models import open_embedder, sentences_of
+    from save_jax.search.models import open_embedder
     from save_jax.search.store import ABOUT, Store
     from save_jax.search.transcripts import Transcriber
     from save_jax.search.windows import Cut
@@ -58,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
     transcriber = Transcriber(store.about.speech, os.path.join(args.index, "speech"), args.language)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = args.jobs or max(1, cores - args.nice)
-    sentences = _sentences(args.queries) if args.queries else sentences_of(embedder.name)
+    if args.queries:
+        _keep_queries(args.queries, args.index)
+        store.about.cutoff = {}
 
     runner, embed = contextlib.nullcontext(), None
     if args.runner == "ray":
@@ -76,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
     def once(progress: bool = True) -> bool:
         with runner:
             summary = indexing.update(store, embedder, transcriber, jobs, progress, embed)
-        if summary.embedded or summary.removed:
-            _calibrate(store, embedder, sentences)
         _tell(summary, args)
+        if not summary.stopped:
+            _calibrate(store, embedder)
         return summary.stopped
 
     stopped = once()
@@ -96,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 def _index_split(args: argparse.Namespace) -> int:
     """The test split of a run as a new index."""
     from save_jax.search import splits
-    from save_jax.search.models import open_embedder, sentences_of
+    from save_jax.search.models import open_embedder
     from save_jax.training import process
 
     if args.folders or args.model:
@@ -104,23 +107,31 @@ def _index_split(args: argparse.Namespace) -> int:
     process.set_up_process()
     embedder = open_embedder(args.run)
     store, summary = splits.make(args.index, embedder, args.run, args.videos, args.data_dir)
-    _calibrate(store, embedder, sentences_of(args.run))
+    _calibrate(store, embedder)
     print(f"{summary.embedded} clips of the {store.about.split} split embedded")
     return 0
 
 
-def _sentences(path: str) -> list[str]:
-    with open(path, encoding="utf-8") as file:
-        return [line.strip() for line in file if line.strip()]
+def _keep_queries(path: str, folder: str) -> None:
+    """Into the index, so that later runs ask the same. What was found with others is found anew."""
+    from save_jax.search import cutoff
+
+    cutoff.read(path)
+    shutil.copyfile(path, os.path.join(folder, cutoff.QUERIES))
 
 
-def _calibrate(store, embedder, sentences: list[str]) -> None:
+def _calibrate(store, embedder) -> None:
+    """Finds the cut-off anew where the windows or the sentences are others than those it was found with."""
     from save_jax.search import cutoff
     from save_jax.search.library import Library
 
     with store.writing():
-        store.about.cutoff = cutoff.calibrate(Library(store, embedder), sentences)
-        store.save()
+        library = Library(store, embedder)
+        asked, about = cutoff.sentences(store.folder, embedder.name)
+        before = store.about.cutoff
+        if before.get("version") != library.view.version[1] or before.get("about") != about:
+            store.about.cutoff = cutoff.calibrate(library, asked, about)
+            store.save()
 
 
 def _tell(summary, args: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import os
 
 import numpy as np
 
@@ -33,6 +32,8 @@ def read(path: str) -> list[Judged]:
         if not {"query", "file"} <= set(reader.fieldnames or ()):
             raise ValueError(f"{path} needs the columns query and file (and start, end); it has {reader.fieldnames}")
         for row in reader:
+            if not row["query"] or not row["file"]:
+                raise ValueError(f"{path}, line {reader.line_num}: query or file is empty")
             try:
                 times = [float(row[name]) if row.get(name) else None for name in ("start", "end")]
             except ValueError as error:
@@ -54,23 +55,20 @@ def evaluate(library: Library, judged: list[Judged], **options) -> dict:
 
     Raises ValueError for files that the index does not know.
     """
-    known = {
-        name for rows in library.view.files.values() for row in rows for name in (row["file"], library.path_of(row))
-    }
-    if missing := sorted({row.file for row in judged} - known):
+    by_file = {row["file"]: content for content, rows in library.view.files.items() for row in rows}
+    by_path = {library.path_of(row): c for c, rows in library.view.files.items() for row in rows}
+    contents = by_path | by_file
+    if missing := sorted({row.file for row in judged} - contents.keys()):
         raise ValueError(f"not in the index: {', '.join(missing[:5])}; files are named as `stats --files` lists them")
-    full = {row["file"]: library.path_of(row) for rows in library.view.files.values() for row in rows}
     ranks, overlaps, starts = [], [], []
     for row in judged:
         hits = library.search(row.query, max(DEPTHS), **options).hits
-        right = [number for number, hit in enumerate(hits) if _same(hit.file, full.get(row.file, row.file), row, hit)]
+        same = [by_file.get(hit.name) == contents[row.file] for hit in hits]  # a copy is as good
+        right = [number for number, hit in enumerate(hits) if same[number] and _meets(row, hit)]
         ranks.append(right[0] if right else np.inf)
-        same_file = [
-            hit for hit in hits[:1] if os.path.abspath(hit.file) == os.path.abspath(full.get(row.file, row.file))
-        ]
-        if row.start is not None and row.end is not None and same_file:
-            overlaps.append(overlap(same_file[0], row.start, row.end))
-            starts.append(abs(same_file[0].start - row.start))
+        if row.start is not None and row.end is not None and any(same[:1]):
+            overlaps.append(overlap(hits[0], row.start, row.end))
+            starts.append(abs(hits[0].start - row.start))
     found = np.array(ranks)
     result: dict = {"queries": len(judged)} | {f"R@{k}": 100 * float(np.mean(found < k)) for k in DEPTHS}
     if overlaps:
@@ -78,8 +76,6 @@ def evaluate(library: Library, judged: list[Judged], **options) -> dict:
     return result
 
 
-def _same(file: str, wanted: str, row: Judged, hit: Moment) -> bool:
-    """The file that was meant, and where a moment was meant, one that overlaps it."""
-    if os.path.abspath(file) != os.path.abspath(wanted):
-        return False
+def _meets(row: Judged, hit: Moment) -> bool:
+    """Where a moment was meant: whether it overlaps that."""
     return row.start is None or row.end is None or overlap(hit, row.start, row.end) > 0

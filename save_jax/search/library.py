@@ -1,75 +1,22 @@
 """An index opened for questions: `open_library("library").search("a dog barks")` → moments, with reasons."""
 
-import dataclasses
 import math
 import os
 import threading
+import time
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from save_jax.search import ranking, roots, words
 from save_jax.search.embedder import Embedder
+from save_jax.search.moments import NOTHING, Answer, Filters, Moment
 from save_jax.search.ranking import View
 from save_jax.search.store import Store
 
 CANDIDATES = 512  # windows whose frames are scored
-
-
-@dataclasses.dataclass(frozen=True)
-class Moment:
-    """One hit: a stretch of a file."""
-
-    file: str  # as it is opened here
-    name: str  # in the index: root and path
-    start: float  # seconds
-    end: float
-    best: float  # second of the frame that matches most
-    score: float
-    why: dict[str, float]  # score lost without picture, sound or speech
-    words: str  # said in that stretch
-    quoted: str = ""  # the line that holds the words asked for
-
-    def as_dict(self) -> dict:
-        return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """Moments, best first."""
-
-    hits: list[Moment]
-    nothing_relevant: bool  # all score below what absent things reach
-    cutoff: float | None
-    offline: list[str]  # roots whose files cannot be played now
-    senses: tuple[str, ...]
-
-    def as_json(self) -> object:
-        rows = [hit.as_dict() for hit in self.hits]
-        return {"hits": rows, "nothing_relevant": True} if self.nothing_relevant else rows
-
-
-@dataclasses.dataclass(frozen=True)
-class Filters:
-    """Which files are asked; all of it holds before anything is ranked."""
-
-    folder: str = ""  # path below a root, or that of a root
-    after: float = 0.0  # seconds since 1970
-    longer: float = 0.0  # seconds
-    shorter: float = float("inf")
-    language: str = ""
-
-    def __call__(self, row: dict) -> bool:
-        inside = self.folder.strip("/")
-        return (
-            (not inside or f"{row['file']}/".startswith(f"{inside}/") or f"{row['path']}/".startswith(f"{inside}/"))
-            and row["modified"] / 1e9 >= self.after
-            and self.longer <= row["duration"] <= self.shorter
-            and (not self.language or row["language"] == self.language)
-        )
-
-
-NOTHING = Filters()
+_AT_ONCE = 4096  # windows whose frames are in memory, where all are scored
+_LOOK_AGAIN = 5.0  # seconds between looks at the roots
 
 
 class Library:
@@ -80,6 +27,8 @@ class Library:
         store.about.check(embedder, store.folder)
         self.store, self.embedder = store, embedder
         self._view: View | None = None
+        self._names: dict[str, str] = {}  # name and path of a file → its content; of the view, made when asked
+        self._offline: tuple[float, list[str]] = (-math.inf, [])
         self._renewing = threading.Lock()
 
     @property
@@ -87,7 +36,9 @@ class Library:
         """The index as it is now; made anew where it was written. Any number of threads may ask."""
         with self._renewing:
             if self._view is None or self._view.version != self.store.refresh():
+                self.store.about = Store.open(self.store.folder).about  # roots and cut-off may be others, too
                 self._view = ranking.view(self.store)
+                self._names = {}
             return self._view
 
     def search(
@@ -116,10 +67,11 @@ class Library:
             ValueError for an empty query, a query beside `like`, a filter or file that the index does not know, and
             where no sense is left.
         """
+        if top < 1:
+            raise ValueError(f"top is {top}; ask for one moment at least")
         kept = self._kept(mute)
-        if "speech" in mute:
-            evidence = "fused"
-        return self.store.reading(lambda: self._search(query, top, like, exact, filters, evidence, kept))
+        deaf = "speech" in mute
+        return self.store.reading(lambda: self._search(query, top, like, exact, filters, evidence, kept, deaf))
 
     def along(self, file: str, query: str = "", like: str = "", mute: Collection[str] = ()) -> list[dict[str, float]]:
         """How well every window of a file matches, in time order: {"start", "end", "score"}.
@@ -131,8 +83,7 @@ class Library:
         def read() -> list[dict[str, float]]:
             view = self.view
             _, vector = self._asked(view, query, like)
-            content = next((c for c, rows in view.files.items() if any(row["file"] == file for row in rows)), None)
-            if content is None:
+            if (content := self._content(view, file)) is None:
                 raise ValueError(f"{file} is no file of this index")
             numbers = view.windows_of(content)
             numbers = numbers[np.argsort(view.starts[numbers], kind="stable")]
@@ -172,44 +123,48 @@ class Library:
         return frames, mask, rows
 
     def _search(
-        self, query: str, top: int, like: str, exact: bool, filters: Filters, evidence: str, kept: list[int]
+        self, query: str, top: int, like: str, exact: bool, filters: Filters, evidence: str, kept: list[int], deaf: bool
     ) -> Answer:
         view = self.view
         parsed, vector = self._asked(view, query, like)
         allowed = self._allowed(view, filters)
-        lines = words.find(self.store, parsed.text) if parsed and not parsed.phrases else []
+        lines, quotes = self._lines(parsed, evidence, deaf)
         if parsed and parsed.phrases:
-            lines = words.find_phrases(self.store, parsed.phrases)
-            allowed &= self._windows_of(view, lines)
-        count = len(view) if exact else CANDIDATES
-        nearest = ranking.best(view.means, vector, count, allowed)
-        if evidence == "joined" and parsed and not parsed.phrases:
-            lines = words.holding_all(lines, parsed.text)
+            said = np.zeros(len(view), bool)
+            said[words.windows_of(view, quotes)[0]] = True
+            allowed = allowed & said
+        nearest = (
+            self._nearest(view, vector, allowed, kept)
+            if exact
+            else ranking.best(view.means, vector, CANDIDATES, allowed)
+        )
         ranks_of_words = self._ranks(view, lines, allowed)
-        extra = [number for number in list(ranks_of_words)[:CANDIDATES] if number not in set(nearest.tolist())]
+        already = set(nearest.tolist())
+        extra = [number for number in list(ranks_of_words)[:CANDIDATES] if number not in already]
         numbers = np.array([*nearest.tolist(), *extra], np.int64)
+        covers = filters == NOTHING and parsed is not None and not deaf and len(kept) == len(self.embedder.senses)
+        cutoff = self.cutoff if covers else None  # it was measured with all files, all senses and sentences
         if not len(numbers):
-            return Answer([], True, self.cutoff, self.offline(), self.embedder.senses)
+            return Answer([], True, cutoff, self.offline(), self.embedder.senses)
         frames, mask, rows = self._frames(view, numbers, kept)
         scores = self.embedder.score(vector, frames, mask)
         order = self._order(scores, numbers, ranks_of_words, evidence if lines else "fused")
         chosen = _best_apart(order, rows, view, top)
         terms = self.store.terms(view.table, numbers[chosen])[:, kept]
         lost = scores[chosen] - self.embedder.without(vector, terms, mask[chosen])
+        matching = np.where(mask[chosen], self.embedder.matching(vector, frames[chosen]), -2)
         senses = [self.embedder.senses[k] for k in kept]
-        matching = np.where(mask, self.embedder.matching(vector, frames), -2)
+        quoted = _first_line(view, quotes, numbers[chosen])
         hits = [
-            self._moment(
-                view, int(numbers[place]), rows[place], matching[place], float(scores[place]), less, lines, filters
-            )
-            for place, less in zip(
-                chosen, (dict(zip(senses, values, strict=True)) for values in lost.T.tolist()), strict=True
+            self._moment(view, rows[place], matching[k], float(scores[place]), why, quoted[k], filters)
+            for k, (place, why) in enumerate(
+                zip(chosen, (dict(zip(senses, values, strict=True)) for values in lost.T.tolist()), strict=True)
             )
         ]
         nothing = not hits
-        if hits and parsed and not parsed.phrases and self.cutoff is not None and not _says(hits, parsed.text):
-            nothing = max(hit.score for hit in hits) < self.cutoff
-        return Answer(hits, nothing, self.cutoff, self.offline(), self.embedder.senses)
+        if hits and cutoff is not None and parsed and not parsed.phrases and not any(quoted):
+            nothing = max(hit.score for hit in hits) < cutoff
+        return Answer(hits, nothing, cutoff, self.offline(), self.embedder.senses)
 
     # ---------------------------------------------------------------- parts
 
@@ -219,11 +174,40 @@ class Library:
         return self.store.about.cutoff.get("score")
 
     def offline(self) -> list[str]:
-        """Roots whose files cannot be played now."""
-        return [name for name, folder in self.store.about.roots.items() if not roots.is_there(folder)]
+        """Roots whose files cannot be played now; looked at every few seconds, since a share may be slow to answer."""
+        looked, names = self._offline
+        if time.monotonic() - looked > _LOOK_AGAIN:
+            names = [name for name, folder in self.store.about.roots.items() if not roots.is_there(folder)]
+            self._offline = time.monotonic(), names
+        return names
+
+    def _lines(
+        self, parsed: words.Query | None, evidence: str, deaf: bool
+    ) -> tuple[list[words.Line], list[words.Line]]:
+        """(lines that rank, lines that hold all that was asked for)."""
+        if parsed is None:
+            return [], []
+        if parsed.phrases:  # every window that is left holds them: the score ranks
+            found = words.find_phrases(self.store, parsed.phrases)
+            return (found if evidence == "lexical" else []), found
+        if deaf:
+            return [], []
+        found = words.find(self.store, parsed.text)
+        whole = words.holding_all(found, parsed.text)
+        return {"lexical": found, "joined": whole}.get(evidence, []), whole
+
+    def _nearest(self, view: View, vector: np.ndarray, allowed: np.ndarray, kept: list[int]) -> np.ndarray:
+        """Numbers of the best windows by the score of their frames, of all that are allowed, thousands at a time."""
+        numbers = np.flatnonzero(allowed)
+        scores = np.empty(len(numbers), np.float32)
+        for first in range(0, len(numbers), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            frames, mask, _ = self._frames(view, numbers[part], kept)
+            scores[part] = self.embedder.score(vector, frames, mask)
+        return numbers[np.argsort(-scores, kind="stable")[:CANDIDATES]]
 
     def _allowed(self, view: View, filters: Filters) -> np.ndarray:
-        allowed = view.of_files(filters)
+        allowed = view.named if filters == NOTHING else view.of_files(filters)
         if filters != NOTHING and not allowed.any():
             every = [row for rows in view.files.values() for row in rows]
             languages = sorted({row["language"] for row in every if row["language"]})
@@ -241,14 +225,13 @@ class Library:
     def _like(self, view: View, like: str) -> np.ndarray:
         """The mean vector of a file's windows, or of the one around a second."""
         path, at, second = like.rpartition("@")
-        known = {full: content for content, rows in view.files.items() for row in rows for full in self._spellings(row)}
-        name = path if at and path in known else like
-        if name not in known:
-            name = os.path.abspath(name)
-        if name not in known:
+        content, whole = self._content(view, like), True
+        if content is None and at:
+            content, whole = self._content(view, path), False
+        if content is None:
             raise ValueError(f"{like} is no file of this index; give one of its files, or FILE@SECOND")
-        chosen = view.windows_of(known[name])
-        if at and name != like:
+        chosen = view.windows_of(content)
+        if not whole:
             try:
                 wanted = float(second)
             except ValueError:
@@ -260,8 +243,12 @@ class Library:
         mean = view.means[chosen].mean(axis=0)
         return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
-    def _spellings(self, row: dict) -> tuple[str, str]:
-        return row["file"], self.path_of(row)
+    def _content(self, view: View, name: str) -> str | None:
+        """Of a file, by its name in the index or by its path."""
+        if not self._names:
+            self._names = {row["file"]: content for content, rows in view.files.items() for row in rows}
+            self._names |= {self.path_of(row): c for c, rows in view.files.items() for row in rows}
+        return self._names.get(name) or self._names.get(os.path.abspath(name))
 
     def path_of(self, row: dict) -> str:
         """Where a file lies here."""
@@ -271,21 +258,13 @@ class Library:
         """Of files of one content, the one that can be played now."""
         return next((row for row in rows if os.path.exists(self.path_of(row))), rows[0])
 
-    def _windows_of(self, view: View, lines: Sequence[words.Line]) -> np.ndarray:
-        """bool [n]: windows in which one of the lines is said."""
-        said = np.zeros(len(view), bool)
-        for line in lines:
-            said[_around(view, line)] = True
-        return said
-
     def _ranks(self, view: View, lines: Sequence[words.Line], allowed: np.ndarray) -> dict[int, int]:
         """Window → rank of the best line said in it, from 0."""
         ranks: dict[int, int] = {}
-        for rank, line in enumerate(lines[:CANDIDATES]):
-            for number in _around(view, line):
-                if allowed[number]:
-                    ranks.setdefault(int(number), rank)
-        return ranks
+        for number, rank in zip(*words.windows_of(view, [*lines[:CANDIDATES]]), strict=True):
+            if allowed[number]:
+                ranks[int(number)] = min(int(rank), ranks.get(int(number), len(lines)))
+        return dict(sorted(ranks.items(), key=lambda item: item[1]))
 
     def _order(
         self, scores: np.ndarray, numbers: np.ndarray, ranks_of_words: dict[int, int], evidence: str
@@ -304,15 +283,13 @@ class Library:
     def _moment(
         self,
         view: View,
-        number: int,
         row: dict,
         matching: np.ndarray,
         score: float,
         lost: dict[str, float],
-        lines: Sequence[words.Line],
+        quoted: str,
         filters: Filters,
     ) -> Moment:
-        within = [x for x in lines if x.content == row["content"] and number in _around(view, x)]
         shown = self._shown([*filter(filters, view.files[row["content"]])])
         return Moment(
             file=self.path_of(shown),
@@ -323,15 +300,16 @@ class Library:
             score=round(score, 4),
             why={name: round(x, 3) for name, x in lost.items()},
             words=row["words"],
-            quoted=within[0].text if within else "",
+            quoted=quoted,
         )
 
 
-def _around(view: View, line: words.Line) -> np.ndarray:
-    """Numbers of the windows in which a line is said."""
-    same = view.windows_of(line.content if line.content in view.files else "")
-    begin = min(line.start, float(view.ends[same].max(initial=0)))  # after the pictures: the last window
-    return same[(view.starts[same] < max(line.end, 0) + 1e-3) & (view.ends[same] > begin - 1e-3)]
+def _first_line(view: View, lines: list[words.Line], numbers: np.ndarray) -> list[str]:
+    """The best line that is said in each window, "" for none."""
+    first: dict[int, int] = {}
+    for number, rank in zip(*words.windows_of(view, lines), strict=True):
+        first[int(number)] = min(int(rank), first.get(int(number), len(lines)))
+    return [lines[first[number]].text if number in first else "" for number in numbers.tolist()]
 
 
 def _best_apart(order: np.ndarray, rows: Sequence[dict], view: View, top: int) -> np.ndarray:
@@ -347,8 +325,3 @@ def _best_apart(order: np.ndarray, rows: Sequence[dict], view: View, top: int) -
         if len(chosen) == top:
             break
     return np.array(chosen, np.int64)
-
-
-def _says(hits: Sequence[Moment], text: str) -> bool:
-    """Whether a line that was said holds every word of the query."""
-    return any(words.holds_all(hit.quoted, text) for hit in hits)

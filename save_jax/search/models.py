@@ -29,6 +29,8 @@ def open_embedder(name: str) -> Embedder:
     Raises ValueError that says what is missing and what to give.
     """
     path = demo.model_folder() if name == demo.MODEL else os.path.expanduser(name)
+    if name != demo.MODEL and os.path.exists(path):
+        name = path = os.path.abspath(path)  # an index is asked from any folder
     if os.path.isfile(path):
         raise ValueError(
             f"{name} is a weight file of other code; convert it first: save-jax convert --from {name} --kind clip "

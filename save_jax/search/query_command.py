@@ -24,30 +24,46 @@ def run(args: argparse.Namespace) -> int:
     process.set_up_process()
     if os.path.exists(os.path.join(args.library, "config.json")):
         return _query_run(args, sentence)
+    after = 0.0
+    if args.after:
+        try:
+            after = datetime.datetime.fromisoformat(args.after).timestamp()
+        except ValueError:
+            raise ValueError(f"--after {args.after} is no date; write it as 2026-05-01") from None
     from save_jax.search import export
     from save_jax.search.door import open_library
     from save_jax.search.library import Filters
 
-    after = datetime.datetime.fromisoformat(args.after).timestamp() if args.after else 0.0
     filters = Filters(args.folder, after, args.longer, args.shorter, args.language)
     library = open_library(args.library, args.model)
     options = {"exact": args.exact, "filters": filters, "evidence": args.evidence}
     answer = library.search(sentence, args.top, like=args.like, **options)
-    if args.export:
-        export.write(args.export, answer.hits, sentence or args.like)
-    if args.cut:
-        for path in export.cut(answer.hits, args.cut):
-            print(f"wrote {visible(path)}", file=sys.stderr)
     if args.json:
         print(json.dumps(answer.as_json(), ensure_ascii=False, indent=2))
-        return 0
-    _show(answer)
-    return 0
+    else:
+        _show(answer)
+    if args.export:
+        export.write(args.export, answer.hits, sentence or args.like)
+    wrong = 0
+    for number, hit in enumerate(answer.hits if args.cut else (), 1):
+        try:
+            print(f"wrote {visible(export.cut(hit, number, args.cut))}", file=sys.stderr)
+        except ValueError as error:  # a file that is gone stops none of the others
+            print(f"error: {visible(str(error))}", file=sys.stderr)
+            wrong = 1
+    return wrong
 
 
 def _query_run(args: argparse.Namespace, sentence: str) -> int:
     from save_jax.inference import runs
 
+    given = {"--like": args.like, "--json": args.json, "--export": args.export, "--cut": args.cut, "--in": args.folder}
+    given |= {"--after": args.after, "--longer": args.longer, "--language": args.language, "--exact": args.exact}
+    if refused := [name for name, value in given.items() if value]:
+        raise ValueError(
+            f"{args.library} is a run, of which {', '.join(refused)} cannot be asked; make its test split a library "
+            f"first: save-jax search index --run {args.library} --index library"
+        )
     for row in runs.open_run(args.library, args.data_dir).search(sentence, args.top):
         print(f"{row.score:8.2f}  {row.id}")
     return 0
@@ -71,6 +87,6 @@ def _show(answer) -> None:
 
 def clock(seconds: float) -> str:
     """75.5 → 1:15.5"""
-    minutes, rest = divmod(seconds, 60)
+    minutes, rest = divmod(round(seconds, 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"

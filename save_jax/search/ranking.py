@@ -8,13 +8,17 @@ import contextlib
 import dataclasses
 import functools
 import os
+import tempfile
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from save_jax.search.store import READY, Store
 
-_FOLDER = "ranking"
+_FOLDER, _PARTIAL = "ranking", ".tmp"
+_ABANDONED = 3600.0  # seconds after which a half-written file is a killed process's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,12 @@ class View:
         first = np.searchsorted(self.contents[order], np.arange(len(self.names) + 1))
         return {name: number for number, name in enumerate(self.names)}, order, first
 
-    def of_files(self, wanted) -> np.ndarray:
+    @functools.cached_property
+    def named(self) -> np.ndarray:
+        """bool [n]: windows that a file names."""
+        return self.of_files(lambda row: True)
+
+    def of_files(self, wanted: Callable[[dict], bool]) -> np.ndarray:
         """bool [n]: windows of a content of which `wanted(row)` holds for a file."""
         chosen = np.array([any(map(wanted, self.files.get(name, ()))) for name in self.names], bool)
         return chosen[self.contents] if len(self) else np.zeros(0, bool)
@@ -83,9 +92,9 @@ def _means(store: Store, table: Any, version: int, count: int) -> np.ndarray:
     size = store.about.size
     folder = os.path.join(store.folder, _FOLDER)
     path = os.path.join(folder, f"means-{version}.npy")
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, EOFError):
         mapped = np.load(path, mmap_mode="r")
-        if mapped.shape == (count, size):
+        if mapped.shape == (count, size) and _is_of(mapped, table):
             return mapped
     means = np.zeros((count, size), np.float32)
     at = 0
@@ -94,14 +103,38 @@ def _means(store: Store, table: Any, version: int, count: int) -> np.ndarray:
         means[at : at + len(values)] = values
         at += len(values)
     with contextlib.suppress(OSError):  # a folder that cannot be written
-        os.makedirs(folder, exist_ok=True)
-        temporary = f"{path}.{os.getpid()}.tmp.npy"
-        np.save(temporary, means)
-        os.replace(temporary, path)
-        for name in os.listdir(folder):
-            if name != os.path.basename(path) and not name.endswith(".tmp.npy"):
-                os.unlink(os.path.join(folder, name))
+        _keep(means, path)
     return means
+
+
+def _is_of(means: np.ndarray, table: Any) -> bool:
+    """Whether the first, middle and last of them are the table's: a file that a power cut left may be empty inside."""
+    if not len(means):
+        return True
+    places = sorted({0, len(means) // 2, len(means) - 1})
+    there = table.take_offsets(places).select(["mean"]).to_arrow()["mean"].to_pylist()
+    return all(np.array_equal(means[place], np.float32(mean)) for place, mean in zip(places, there, strict=True))
+
+
+def _keep(means: np.ndarray, path: str) -> None:
+    """Writes the derived file whole or not at all, in place of those of other versions. Raises OSError."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=_PARTIAL, delete=False) as file:
+        try:
+            np.save(file, means)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    os.replace(file.name, path)
+    old = time.time() - _ABANDONED
+    for name in os.listdir(folder):
+        other = os.path.join(folder, name)
+        if other != path and (not name.endswith(_PARTIAL) or os.path.getmtime(other) < old):
+            with contextlib.suppress(OSError):  # another process was first, or maps it
+                os.unlink(other)
 
 
 def best(means: np.ndarray, query: np.ndarray, count: int, allowed: np.ndarray | None = None) -> np.ndarray:

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from save_jax.data import files
 from save_jax.search.embedder import Embedder
+from save_jax.search.plain import plain
 from save_jax.search.windows import Cut
 
 SCHEMA = 2  # raise it when rows change their form
@@ -53,7 +54,7 @@ class About:
     speech: str = ""  # recogniser of files without subtitles
     split: str = ""  # of a run, where the rows are its clips and no files of folders
     schema: int = SCHEMA
-    cutoff: dict[str, float] = dataclasses.field(default_factory=dict)
+    cutoff: dict[str, Any] = dataclasses.field(default_factory=dict)  # as `cutoff.calibrate` gives it
     row_bytes: dict[str, float] = dataclasses.field(default_factory=dict)  # of each table, when it was joined last
 
     @property
@@ -94,7 +95,23 @@ def window_schema(size: int) -> pa.Schema:
 
 def segment_schema() -> pa.Schema:
     text, number = pa.string(), pa.float32()
-    return pa.schema([("content", text), ("number", pa.int32()), ("start", number), ("end", number), ("text", text)])
+    names = ("content", text), ("number", pa.int32()), ("start", number), ("end", number), ("text", text)
+    return pa.schema([*names, ("plain", text), ("joined", text)])
+
+
+def with_words(segments: Sequence[dict]) -> list[dict]:
+    """Segments with their plain words, and those joined with the next one's of the same content, which comes next."""
+    rows = [segment | {"plain": plain(segment["text"])} for segment in segments]
+    after = [*rows[1:], None]
+    return [
+        row
+        | {
+            "joined": f"{row['plain']} {next_['plain']}"
+            if next_ and next_["content"] == row["content"]
+            else row["plain"]
+        }
+        for row, next_ in zip(rows, after, strict=True)
+    ]
 
 
 class Store:
@@ -240,7 +257,7 @@ class Store:
         if windows:
             self.windows.add(pa.Table.from_pylist(windows, window_schema(self.about.size)))
         if segments:
-            self.segments.add(pa.Table.from_pylist(segments, segment_schema()))
+            self.segments.add(pa.Table.from_pylist(with_words(segments), segment_schema()))
         self.put_files(files)
 
     def put_files(self, rows: list[dict]) -> None:

@@ -72,7 +72,7 @@ def index(folder: Path, to: Path, embedder: Embedder, sentences: list[str]) -> t
     store.about.roots = indexing.name_roots([str(folder)], store.about.roots)
     summary = indexing.update(store, embedder, Transcriber("", ""), os.cpu_count() or 1, progress=False)
     words.index(store)
-    store.about.cutoff = cutoff.calibrate(Library(store, embedder), sentences)
+    store.about.cutoff = cutoff.calibrate(Library(store, embedder), sentences or cutoff.RARE, "training")
     store.save()
     return store, summary
 

@@ -25,7 +25,7 @@ from save_jax.search import ranking, words
 from save_jax.search.door import open_library
 from save_jax.search.embedder import Embedder
 from save_jax.search.library import CANDIDATES, Library
-from save_jax.search.store import READY, TABLES, Store, segment_schema, size_of, window_schema
+from save_jax.search.store import READY, TABLES, Store, segment_schema, size_of, window_schema, with_words
 from save_jax.search.windows import Cut
 
 JITTER = 0.35  # length of what is added to a unit vector
@@ -212,7 +212,7 @@ def make_store(windows: Windows, folder: Path) -> None:
             )  # fmt: skip
             lines.append({"content": content, "number": at, "start": 6.0 * at, "end": 6.0 * at + 3, "text": line})
         store.windows.add(pa.Table.from_pylist(rows, window_schema(WIDTH)))
-        store.segments.add(pa.Table.from_pylist(lines, segment_schema()))
+        store.segments.add(pa.Table.from_pylist(with_words(lines), segment_schema()))
     bare = {"root": "videos", "state": READY, "reason": "", "notes": [], "language": "en", "source": "made"}
     bare |= {
         "size": 0,

@@ -16,7 +16,7 @@ from data_prep.media.opening import MediaError
 from save_jax.search import door, export, judgements
 from save_jax.search.library import Moment
 
-MOMENT = Moment("/videos/a.mp4", 61.24, 73.5, 65.0, 3.5, {"vision": 1.0}, 'a red, "blue"\ncar')
+MOMENT = Moment("/videos/a.mp4", "videos/a.mp4", 61.24, 73.5, 65.0, 3.5, {"vision": 1.0}, 'a red, "blue"\ncar')
 
 
 def test_csv_can_be_read_back(tmp_path):
@@ -86,7 +86,7 @@ def test_clips_are_cut_out(tmp_path, suffix, codec, sound_codec):
         path, pictures, fps=10, sound=media.tone(48000, 10), rate=48000, codec=codec, sound_codec=sound_codec,
         codec_options=options,
     )  # fmt: skip
-    [made] = export.cut([dataclasses.replace(MOMENT, file=str(path), start=3.5, end=6.0)], str(tmp_path / "cuts"))
+    made = export.cut(dataclasses.replace(MOMENT, file=str(path), start=3.5, end=6.0), 1, str(tmp_path / "cuts"))
     with av.open(made) as container:
         shown = [media.number_of(frame.to_ndarray(format="rgb24")) // 2 for frame in container.decode(video=0)]
     assert 25 <= shown[0] <= 35 and set(range(35, 60)) <= set(shown) and max(shown) <= 62
@@ -99,12 +99,12 @@ def test_clips_are_cut_out(tmp_path, suffix, codec, sound_codec):
 def test_names_of_cut_clips_fit(tmp_path):
     path = tmp_path / f"{'é' * 120}.mp4"
     media.write_media(path, [media.numbered(k) for k in range(20)], fps=10)
-    [made] = export.cut([dataclasses.replace(MOMENT, file=str(path), start=0, end=1)], str(tmp_path / "cuts"))
+    made = export.cut(dataclasses.replace(MOMENT, file=str(path), start=0, end=1), 1, str(tmp_path / "cuts"))
     assert made.endswith(".mkv") and av.open(made)
     with pytest.raises(MediaError, match="no such file"):
-        export.cut([MOMENT], str(tmp_path / "cuts"))
+        export.cut(MOMENT, 1, str(tmp_path / "cuts"))
     with pytest.raises(ValueError, match=r"nothing lies at 50\.0 s"):
-        export.cut([dataclasses.replace(MOMENT, file=str(path), start=50, end=0)], str(tmp_path / "cuts"))
+        export.cut(dataclasses.replace(MOMENT, file=str(path), start=50, end=0), 1, str(tmp_path / "cuts"))
 
 
 def test_embeddings(tmp_path, opened):

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import save_jax
 from save_jax.models.similarity import VideoIndex
 from save_jax.search import judgements, ranking, words
 from save_jax.search.library import Filters, Library
+from save_jax.search.plain import plain
 from save_jax.search.store import Store
 from save_jax.search.windows import Cut
 
@@ -91,6 +93,8 @@ def test_all_windows_of_a_file_are_scored_in_time_order(opened):
     assert [part["start"] for part in along] == [0, 1, 2]
     assert [part["score"] for part in along if part["start"] == hit.start] == [hit.score]
     assert len(opened.along(hit.name, like=hit.file)) == 3
+    with pytest.raises(ValueError, match="ask for one moment at least"):
+        opened.search("a red car", top=0)
     with pytest.raises(ValueError, match="nobody is no file of this index"):
         opened.along("nobody", "a red car")
 
@@ -122,8 +126,10 @@ def test_unknown_filters_name_the_known(opened):
         opened.search("bread", filters=Filters(folder='"; --'))
 
 
-def test_like_a_file_or_a_second_of_it(opened, videos):
+def test_like_a_file_or_a_second_of_it(opened, videos, monkeypatch):
     dog = str(videos / "animals" / "dog.mp4")
+    monkeypatch.chdir(videos)
+    assert opened.search(like="animals/dog.mp4@4.5").hits == opened.search(like=f"{dog}@4.5").hits
     assert names(opened.search(like=dog))[0] == names(opened.search(like="mine/animals/dog.mp4"))[0]
     assert opened.search(like=f"{dog}@4.5").hits
     view = opened.view
@@ -162,13 +168,96 @@ def test_quoted_words_must_be_said(opened, typed, files):
     answer = opened.search(typed)
     assert names(answer) == files and answer.nothing_relevant == (not files)
     for hit in answer.hits:
-        assert words.holding([words.Line("", 0, 0, hit.quoted, 0)], words.parse(typed).phrases[0])
+        assert plain(words.parse(typed).phrases[0]) in plain(hit.quoted)
 
 
 def test_quoted_words_of_a_script_without_spaces(tmp_path, embedder):
     write_video(tmp_path / "mine" / "a.mp4", 3, 1, ["我喜欢红色的汽车", "บนชายหาด"])
     made = library.make_library(tmp_path / "lib", embedder, tmp_path / "mine")
     assert names(made.search('"红色的汽车"')) == ["a.mp4"] and names(made.search('"蓝色的汽车"')) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("le cafe\u0301 noir", "LE CAFÉ"),  # accents of their own
+        ("le café noir", "le cafe\u0301"),
+        ("auf der Straße", "STRASSE"),
+        ("η Ελλάδα", "ελλαδα"),
+        ("Её дом", "ее дом"),
+        ("a " + 60 * "x", 60 * "X"),
+        ("don’t go", "DON'T GO"),
+        ("see you|tomorrow my friend", "see you tomorrow"),  # in two lines
+    ],
+)
+def test_words_are_found_however_they_are_written(tmp_path, said, asked):
+    store = Store.create(str(tmp_path / "lib"), NoModel(), Cut())
+    lines = [*said.split("|"), "and so on"]
+    row = {"content": "c", "start": 0.0, "end": 2.0}
+    store.put([], [], [row | {"number": k, "start": 2.0 * k, "text": line} for k, line in enumerate(lines)])
+    words.index(store)
+    assert [line.text for line in words.find_phrases(store, [asked])] == lines[:1]
+    assert words.find_phrases(store, ["so on and"]) == []
+
+
+def test_quoted_says_what_holds_all_words(opened):
+    for hit in opened.search("a red zebra", evidence="fused").hits:
+        assert hit.quoted == ""
+    assert {hit.quoted for hit in opened.search("red car", evidence="fused").hits} == {"", "a red car"}
+    assert {hit.quoted for hit in opened.search("red car", mute=["speech"]).hits} == {""}
+
+
+def test_a_cut_off_is_told_where_it_was_measured(opened):
+    opened.store.about.cutoff = {"score": 1e9}
+    try:
+        assert opened.search("a zebra").nothing_relevant and opened.search("a zebra").cutoff == 1e9
+        for options in ({"mute": ["audio"]}, {"filters": Filters(folder="cars")}):
+            answer = opened.search("a zebra", **options)
+            assert not answer.nothing_relevant and answer.cutoff is None
+        assert opened.search(like=opened.search("a zebra").hits[0].file).cutoff is None
+    finally:
+        opened.store.about.cutoff = {}
+
+
+def test_a_reader_follows_new_roots(changing, embedder, tmp_path):
+    _, made = changing
+    reader = Library(Store.open(made.store.folder), embedder)
+    reader.search("a red car")
+    write_video(tmp_path / "second" / "d.mp4", 3, 7, ["a blue boat"])
+    library.update(made.store, embedder, tmp_path / "second")
+    assert names(reader.search('"blue boat"')) == ["d.mp4"]
+
+
+@pytest.mark.parametrize("left", [b"", b"short", None], ids=["empty", "cut", "zeros"])
+def test_a_derived_file_that_a_power_cut_left_is_made_anew(changing, left):
+    _, made = changing
+    means, folder = np.array(made.view.means), Path(made.store.folder, "ranking")
+    [path] = folder.iterdir()
+    if left is None:
+        np.save(path, np.zeros_like(means))
+    else:
+        path.write_bytes(left)
+    np.testing.assert_array_equal(ranking.view(made.store).means, means)
+    np.testing.assert_array_equal(np.load(path), means)
+    assert [*folder.iterdir()] == [path]
+
+
+def test_a_copy_is_as_good_for_a_judgement(changing, embedder, tmp_path):
+    root, made = changing
+    for suffix in (".mp4", ".srt"):
+        shutil.copy2((root / "a").with_suffix(suffix), (root / "copy").with_suffix(suffix))
+    library.update(made.store, embedder)
+    path = tmp_path / "queries.csv"
+    path.write_text("query,file\na red car,mine/a.mp4\na red car,mine/copy.mp4\n")
+    assert judgements.evaluate(made, judgements.read(str(path)))["R@1"] == 100
+    path.write_text("query,file\na red car\n")
+    with pytest.raises(ValueError, match="line 2: query or file is empty"):
+        judgements.read(str(path))
+
+
+def test_vectors_are_unit_and_finite(opened):
+    frames, mask, _ = opened.store.frames(opened.view.table, np.arange(len(opened.view)))
+    np.testing.assert_allclose(np.linalg.norm(frames[mask].astype(np.float32), axis=-1), 1, atol=2e-3)
 
 
 def test_a_phrase_is_found_among_thousands_of_lines(tmp_path):
@@ -215,7 +304,7 @@ def changing(tmp_path, embedder):
     return root, library.make_library(tmp_path / "lib", embedder, root)
 
 
-def test_a_file_that_went_after_indexing_is_still_named(changing, tmp_path):
+def test_a_file_that_went_after_indexing_is_still_named(changing, tmp_path, embedder):
     root, made = changing
     (root / "a.mp4").unlink()
     answer = made.search("a red car")
@@ -225,7 +314,7 @@ def test_a_file_that_went_after_indexing_is_still_named(changing, tmp_path):
     assert judgements.evaluate(made, judgements.read(str(path)))["R@10"] == 100
     shutil.rmtree(root)
     root.mkdir()
-    assert made.search("a red car").offline == ["mine"]
+    assert Library(made.store, embedder).search("a red car").offline == ["mine"]
 
 
 def test_of_copies_the_one_that_is_asked_for_and_there_is_shown(changing, embedder):
