@@ -8,8 +8,19 @@ from collections.abc import Callable
 from save_jax.data import command_line, files
 from save_jax.data.command_line import visible
 from save_jax.search import index_command, query_command
+from save_jax.search.server import command as serve_command
 
-EXTRA = ("lancedb", "pyarrow", "filelock", "watchfiles", "av")  # what the extras `prep` and `search` bring
+EXTRA = (
+    "lancedb",
+    "pyarrow",
+    "filelock",
+    "watchfiles",
+    "av",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "anyio",
+)  # what the extras `prep` and `search` bring
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,6 +76,8 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument("--cut", metavar="DIR", help="write each moment as a file of its own")
     query.add_argument("--model", default="", help="where the model lies now, if it moved")
     query.add_argument("--data-dir", "--data_dir", help="of a run: folder of its shards, if they moved")
+
+    serve_command.add(commands, _add)
 
     demo = _add(commands, "demo", _demo, "make a small library of made-up videos, index it, and say what to ask")
     demo.add_argument("folder", nargs="?", default="demo-library", help="for videos and index (default: %(default)s)")

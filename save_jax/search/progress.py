@@ -33,7 +33,7 @@ def to_nobody(size: int, file: str) -> None:
 
 @contextlib.contextmanager
 def telling(folder: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Gives `tell(bytes, file)`, to be called for each file that is done. A folder that cannot be written stops nothing.
+    """Gives `tell(bytes, file)`, to be called for each file that is done. What cannot be written stops nothing.
 
     `total`: bytes of all files; nothing is told of none.
     """

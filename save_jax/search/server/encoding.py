@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from PIL import Image

@@ -56,7 +56,7 @@ class Media:
                         self._known[key] = found
                         if len(self._known) > _KNOWN:
                             self._known.popitem(last=False)
-                return True, *found
+                return True, found.plays, found.origin
         except Gone:
             return False, "no", 0.0
 
@@ -73,7 +73,7 @@ def probe(file: Opened) -> Playable:
                 return Playable("no", 0.0)
             seen, heard = _DIRECT[file.kind]
             codec = picture.codec_context
-            plain = codec.name in seen and (codec.name != "h264" or codec.pix_fmt in _FORMATS)
+            plain = codec.name in seen and (codec.name != "h264" or getattr(codec, "pix_fmt", "") in _FORMATS)
             direct = plain and len(pictures) == 1 and all(sound.codec_context.name in heard for sound in sounds)
             if not direct:
                 return Playable("preview", 0.0)

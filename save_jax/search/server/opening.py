@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from data_prep.corpora.folder import VIDEO_SUFFIXES
 from save_jax.search import roots
-from save_jax.search.store import LibraryError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no waiting for the other end of a pipe

@@ -18,6 +18,8 @@ from data_prep.media.opening import MediaError, open_media
 MOST_PIXELS = 2**27  # of a picture; a header may promise any number, and memory is taken for them
 _SIDE = 480  # of a thumbnail
 _QUALITY = 80
+# FFmpeg knows no key frames of these, and may come out behind the one that is looked for.
+_UNLISTED, _EARLIER = ("mpegts", "mpeg"), 5.0
 _PATIENCE = 5.0  # seconds for a thumbnail
 
 
@@ -35,7 +37,9 @@ def picture_track(container: av.container.InputContainer, path: str) -> av.Video
 
 def go_to(container: av.container.InputContainer, zero: float, second: float) -> None:
     """To the key frame before a second. `zero`: the file's own clock at the first picture."""
-    container.seek(max(0, round((zero + second) * av.time_base)) if zero + second > 0 else 0, backward=True)
+    if container.format.name in _UNLISTED:
+        second -= _EARLIER
+    container.seek(round(max(0.0, zero + second) * av.time_base), backward=True)
 
 
 def from_second(path: str, second: float) -> Iterator[tuple[float, av.VideoFrame, float]]:

@@ -6,15 +6,16 @@ range, are answered with the whole, as it allows; a range behind the end is 416.
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import anyio
+import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-_CHUNK = 1 << 18  # bytes
+_CHUNK = 1 << 16  # bytes
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 
@@ -49,22 +50,41 @@ def parse(asked: str, size: int) -> Span | None:
 class FileAnswer(Response):
     """Sends a descriptor, and closes it whatever happens."""
 
-    def __init__(self, number: int, size: int, tag: str, media_type: str, close: Callable[[], None], stall: float):
-        """`tag`: of this version of the file. `stall`: seconds after which a reader who takes nothing is let go."""
+    def __init__(self, number: int, size: int, tag: str, media_type: str):
+        """`tag`: of this version of the file."""
         super().__init__(media_type=media_type)
-        self._number, self._size, self._tag, self._close, self._stall = number, size, f'"{tag}"', close, stall
+        self._number, self._size, self._tag = number, size, f'"{tag}"'
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            status, span, headers = self._head(Headers(scope=scope))
-            headers |= {"accept-ranges": "bytes", "etag": self._tag, "cache-control": "private, no-cache"}
-            raw = [(name.encode(), value.encode("ascii")) for name, value in headers.items()]
-            await send({"type": "http.response.start", "status": status, "headers": raw})
-            if scope["method"] == "HEAD":
-                span = Span(0, 0)
-            await self._body(span, send)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._until_gone, receive, tasks.cancel_scope)
+                await self._answer(scope, send)
+                tasks.cancel_scope.cancel()
         finally:
-            self._close()
+            os.close(self._number)
+
+    async def _until_gone(self, receive: Receive, scope: anyio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async def _answer(self, scope: Scope, send: Send) -> None:
+        status, span, headers = self._head(Headers(scope=scope))
+        headers |= {"accept-ranges": "bytes", "etag": self._tag, "cache-control": "private, no-cache"}
+        raw = [(name.encode(), value.encode("ascii")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        at = span.end if scope["method"] == "HEAD" else span.begin
+        while at < span.end:
+            try:
+                chunk = await anyio.to_thread.run_sync(os.pread, self._number, min(_CHUNK, span.end - at), at)
+            except OSError:  # the disk went away
+                return
+            if not chunk:  # the file became shorter: the connection ends before what was promised
+                return
+            at += len(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _head(self, asked: Headers) -> tuple[int, Span, dict[str, str]]:
         whole = Span(0, self._size)
@@ -81,17 +101,6 @@ class FileAnswer(Response):
         if span is None:
             return 200, whole, headers
         return 206, span, headers | {"content-range": f"bytes {begin}-{end - 1}/{self._size}"}
-
-    async def _body(self, span: Span, send: Send) -> None:
-        at = span.begin
-        while at < span.end:
-            chunk = await anyio.to_thread.run_sync(os.pread, self._number, min(_CHUNK, span.end - at), at)
-            if not chunk:
-                raise ConnectionAbortedError("the file became shorter while it was sent")
-            at += len(chunk)
-            with anyio.fail_after(self._stall):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def tag_of(about: Mapping) -> str:
