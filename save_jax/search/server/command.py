@@ -45,16 +45,17 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.preview_mb < 1:
         raise ValueError(f"--preview-mb is {args.preview_mb}; give at least 1")
-    from save_jax.search.door import open_library
     from save_jax.search.server import serving
+
+    listening = serving.listen(args.host, args.port)  # what is soon found out is said before a model is read
+    from save_jax.search.door import open_library
     from save_jax.search.server.access import Access
     from save_jax.search.server.app import make_app
     from save_jax.search.server.previews import Previews
     from save_jax.search.store import Store
     from save_jax.training import process
 
-    Store.open(args.library)  # what is wrong with it is said before a model is read
-    listening = serving.listen(args.host, args.port)
+    Store.open(args.library)
     port = listening.getsockname()[1]
     process.set_up_process()
     library = open_library(args.library, args.model)
