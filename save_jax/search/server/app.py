@@ -14,7 +14,6 @@ from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import FileResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from data_prep.media.opening import MediaError
 from save_jax.search import progress
 from save_jax.search.library import Filters, Library
 from save_jax.search.server import answers, captions, pictures, previews
@@ -32,6 +31,7 @@ _STATIC = {"page.css": "text/css", "page.js": "text/javascript"}
 _LONGEST = 10_000  # characters of a query
 _ONE_BY_ONE = 2  # threads of decoding for thumbnails, and of scoring: each keeps a core busy
 _LOOK = 1.0  # seconds from one look at an index for news to the next
+_BOTH = ["GET", "HEAD"]
 T = TypeVar("T")
 
 Sentence = Annotated[str, Query(max_length=_LONGEST)]
@@ -122,14 +122,14 @@ def _add_files(app: FastAPI, library: Library, files: Files, media: Media, films
             row = _row(files, id)
             try:
                 with media.opened(row) as file:
-                    return pictures.thumbnail(file.path, at)
-            except (Gone, MediaError):
+                    return pictures.thumbnail(file.path, min(at, row["duration"]))
+            except (Gone, ValueError, OSError, ArithmeticError):  # of any file, the index has a picture
                 return _told(lambda: library.picture(row["content"], at))
 
         drawn = await to_thread.run_sync(draw, limiter=turns)
         return Response(drawn, media_type="image/jpeg", headers={"cache-control": "private, max-age=300"})
 
-    @app.get("/media/{id}")
+    @app.api_route("/media/{id}", methods=_BOTH, include_in_schema=False)
     def film(id: str) -> Response:
         row = _row(files, id)
         try:
@@ -138,7 +138,7 @@ def _add_files(app: FastAPI, library: Library, files: Files, media: Media, films
             raise HTTPException(410, str(error)) from error
         return FileAnswer(file.number, file.size, tag_of(row), file.kind)
 
-    @app.get("/preview/{id}")
+    @app.api_route("/preview/{id}", methods=_BOTH, include_in_schema=False)
     async def preview(
         id: str, start: Second = 0.0, end: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None
     ) -> Response:
@@ -151,7 +151,7 @@ def _add_files(app: FastAPI, library: Library, files: Files, media: Media, films
             made = await films.get(id, functools.partial(media.take, row), row, begin, last)
         except Gone as error:
             raise HTTPException(410, str(error)) from error
-        except MediaError as error:
+        except (ValueError, ArithmeticError) as error:
             raise HTTPException(415, "this file cannot be shown: nothing here decodes it") from error
         except Full as error:
             raise HTTPException(507, str(error)) from error

@@ -59,6 +59,8 @@ class Safety:
         if refused is not None:
             return await refused(scope, receive, send)
         if not scope["path"].startswith(_STREAMS):
+            if scope["method"] == "HEAD":  # the server leaves the body out
+                scope = {**scope, "method": "GET"}
             return await self._app(scope, receive, send)
         if self._streams >= self._limits.streams:
             return await _no(503, "too many films are being sent", {"retry-after": "2"})(scope, receive, send)
