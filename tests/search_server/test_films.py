@@ -231,7 +231,7 @@ def test_too_many_previews_are_refused_and_the_end_is_soon(tmp_path, films):
 
 
 def test_playlists_lead_neither_to_files_nor_to_the_network(tmp_path):
-    """Under a film's name, each names a canary and a listener. Nothing of the one is sent, and nobody calls the other."""
+    """Each names a canary and a listener. Nothing of the one is sent, and nobody calls the other."""
     root = tmp_path / "root"
     root.mkdir()
     canary = tmp_path / "canary.mp4"
@@ -242,8 +242,8 @@ def test_playlists_lead_neither_to_files_nor_to_the_network(tmp_path):
         lists = {
             "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{canary}\n#EXTINF:9,\n{there}\n#EXT-X-ENDLIST\n",
             "concat": f"ffconcat version 1.0\nfile '{canary}'\nfile '{there}'\n",
-            "dash": f"<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011' type='static'><Period><AdaptationSet>"
-            f"<Representation id='1'><BaseURL>{there}</BaseURL></Representation></AdaptationSet></Period></MPD>",
+            "dash": "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011' type='static'><Period>"
+            f"<AdaptationSet><Representation id='1'><BaseURL>{there}</BaseURL></Representation></AdaptationSet></Period></MPD>",
             "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
             "svg": f"<svg xmlns='http://www.w3.org/2000/svg'><image href='file://{canary}'/></svg>",
         }
@@ -254,7 +254,9 @@ def test_playlists_lead_neither_to_files_nor_to_the_network(tmp_path):
             for name in lists:
                 id = id_of(library, f"{name}.mp4")
                 assert server.get(f"/preview/{id}").status == 415, name
-                kept = library.picture(next(r["content"] for r in library.store.file_rows() if r["path"] == f"{name}.mp4"), 0)
+                kept = library.picture(
+                    next(r["content"] for r in library.store.file_rows() if r["path"] == f"{name}.mp4"), 0
+                )
                 assert server.get(f"/thumbnail/{id}").body == kept
         with pytest.raises(TimeoutError):
             listener.accept()

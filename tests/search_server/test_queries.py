@@ -82,7 +82,8 @@ def test_the_api_as_it_is_written_down(served):
     id = id_of(served.library, "dog.mp4")
     about = served.get("/api/library").json()
     assert set(about) == {
-        "name", "files", "hours", "windows", "senses", "folders", "languages", "offline", "cutoff", "indexing", "version",
+        "name", "files", "hours", "windows", "senses", "folders", "languages", "offline", "cutoff", "indexing",
+        "version",
     }  # fmt: skip
     assert about["files"] == 2 and about["folders"] == ["mine/animals", "mine/films"] and about["name"] == "lib"
     found = search(served, q='"the dog"', top=5).json()
@@ -136,7 +137,8 @@ def test_captions_hold_nothing_but_their_lines():
     ]
     written = captions.webvtt(lines)
     assert written == (
-        "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\na &amp; b &lt;i&gt;c&lt;/i&gt; 00:00:05.000 --&gt; 00:00:06.000 not mine"
+        "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\n"
+        "a &amp; b &lt;i&gt;c&lt;/i&gt; 00:00:05.000 --&gt; 00:00:06.000 not mine"
         "\n\n01:01:40.000 --> 01:01:40.100\nlate\n"
     )
     assert captions.webvtt(lines, 2.0).startswith("WEBVTT\n\n00:00:00.000 --> 00:00:00.500\n")

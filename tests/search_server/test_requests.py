@@ -53,6 +53,11 @@ def test_a_further_name_is_answered_where_it_is_given(opened):
 OWN = "http://127.0.0.1:{port}"
 
 
+def fetched(mode: str, what: str) -> dict[str, str]:
+    """Headers that browsers add to what another site asks for."""
+    return {"sec-fetch-site": "cross-site", "sec-fetch-mode": mode, "sec-fetch-dest": what}
+
+
 @pytest.mark.parametrize(
     ("headers", "path", "status"),
     [
@@ -69,11 +74,11 @@ OWN = "http://127.0.0.1:{port}"
         ({"sec-fetch-site": "same-origin", "origin": "http://evil.example"}, "/api/library", 403),
         ({"sec-fetch-site": "same-origin"}, "/api/library", 200),
         ({"sec-fetch-site": "none"}, "/api/library", 200),
-        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "video"}, "/media/{id}", 403),
-        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, "/thumbnail/{id}", 403),
-        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, "/", 403),
-        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, "/api/library", 403),
-        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, "/", "page"),
+        (fetched("no-cors", "video"), "/media/{id}", 403),
+        (fetched("no-cors", "image"), "/thumbnail/{id}", 403),
+        (fetched("navigate", "iframe"), "/", 403),
+        (fetched("navigate", "document"), "/api/library", 403),
+        (fetched("navigate", "document"), "/", "page"),
     ],
 )  # fmt: skip
 def test_other_sites(served, headers, path, status):
@@ -139,7 +144,14 @@ def test_all_rooms_ask_for_the_token(guarded):
         answer = guarded.get(room)
         assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer", room
         assert id not in answer.body.decode()
-        for wrong in ("Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "Bearer \xe9"):
+        for wrong in (
+            "Bearer wrong",
+            f"Basic {TOKEN}",
+            f"Bearer {TOKEN}x",
+            f"Bearer {TOKEN[:-1]}",
+            "Bearer ",
+            "Bearer \xe9",
+        ):
             assert guarded.get(room, {"authorization": wrong.encode("latin-1")}).status == 401, wrong
     bearer, cookie = {"authorization": f"Bearer {TOKEN}"}, {"cookie": cookie_of(guarded)}
     for given in (bearer, cookie):
@@ -215,6 +227,7 @@ def test_too_many_searches_wait(opened):
 
 def test_too_many_streams_wait_and_end(opened):
     with serve(opened, limits=Limits(1000, 1000, streams=3)) as server:
+
         def listen():
             connection = server.connect()
             connection.sendall(f"GET /api/progress HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n\r\n".encode())
@@ -237,7 +250,8 @@ def test_searches_at_once_answer_as_one_by_one(served):
     wanted = [hit["id"] for hit in served.get("/api/search?q=red+car").json()["hits"]]
     found: list = []
     threads = [
-        threading.Thread(target=lambda: found.append(served.get("/api/search?q=red+car").json()["hits"])) for _ in range(20)
+        threading.Thread(target=lambda: found.append(served.get("/api/search?q=red+car").json()["hits"]))
+        for _ in range(20)
     ]
     for thread in threads:
         thread.start()

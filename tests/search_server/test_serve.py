@@ -1,6 +1,8 @@
 """`save-jax search serve` as a process: what it prints, refuses, hides, and how it ends."""
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +26,16 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("serve")
     run = make_run(folder, "vision", plain_clips(8))
     write_video(folder / "mine" / "a.mp4", 3, 1, ["a red car"])
-    arguments = ["index", str(folder / "mine"), "--index", str(folder / "lib\u202e"), "--model", str(run), "--jobs", "1"]
+    arguments = [
+        "index",
+        str(folder / "mine"),
+        "--index",
+        str(folder / "lib\u202e"),
+        "--model",
+        str(run),
+        "--jobs",
+        "1",
+    ]
     args = command.parser().parse_args(arguments)
     assert args.do(args) == 0
     return folder / "lib\u202e", run
@@ -48,7 +59,9 @@ def test_what_is_wrong_is_said_in_a_line_before_the_start(made, type_in, tmp_pat
     token, short = tmp_path / "token", tmp_path / "short"
     token.write_text(TOKEN)
     short.write_text("short")
-    other = make_run(tmp_path, "vision", plain_clips(9))
+    other = shutil.copytree(lib, tmp_path / "other")
+    about = json.loads((other / "library.json").read_text())
+    (other / "library.json").write_text(json.dumps(about | {"digest": "0" * 64}))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for words, message in (
@@ -63,7 +76,7 @@ def test_what_is_wrong_is_said_in_a_line_before_the_start(made, type_in, tmp_pat
             ([lib, "--port", "0", "--token-file", tmp_path / "none"], "No such file"),
             ([lib, "--port", "0", "--host", "no.such.host.invalid", "--token-file", token], "cannot be listened on"),
             ([lib, "--port", "0", "--preview-mb", "0"], "--preview-mb is 0"),
-            ([lib, "--port", "0", "--model", other], "has other parameters"),
+            ([other, "--port", "0"], "has other parameters"),
         ):
             status, err = type_in("serve", *words)
             lines = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -82,7 +95,7 @@ def test_it_serves_hides_its_token_and_ends_at_once(made, tmp_path):
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     try:
         line = process.stdout.readline()
-        assert line.startswith("lib\\u202e is at http://127.0.0.1:") and "Ctrl-C ends" in line, process.stderr.read()
+        assert line.startswith("lib\\u202e is at http://127.0.0.1:") and "Ctrl-C ends" in line
         server = Served(int(line.split("127.0.0.1:")[1].split("/")[0]), None)
         bearer = {"authorization": f"Bearer {TOKEN}"}
         assert server.get("/api/search?q=car").status == 401
@@ -93,9 +106,8 @@ def test_it_serves_hides_its_token_and_ends_at_once(made, tmp_path):
         streams = []
         for room in ("/api/progress", found["hits"][0]["media"]):
             connection = server.connect()
-            connection.sendall(
-                f"GET {room} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nauthorization: Bearer {TOKEN}\r\n\r\n".encode()
-            )
+            head = f"GET {room} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nauthorization: Bearer {TOKEN}"
+            connection.sendall(head.encode() + b"\r\n\r\n")
             connection.recv(10)
             streams.append(connection)
         begin = time.monotonic()
