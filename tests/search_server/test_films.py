@@ -243,7 +243,8 @@ def test_playlists_lead_neither_to_files_nor_to_the_network(tmp_path):
             "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{canary}\n#EXTINF:9,\n{there}\n#EXT-X-ENDLIST\n",
             "concat": f"ffconcat version 1.0\nfile '{canary}'\nfile '{there}'\n",
             "dash": "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011' type='static'><Period>"
-            f"<AdaptationSet><Representation id='1'><BaseURL>{there}</BaseURL></Representation></AdaptationSet></Period></MPD>",
+            f"<AdaptationSet><Representation id='1'><BaseURL>{there}</BaseURL></Representation></AdaptationSet>"
+            "</Period></MPD>",
             "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
             "svg": f"<svg xmlns='http://www.w3.org/2000/svg'><image href='file://{canary}'/></svg>",
         }

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -68,7 +69,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"{visible(os.path.basename(os.path.abspath(args.library)))} is at {address}{told}; Ctrl-C ends", flush=True)
     if args.open:
         webbrowser.open(address + (f"?token={access.once()}" if token else ""))
-    serving.Server(app, films.stop).run([listening])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # raised behind the server's end, where it is noticed
+    try:
+        serving.Server(app, films.stop).run([listening])
+    finally:
+        films.close()
     return 0
 
 

@@ -70,6 +70,11 @@ class Previews:
         """Ends what is under way, soon."""
         self._stopping.set()
 
+    def close(self) -> None:
+        """Removes the temporary folder, if it took one."""
+        if self._temporary:
+            self._temporary.cleanup()
+
     async def get(self, id: str, take: Callable[[], Opened], row: dict, start: float, end: float) -> Opened:
         """The film between two seconds of a file, open; the caller closes it.
 
