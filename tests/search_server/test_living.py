@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 
-import pytest
 from helpers import library as made
 from helpers.server import PATIENCE, id_of, serve
 
@@ -191,15 +190,3 @@ def test_an_empty_index_is_served(tmp_path, embedder):
     with serve(made.make_library(tmp_path / "lib", embedder, tmp_path / "mine")) as server:
         assert server.get("/api/library").json()["files"] == 0
         assert server.get("/api/search?q=dog").json()["hits"] == []
-
-
-@pytest.mark.parametrize("room", ["/media/{}", "/preview/{}?end=1", "/thumbnail/{}"])
-def test_what_cannot_be_read_is_gone(plain, room):
-    library, root = plain(a=b"a" * 50)
-    with serve(library) as server:
-        id = id_of(library, "a.mp4")
-        os.chmod(root / "a" / "a.mp4", 0)
-        expected = {"/media/{}": 410, "/preview/{}?end=1": 410, "/thumbnail/{}": 200}[room]
-        if os.access(root / "a" / "a.mp4", os.R_OK):
-            pytest.skip("the system's administrator reads all")
-        assert server.get(room.format(id)).status == expected

@@ -72,8 +72,10 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # raised behind the server's end, where it is noticed
     try:
         serving.Server(app, films.stop).run([listening])
-    finally:
+    except KeyboardInterrupt:
         films.close()
+        print("stopped", file=sys.stderr, flush=True)
+        os._exit(130)  # to take down JAX and the store would last seconds, and nothing is left to be written
     return 0
 
 
