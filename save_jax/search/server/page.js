@@ -104,7 +104,6 @@ function tell(moving) {
   const { hits } = answer;
   for (const hit of hits) names.set(hit.id, hit.name);
   show(list, answer, { before, moving, judged: judged() });
-  showFallen(byId("fallen"), before, hits);
   byId("more").hidden = hits.length < state.top || state.top >= 100;
   byId("changed").hidden = true;
   likeness();
@@ -112,7 +111,9 @@ function tell(moving) {
   offline(answer.offline);
   const muted = Object.keys(SENSES).filter((sense) => state.mute.has(sense)).map((sense) => SENSES[sense]);
   const took = answer.took_ms < 1000 ? `${Math.round(answer.took_ms)} ms` : `${(answer.took_ms / 1000).toFixed(1)} s`;
-  byId("count").textContent = `${answer.nothing_relevant ? "Nothing relevant. The nearest: " : ""}${many(hits.length, "moment")}${muted.length ? `, ranked without ${muted.join(" and ")}` : ""} · ${took}`;
+  showFallen(byId("fallen"), before, hits, muted.join(" and "));
+  const found = !hits.length ? "Nothing found" : `${answer.nothing_relevant ? "Nothing relevant. The nearest: " : ""}${many(hits.length, "moment")}`;
+  byId("count").textContent = `${found}${muted.length ? `, ranked without ${muted.join(" and ")}` : ""} · ${took}`;
   settle();
 }
 

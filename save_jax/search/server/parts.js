@@ -44,6 +44,12 @@ export function clock(seconds) {
   return `${h ? `${h}:${two(m)}` : m}:${two(s)}${tenths % 10 ? `.${tenths % 10}` : ""}`;
 }
 
+/** From where to where, in whole seconds unless it is too short for them. */
+export function stretch({ start, end }) {
+  const [from, to] = end - start < 2 ? [start, end] : [Math.round(start), Math.round(end)];
+  return `${clock(from)} – ${clock(to)}`;
+}
+
 /** Of 90, 1:30 or 1:02:03; null for none, NaN for anything else. */
 export function seconds(text) {
   const parts = text.trim().split(":");

@@ -1,6 +1,6 @@
 // The player: a moment's film at its second, why it was found, and the strip over time. A panel beside the list where
 // there is room, a dialog over it where there is not.
-import { ask, bdi, byId, clock, el, place, plain, said, trouble } from "./parts.js";
+import { ask, bdi, byId, clock, el, place, plain, said, stretch, trouble } from "./parts.js";
 import { largest, why } from "./results.js";
 import { makeStrip } from "./strip.js";
 
@@ -11,7 +11,7 @@ export function makePlayer(tell) {
   const [dialog, film, still, screen] = ["player", "film", "still", "screen"].map(byId);
   const strip = makeStrip(byId("strip"), seek);
   let hit = null;
-  let begins = 0; // second of the file at which what plays begins: a preview is a piece of it
+  let begins = 0; // second of the file at which the player's clock reads 0: a preview is a piece of it
   let turn = 0; // of the moment on show, so that late answers are dropped
   let tried = false;
 
@@ -23,7 +23,7 @@ export function makePlayer(tell) {
       turn += 1;
       tried = false;
       describe();
-      if (playable()) load(hit.media, hit.start, play);
+      if (playable()) load(hit.media, hit.origin ?? 0, hit.start, play);
       else rest();
     }
     appear();
@@ -47,9 +47,9 @@ export function makePlayer(tell) {
 
   function describe() {
     byId("player-name").replaceChildren(bdi(hit.name));
-    byId("player-place").replaceChildren(...place(hit.folder), ` · ${clock(hit.start)} – ${clock(hit.end)} of ${clock(hit.duration)}`);
+    byId("player-place").replaceChildren(...place(hit.folder), ` · ${stretch(hit)} of ${clock(hit.duration)}`);
     byId("to-start").textContent = `From ${clock(hit.start)}`;
-    byId("to-best").textContent = `Best second ${clock(hit.best)}`;
+    byId("to-best").textContent = `Best ${clock(hit.best)}`;
     for (const id of ["to-start", "to-best"]) byId(id).disabled = !playable();
     const text = said(hit.quoted || hit.words);
     byId("player-words").hidden = !text;
@@ -76,19 +76,16 @@ export function makePlayer(tell) {
     strip.at(hit.best);
   }
 
-  function load(source, second, play) {
+  /** `origin`: second of the file at which the source's clock reads 0. */
+  function load(source, origin, second, play) {
     unload();
     [film.hidden, still.hidden] = [false, true];
-    begins = source.startsWith("/preview/") ? Number(new URL(source, location.href).searchParams.get("start")) || 0 : 0;
+    begins = origin;
     film.poster = hit.thumbnail;
     film.setAttribute("aria-label", `Film ${plain(hit.name)}`);
     if (hit.captions) {
-      const track = el("track", { kind: "captions", label: "What is said", src: hit.captions, default: true });
-      const shift = begins;
-      track.addEventListener("load", () => {
-        for (const cue of [...(track.track.cues ?? [])]) [cue.startTime, cue.endTime] = [cue.startTime - shift, cue.endTime - shift];
-      });
-      film.append(track);
+      const src = `${hit.captions.split("?")[0]}${origin ? `?start=${origin}` : ""}`;
+      film.append(el("track", { kind: "captions", label: "What is said", src, default: true }));
     }
     const mine = turn;
     film.addEventListener("loadedmetadata", () => {
@@ -108,13 +105,16 @@ export function makePlayer(tell) {
     film.load(); // lets go of the connection
   }
 
-  const preview = (second) => `/preview/${hit.id}?start=${Math.max(0, second)}`;
+  function loadPiece(second) {
+    const start = Math.max(0, Math.floor(10 * second) / 10);
+    load(`/preview/${hit.id}?start=${start}`, start, second, true);
+  }
 
   function seek(second) {
     if (!hit || !playable()) return;
     const length = film.duration || 0;
     const isPiece = film.getAttribute("src")?.startsWith("/preview/");
-    if (isPiece && (second < begins || second >= begins + length)) load(preview(second), second, true);
+    if (isPiece && (second < begins || second >= begins + length)) loadPiece(second);
     else film.currentTime = Math.max(0, second - begins);
     strip.at(second);
   }
@@ -127,7 +127,7 @@ export function makePlayer(tell) {
     if (mine !== turn || !hit || film.getAttribute("src") !== source) return;
     if (answer?.ok && source.startsWith("/media/") && !tried) {
       tried = true;
-      load(preview(hit.start), hit.start, true);
+      loadPiece(hit.start);
       return;
     }
     const { detail } = answer && !answer.ok ? await answer.json().catch(() => ({})) : {};

@@ -1,5 +1,5 @@
 // The list of moments: cards, reasons, and how each moved when a sense was muted.
-import { bdi, byId, clock, el, isolated, many, place, plain, said, signed } from "./parts.js";
+import { bdi, byId, el, isolated, many, place, plain, said, signed, stretch } from "./parts.js";
 
 export const SENSES = { vision: "picture", audio: "sound", speech: "speech" };
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
@@ -55,13 +55,13 @@ function moved(rank, before) {
 }
 
 function inside(hit, rank, most, before, below) {
-  const stretch = `${clock(hit.start)} – ${clock(hit.end)}`;
-  const shown = el("div", { class: "shown" }, picture(hit), el("span", { class: "stretch" }, stretch));
+  const when = stretch(hit);
+  const shown = el("div", { class: "shown" }, picture(hit), el("span", { class: "stretch" }, when));
   if (!hit.there) shown.append(el("span", { class: "away" }, "offline"));
-  const open = el("button", { class: "open" }, bdi(hit.name), el("span", { class: "unseen" }, `, ${stretch}${hit.there ? "" : ", offline, cannot be played"}`));
+  const open = el("button", { class: "open" }, bdi(hit.name), el("span", { class: "unseen" }, `, ${when}${hit.there ? "" : ", offline, cannot be played"}`));
   const head = el("div", { class: "title" }, el("span", { class: "rank" }, String(rank + 1)), el("h3", {}, open), moved(rank, before));
   const about = el("p", { class: "about soft" }, el("span", { class: "folder" }, ...place(hit.folder)));
-  const facts = el("p", { class: "facts" }, el("b", {}, hit.score.toFixed(1)), " score");
+  const facts = el("p", { class: "facts" }, "score ", el("b", {}, hit.score.toFixed(1)));
   if (below && !hit.quoted) facts.append(el("span", { class: "tag" }, "below the cut-off"));
   if (hit.there && hit.plays === "no") facts.append(el("span", { class: "tag" }, "cannot be played here"));
   if (!hit.there) facts.append(el("span", { class: "tag" }, "offline: cannot be played"));
@@ -100,12 +100,13 @@ function glide(card, before) {
 }
 
 /** Moments that the muted senses had carried: in the ranking of before, and not in this one. */
-export function showFallen(section, before, hits) {
+export function showFallen(section, before, hits, muted) {
   const fallen = (before ?? []).map((hit, rank) => [hit, rank]).filter(([hit]) => placeIn(hits, hit) < 0);
   section.hidden = !fallen.length;
+  section.querySelector("h2").textContent = `Fell out without ${muted}`;
   section.querySelector("p").textContent = fallen.length ? `${many(fallen.length, "moment")} of the ranking with all senses.` : "";
   section.querySelector("ul").replaceChildren(
-    ...fallen.map(([hit, rank]) => el("li", {}, el("span", { class: "soft" }, `was ${rank + 1}`), " ", bdi(hit.name), ` ${clock(hit.start)} – ${clock(hit.end)}`)),
+    ...fallen.map(([hit, rank]) => el("li", {}, el("span", { class: "soft" }, `was ${rank + 1}`), " ", bdi(hit.name), ` ${stretch(hit)}`)),
   );
 }
 
@@ -119,7 +120,7 @@ export function welcome(about, go) {
   const does = Object.keys(can).filter((sense) => senses.includes(sense)).map((sense) => can[sense]);
   const lacks = Object.keys(can).filter((sense) => !senses.includes(sense)).map((sense) => cannot[sense]);
   byId("can").textContent = `The model ${sentence(does)}.${lacks.length ? ` It does not ${sentence(lacks, "or")}; “quoted words” are looked up in the transcripts.` : ""}`;
-  const ways = [["Seen", "a red car drives", senses.includes("vision")], ["Heard", "a bell rings", senses.includes("audio")], ["Said", "talk about painting", senses.includes("speech")], ["Word for word", '"thank you"', true]];
+  const ways = [["Seen", "a red car drives", senses.includes("vision")], ["Heard", "a bell rings", senses.includes("audio")], ["Said", "travel plans", senses.includes("speech")], ["Word for word", '"thank you"', true]];
   byId("ways").replaceChildren(...ways.filter(([, , there]) => there).map(([what, q]) => el("div", {}, el("h3", {}, what), chip(q, () => go({ q })))));
   const folders = (about.folders ?? []).filter((folder) => asked(folder));
   byId("places").hidden = !folders.length;

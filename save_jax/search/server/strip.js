@@ -45,26 +45,38 @@ export function makeStrip(holder, seek) {
     track.replaceChildren(picture, moment, best, head);
     track.setAttribute("aria-valuemax", String(Math.round(along.duration)));
     axis.replaceChildren(el("span", {}, "0:00"), el("span", {}, clock(along.duration)));
-    legend.textContent = `Higher is nearer. Framed: this moment; ▾ its best second.${cutoff === null ? "" : ` Dashed: the cut-off, ${cutoff.toFixed(1)}.`}`;
+    legend.textContent = `Higher is nearer. Framed: this moment; ▾ its best second.${ofCutoff()}`;
     at(second);
+  }
+
+  function ofCutoff() {
+    if (along.cutoff === null || !along.windows.length) return "";
+    const over = along.windows.filter(({ score }) => score >= along.cutoff).length;
+    const cutoff = `the cut-off, ${along.cutoff.toFixed(1)}`;
+    if (over === along.windows.length) return ` All of it is above ${cutoff}.`;
+    return over ? ` Dashed: ${cutoff}.` : ` All of it is below ${cutoff}.`;
   }
 
   function draw(picture) {
     const scores = along.windows.map(({ score }) => score);
     if (!scores.length) return;
-    const all = along.cutoff === null ? scores : [...scores, along.cutoff];
-    const [low, high] = [Math.min(...all), Math.max(...all)];
-    const y = (score) => HIGH - 8 - (HIGH - 24) * (high > low ? (score - low) / (high - low) : 0.5);
+    const least = 0.04 * Math.max(1, ...scores.map(Math.abs)); // so that noise is no mountain
+    const [lowest, highest] = [Math.min(...scores), Math.max(...scores)];
+    const spread = Math.max(least, highest - lowest);
+    const shown = along.cutoff !== null && along.cutoff > lowest - spread && along.cutoff < highest + spread;
+    const low = (shown ? Math.min(lowest, along.cutoff) : lowest) - 0.15 * spread;
+    const high = Math.max(shown ? Math.max(highest, along.cutoff) : highest, low + 1.15 * spread);
+    const y = (score) => HIGH - (HIGH - 14) * ((score - low) / (high - low));
     const x = (at) => ((at / along.duration) * WIDE).toFixed(2);
     const steps = along.windows.map(({ from, to, score }) => `L${x(from)} ${y(score).toFixed(2)}L${x(to)} ${y(score).toFixed(2)}`);
     const path = `M0 ${HIGH}${steps.join("")}L${WIDE} ${HIGH}Z`;
     picture.append(drawn("path", { d: path, class: "area" }));
     if (along.cutoff === null) return;
-    const line = y(along.cutoff);
+    const line = shown ? y(along.cutoff) : along.cutoff > highest ? 0 : HIGH;
     const clip = drawn("clipPath", { id: "above" });
     clip.append(drawn("rect", { x: 0, y: 0, width: WIDE, height: line }));
     picture.append(clip, drawn("path", { d: path, class: "area over", "clip-path": "url(#above)" }));
-    picture.append(drawn("line", { x1: 0, x2: WIDE, y1: line, y2: line, class: "cutoff" }));
+    if (shown) picture.append(drawn("line", { x1: 0, x2: WIDE, y1: line, y2: line, class: "cutoff" }));
   }
 
   /** The second that plays. */
