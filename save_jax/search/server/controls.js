@@ -45,6 +45,10 @@ export function makeControls(tell) {
   function fill(state) {
     clearTimeout(pause);
     if (field.value.trim() !== state.q) field.value = state.q;
+    fillOthers(state);
+  }
+
+  function fillOthers(state) {
     const { folder, after, language, longer, shorter } = filter.elements;
     for (const [choice, value] of [[folder, state.folder], [language, state.language]]) {
       if (![...choice.options].some((option) => option.value === value)) choice.append(el("option", { value }, isolated(value)));
@@ -88,7 +92,7 @@ export function makeControls(tell) {
         switches.append(el("label", { class: "switch" }, input, el("span", { class: "knob", "aria-hidden": "true" }), SENSES[sense]));
       }
     }
-    fill(state);
+    fillOthers(state); // not the field: somebody may be typing
   }
 
   function muted() {

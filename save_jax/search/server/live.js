@@ -1,15 +1,15 @@
 // The server's own news: progress of an indexer, a changed library, and whether there is a server at all.
 import { ask } from "./parts.js";
 
-const LEAST = 1000; // milliseconds between tries to reach a server that went away
-const MOST = 15000;
+const SOON = 1000; // milliseconds between tries to reach a server that went away
+const LATE = 15000;
 
 /** Calls tell.library(about), tell.progress(progress or null), tell.gone() and tell.back(). Returns a function for
  * others that met silence. One connection, and none while the page is hidden: browsers open six to a server. */
 export function follow(tell) {
   let source = null;
   let timer = 0;
-  let wait = LEAST;
+  let wait = SOON;
   let gone = false;
 
   function listen() {
@@ -28,7 +28,7 @@ export function follow(tell) {
 
   function reached() {
     clearTimeout(timer);
-    wait = LEAST;
+    wait = SOON;
     if (gone) tell.back();
     gone = false;
   }
@@ -40,11 +40,11 @@ export function follow(tell) {
       try {
         tell.library(await ask("/api/library"));
         reached();
-        timer = setTimeout(listen, LEAST);
+        timer = setTimeout(listen, SOON);
       } catch (trouble) {
         if (trouble.away && !gone) tell.gone();
         gone ||= trouble.away;
-        wait = Math.min(2 * wait, MOST);
+        wait = Math.min(2 * wait, LATE);
         silent();
       }
     }, gone ? wait : 0);

@@ -103,7 +103,7 @@ function rest() {
 function tell(moving) {
   const { hits } = answer;
   for (const hit of hits) names.set(hit.id, hit.name);
-  show(list, answer, { before, moving, judged: judged() });
+  show(list, answer, { before, moving, judged: judged() && !answer.nothing_relevant });
   byId("more").hidden = hits.length < state.top || state.top >= 100;
   byId("changed").hidden = true;
   likeness();
@@ -112,8 +112,11 @@ function tell(moving) {
   const muted = Object.keys(SENSES).filter((sense) => state.mute.has(sense)).map((sense) => SENSES[sense]);
   const took = answer.took_ms < 1000 ? `${Math.round(answer.took_ms)} ms` : `${(answer.took_ms / 1000).toFixed(1)} s`;
   showFallen(byId("fallen"), before, hits, muted.join(" and "));
-  const found = !hits.length ? "Nothing found" : `${answer.nothing_relevant ? "Nothing relevant. The nearest: " : ""}${many(hits.length, "moment")}`;
-  byId("count").textContent = `${found}${muted.length ? `, ranked without ${muted.join(" and ")}` : ""} · ${took}`;
+  const found = !hits.length ? "Nothing found" : many(hits.length, answer.nothing_relevant ? "nearest moment" : "moment");
+  byId("count").replaceChildren(
+    el("span", { class: "unseen" }, hits.length && answer.nothing_relevant ? "Nothing relevant. " : ""),
+    `${found}${muted.length ? `, ranked without ${muted.join(" and ")}` : ""} · ${took}`,
+  );
   settle();
 }
 

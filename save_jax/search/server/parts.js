@@ -58,7 +58,12 @@ export function seconds(text) {
   return parts.reduce((sum, part) => 60 * sum + Number(part), 0);
 }
 
-export const signed = (number) => `${number < 0 ? "−" : "+"}${Math.abs(number).toFixed(1)}`;
+/** +1.2, −0.3 or 0.0. */
+export function signed(number) {
+  const size = Math.abs(number).toFixed(1);
+  return size === "0.0" ? size : `${number < 0 ? "−" : "+"}${size}`;
+}
+
 export const many = (count, one, more = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : more}`;
 
 /** What went wrong, in words. `away`: no answer at all. `again`: seconds after which to ask again. */

@@ -41,7 +41,9 @@ export function makePlayer(tell) {
       const along = await ask(`/api/files/${hit.id}/along`, question);
       if (mine === turn && hit) strip.show({ ...along, duration: along.duration ?? hit.duration }, hit, cutoff);
     } catch (trouble) {
-      if (mine === turn) strip.fail(trouble.message);
+      if (mine !== turn) return;
+      strip.fail(trouble.message);
+      if (trouble.again) setTimeout(() => mine === turn && measure(asked, cutoff), 1000 * trouble.again);
     }
   }
 

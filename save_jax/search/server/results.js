@@ -17,10 +17,10 @@ export function why(hit, most) {
   const list = el("ul", { class: "why" });
   for (const sense of rows) {
     const lost = hit.why[sense];
-    const main = rows.length > 1 && lost === largest && lost > 0;
+    const main = rows.length > 1 && lost === largest && lost >= 0.05;
     const bar = el("i", { class: lost < 0 ? "less" : "" });
     bar.style.setProperty("--size", Math.min(1, Math.abs(lost) / (most || 1)).toFixed(3));
-    const word = main ? "most" : lost < 0 ? "against" : "";
+    const word = main ? "most" : lost <= -0.05 ? "against" : "";
     const row = el("li", { class: main ? "main" : "" }, el("span", {}, SENSES[sense]), el("span", { class: "bar", "aria-hidden": "true" }, bar));
     row.append(el("b", {}, signed(lost)), el("small", {}, word));
     list.append(row);
@@ -59,7 +59,7 @@ function inside(hit, rank, most, before, below) {
   const shown = el("div", { class: "shown" }, picture(hit), el("span", { class: "stretch" }, when));
   if (!hit.there) shown.append(el("span", { class: "away" }, "offline"));
   const open = el("button", { class: "open" }, bdi(hit.name), el("span", { class: "unseen" }, `, ${when}${hit.there ? "" : ", offline, cannot be played"}`));
-  const head = el("div", { class: "title" }, el("span", { class: "rank" }, String(rank + 1)), el("h3", {}, open), moved(rank, before));
+  const head = el("div", { class: "title" }, el("span", { class: "rank" }, String(rank + 1)), el("h2", {}, open), moved(rank, before));
   const about = el("p", { class: "about soft" }, el("span", { class: "folder" }, ...place(hit.folder)));
   const facts = el("p", { class: "facts" }, "score ", el("b", {}, hit.score.toFixed(1)));
   if (below && !hit.quoted) facts.append(el("span", { class: "tag" }, "below the cut-off"));
@@ -122,15 +122,15 @@ export function welcome(about, go) {
   byId("can").textContent = `The model ${sentence(does)}.${lacks.length ? ` It does not ${sentence(lacks, "or")}; “quoted words” are looked up in the transcripts.` : ""}`;
   const ways = [["Seen", "a red car drives", senses.includes("vision")], ["Heard", "a bell rings", senses.includes("audio")], ["Said", "travel plans", senses.includes("speech")], ["Word for word", '"thank you"', true]];
   byId("ways").replaceChildren(...ways.filter(([, , there]) => there).map(([what, q]) => el("div", {}, el("h3", {}, what), chip(q, () => go({ q })))));
-  const folders = (about.folders ?? []).filter((folder) => asked(folder));
+  const folders = (about.folders ?? []).filter((folder) => nameOf(folder));
   byId("places").hidden = !folders.length;
   byId("places").querySelector("ul").replaceChildren(
-    ...folders.slice(0, 12).map((folder) => el("li", {}, chip(folder.split("/").at(-1), () => go({ q: asked(folder), folder }), folder))),
+    ...folders.slice(0, 12).map((folder) => el("li", {}, chip(folder.split("/").at(-1), () => go({ q: nameOf(folder), folder }), folder))),
   );
 }
 
 /** The words of a folder's name, as a question. */
-const asked = (folder) => plain(folder.split("/").at(-1)).replace(/[^\p{L}\p{M}\s'’-]+/gu, " ").trim();
+const nameOf = (folder) => plain(folder.split("/").at(-1)).replace(/[^\p{L}\p{M}\s'’-]+/gu, " ").trim();
 
 function chip(text, go, folder = "") {
   const button = el("button", { class: "chip", "aria-label": folder ? `Look in ${isolated(folder)}` : null }, bdi(text));
