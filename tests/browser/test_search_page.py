@@ -18,8 +18,10 @@ from axe_playwright_python.sync_playwright import Axe
 from helpers import library
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from save_jax.search import progress
 from save_jax.search.library import Library
 from save_jax.search.server.app import make_app
+from save_jax.search.server.safety import Limits
 from save_jax.search.server.serving import Server, listen
 from save_jax.search.store import Store
 
@@ -37,7 +39,9 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Library:
     library.write_video(mine / "animals" / "bird.mp4", 3, 2)
     library.write_video(mine / "cars" / "red.mp4", 8, 3, [SENTENCE, "drives to the cafe", "a red bird and bread"])
     library.write_video(mine / "odd" / "film.mkv", 9, 4, ["opened slowly"])  # HEVC
-    library.write_video(mine / HOSTILE / f"{HOSTILE}.mp4", 3, 5, ["strange words & <script>alert(2)</script>", "\u202e turned <b>"])
+    library.write_video(
+        mine / HOSTILE / f"{HOSTILE}.mp4", 3, 5, ["strange words & <script>alert(2)</script>", "\u202e turned <b>"]
+    )
     library.write_video(mine / "long" / ("no_space_in_this_name_" * 9 + ".mp4"), 3, 6)
     library.write_video(away / "2019" / "gone.mp4", 3, 7, ["a film that is elsewhere"])
     embedder = library.make_embedder(tmp_path_factory.mktemp("model"))
@@ -47,10 +51,10 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 
 @contextlib.contextmanager
-def served(opened: Library, port: int = 0) -> Iterator[str]:
+def served(opened: Library, limits: Limits | None = None) -> Iterator[str]:
     """The address of a server that runs meanwhile."""
-    socket = listen("127.0.0.1", port)
-    server = Server(make_app(opened), lambda: None)
+    socket = listen("127.0.0.1", 0)
+    server = Server(make_app(opened, limits=limits), lambda: None)
     thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
     thread.start()
     try:
@@ -123,7 +127,8 @@ def sober(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     beyond = page.evaluate(
         "[...document.querySelectorAll('header *, main *, dialog[open] *')].filter(element => element.checkVisibility()"
-        " && !element.matches('.unseen, .skip') && !element.closest('svg, select') && element.getBoundingClientRect().right > innerWidth + 1).map(element => element.outerHTML.slice(0, 99))"
+        " && !element.matches('.unseen, .skip') && !element.closest('svg, select')"
+        " && element.getBoundingClientRect().right > innerWidth + 1).map(element => element.outerHTML.slice(0, 99))"
     )
     assert beyond == []
     found = Axe().run(page).response["violations"]
@@ -243,12 +248,21 @@ def test_a_muted_sense_ranks_anew(browser, url, indexed):
         expect(page.locator("#count")).to_contain_text("ranked without sound")
         assert page.url.endswith("&mute=audio")
         wanted = indexed.search(SENTENCE, 20, mute=["audio"]).hits
-        assert visit.names() == [os.path.basename(hit.name) if HOSTILE not in hit.name else visit.names()[k] for k, hit in enumerate(wanted)]
+        assert visit.names() == [
+            os.path.basename(hit.name) if HOSTILE not in hit.name else visit.names()[k] for k, hit in enumerate(wanted)
+        ]
         moves = page.locator(".moved").all_inner_texts()
         assert len(moves) == len(wanted) and any("▲" in move for move in moves) and any("▼" in move for move in moves)
         starts = [(hit.name, hit.start, hit.end) for hit in indexed.search(SENTENCE, 20).hits]
         for rank, (hit, move) in enumerate(zip(wanted, moves, strict=True)):
-            was = next((k for k, (name, start, end) in enumerate(starts) if name == hit.name and start < hit.end and end > hit.start), None)
+            was = next(
+                (
+                    k
+                    for k, (name, start, end) in enumerate(starts)
+                    if name == hit.name and start < hit.end and end > hit.start
+                ),
+                None,
+            )
             if was is not None and was != rank:
                 assert f"{'▲' if was > rank else '▼'} {abs(was - rank)}" in move
         assert page.locator(".card").first.locator(".why li").count() == 2
@@ -295,6 +309,11 @@ def test_an_address_holds_all_and_can_be_shared(browser, url):
         page.click("#similar")
         expect(page.locator("#like")).to_contain_text("Similar to dog.mp4")
         assert "like=" in page.url and visit.names()[0] == "dog.mp4"
+        page.goto(f"{url}/?q=dog&open={'f' * 24}@0")
+        expect(page.locator("#trouble")).to_contain_text("The moment of this link is not in the library any more.")
+        assert visit.names() and len(visit.complaints) == 1  # the browser's own line of a 404
+        visit.complaints.clear()
+        page.locator("#filters summary").click()
         page.fill("input[name=shorter]", "soon")
         page.press("input[name=shorter]", "Enter")
         expect(page.locator("#filter-note")).to_contain_text("“soon” is no length")
@@ -309,6 +328,21 @@ def test_nothing_relevant_is_said(browser, url, indexed, monkeypatch):
         visit.page.fill("#q", '"never said by anyone"')
         expect(visit.page.locator("#nothing")).to_contain_text("Nobody says these words")
         assert visit.cards.count() == 0
+        visit.page.goto(f"{url}/?q=dog&after=2100-01-01")
+        expect(visit.page.locator("#nothing")).to_contain_text("No moment is within these filters.")
+
+
+def test_a_busy_server_is_asked_again(browser, indexed):
+    with served(indexed, Limits(searches=1, burst=1)) as url, Visit(browser, url, "/?q=dog") as visit:
+        visit.names()
+        visit.page.fill("#q", "bird")
+        visit.page.press("#q", "Enter")
+        expect(visit.page.locator("#trouble")).to_contain_text("The server is busy. Asking again in 1 s.")
+        assert visit.names()
+        expect(visit.page.locator("#trouble")).to_be_hidden()
+        expect(visit.page).to_have_title("bird – index")
+        assert visit.complaints and all("429" in line for line in visit.complaints)
+        visit.complaints.clear()
 
 
 def test_a_file_that_is_away_is_found_and_not_played(browser, url):
@@ -357,6 +391,12 @@ def test_the_page_lives_through_news_and_silence(browser, indexed, tmp_path):
         page.get_by_role("button", name="Search again").click()
         expect(page.locator("#changed")).to_be_hidden()
         assert set(visit.names()) == {"one.mp4", "two.mp4"}
+        with progress.telling(opened.store.folder, 200) as tell:
+            tell(100, "mine/two\u202e.mp4")
+            expect(page.locator("#indexing")).to_contain_text("50 %", timeout=15_000)
+            expect(page.locator("#indexing-file")).to_have_text("mine/two⟨U+202E⟩.mp4")
+            sober(page)
+        expect(page.locator("#indexing")).to_be_hidden(timeout=15_000)
         visit.context.set_offline(True)
         page.fill("#q", "a car")
         expect(page.locator("#gone")).to_contain_text("The server does not answer", timeout=15_000)

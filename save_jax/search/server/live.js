@@ -5,7 +5,7 @@ const SOON = 1000; // milliseconds between tries to reach a server that went awa
 const LATE = 15000;
 
 /** Calls tell.library(about), tell.progress(progress or null), tell.gone() and tell.back(). Returns a function for
- * others that met silence. One connection, and none while the page is hidden: browsers open six to a server. */
+ * those that met silence. One connection, and none while the page is hidden: browsers open six to a server. */
 export function follow(tell) {
   let source = null;
   let timer = 0;
@@ -29,8 +29,8 @@ export function follow(tell) {
   function reached() {
     clearTimeout(timer);
     wait = SOON;
-    if (gone) tell.back();
     gone = false;
+    tell.back();
   }
 
   function silent() {

@@ -36,9 +36,10 @@ const player = makePlayer({
 
 /** Changes what is asked, and asks it. Keys of one burst of typing are one step back. */
 function go(changes, { typed = false, moving = false, top = false } = {}) {
+  const was = write(state);
   state = { ...state, ...changes };
-  const burst = typed && history.state?.typed;
-  history[burst ? "replaceState" : "pushState"]({ typed }, "", write(state));
+  const same = write(state) === was || (typed && history.state?.typed);
+  history[same ? "replaceState" : "pushState"]({ typed }, "", write(state));
   if (top) scrollTo({ top: 0 });
   return run({ moving });
 }
@@ -155,10 +156,14 @@ function offline(roots) {
   byId("offline").replaceChildren("Offline now: ", ...(roots ?? []).flatMap((root, number) => [number ? ", " : "", bdi(root)]), ". Its files are found, and cannot be played until it is back.");
 }
 
+function say(text) {
+  byId("trouble").hidden = !text;
+  byId("trouble").replaceChildren(el("bdi", {}, text));
+}
+
+/** Shows why there is no answer; null where there is one. What can be asked again keeps the list. */
 function complain(trouble) {
-  const box = byId("trouble");
-  box.hidden = !trouble || trouble.away;
-  box.replaceChildren(el("bdi", {}, trouble && !trouble.away ? trouble.message : ""));
+  say(trouble && !trouble.away ? trouble.message : "");
   if (!trouble) return;
   if (!trouble.again && !trouble.away) {
     answer = before = null;
@@ -200,7 +205,7 @@ async function settle({ play = false } = {}) {
   const shown = player.shown();
   if (!hit && shown && keyOf(shown) === state.open) hit = hits[placeIn(hits, shown)] ? { ...shown, why: hits[placeIn(hits, shown)].why } : shown;
   hit ??= await lookUp(state.open);
-  if (hit && state.open === keyOf(hit)) player.open(hit, asked(state), { cutoff: judged() ? answer.cutoff : null, hits, play: play || !shown });
+  if (hit && answer && state.open === keyOf(hit)) player.open(hit, asked(state), { cutoff: judged() ? answer.cutoff : null, hits, play: play || !shown });
 }
 
 /** A moment of a shared address that the answer does not hold: it is most like itself. */
@@ -209,7 +214,7 @@ async function lookUp(key) {
   const found = await ask("/api/search", [["like", `${id}@${Number(start) + 0.01}`], ["top", 5]]).catch(() => null);
   const hit = found?.hits.find((other) => other.id === id && other.start <= Number(start) + 0.01 && other.end > Number(start));
   if (hit) return { ...hit, ...(keyOf(hit) === key ? {} : { start: Number(start) }) };
-  complain(new Trouble("The moment of this link is not in the library any more."));
+  say("The moment of this link is not in the library any more.");
   return null;
 }
 
@@ -256,10 +261,13 @@ const silence = follow({
   gone() {
     byId("gone").textContent = "The server does not answer. What is shown stays; this page tries again by itself.";
     byId("gone").hidden = false;
+    progress(null);
   },
   back() {
     byId("gone").hidden = true;
-    if (owed) run();
+    if (!owed) return;
+    clearTimeout(retry);
+    retry = setTimeout(run, 500);
   },
 });
 
