@@ -116,7 +116,7 @@ function tell(moving) {
   const found = !hits.length ? "Nothing found" : many(hits.length, answer.nothing_relevant ? "nearest moment" : "moment");
   byId("count").replaceChildren(
     el("span", { class: "unseen" }, hits.length && answer.nothing_relevant ? "Nothing relevant. " : ""),
-    `${found}${muted.length ? `, ranked without ${muted.join(" and ")}` : ""} · ${took}`,
+    `${found}${muted.length ? ` without ${muted.join(" and ")}` : ""} · ${took}`,
   );
   settle();
 }

@@ -13,11 +13,11 @@ export const placeIn = (hits, hit) => hits.findIndex((other) => overlap(hit, oth
 /** Bars of score lost without each sense, on the scale of `most`. */
 export function why(hit, most) {
   const rows = Object.keys(SENSES).filter((sense) => sense in hit.why);
-  const largest = Math.max(...rows.map((sense) => hit.why[sense]));
+  const first = rows.reduce((one, other) => (hit.why[other] > hit.why[one] ? other : one), rows[0]);
   const list = el("ul", { class: "why" });
   for (const sense of rows) {
     const lost = hit.why[sense];
-    const main = rows.length > 1 && lost === largest && lost >= 0.05;
+    const main = rows.length > 1 && sense === first && lost >= 0.05;
     const bar = el("i", { class: lost < 0 ? "less" : "" });
     bar.style.setProperty("--size", Math.min(1, Math.abs(lost) / (most || 1)).toFixed(3));
     const word = main ? "most" : lost <= -0.05 ? "against" : "";
