@@ -1,22 +1,18 @@
 """The page of `save-jax search serve` in a real browser, over a real server and a small index of real videos.
 
-    pip install -r tests/browser/requirements.txt && pytest -n 0 tests/browser
-
-CHROMIUM names the browser's executable where it is not found on the PATH.
+Needs what the report's test needs, and axe, which finds what a screen reader or weak eyes would stumble over.
 """
 
 import contextlib
 import os
-import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from helpers import library
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from helpers import browsing, library
+from playwright.sync_api import Browser, Page, expect
 
 from save_jax.search import progress
 from save_jax.search.library import Library
@@ -25,7 +21,6 @@ from save_jax.search.server.safety import Limits
 from save_jax.search.server.serving import Server, listen
 from save_jax.search.store import Store
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SENTENCE = "a red car"
 HOSTILE = "gpj.\u202eexe <img src=x onerror=alert(1)>\x1b[31m"
 
@@ -72,34 +67,15 @@ def url(indexed: Library) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if not executable:
-        sys.exit("no chromium on the PATH; apt-get install chromium, or set CHROMIUM to its executable")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A page, what it complained of and what it asked the network for."""
+class Visit(browsing.Visit):
+    """One to a library's page; at its end it has complained of nothing, and asked nobody but its server."""
 
     def __init__(self, browser: Browser, url: str, path: str = "/", width: int = 1280, **options: object):
-        self.context = browser.new_context(viewport={"width": width, "height": 844}, **options)
-        self.page: Page = self.context.new_page()
-        self.url, self.complaints, self.requests = url, [], []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(url + path)
-
-    def __enter__(self) -> "Visit":
-        return self
+        super().__init__(browser, url + path, width, **options)
+        self.url = url
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self.context.close()
+        super().__exit__()
         if kind is None:
             assert self.complaints == []
             assert [request for request in self.requests if not request.startswith((self.url, "data:"))] == []
