@@ -996,7 +996,7 @@ function nothing() {
   const quoted = state.q && !judged();
   let text = "No moment is within these filters.";
   if (quoted && !hits.length) text = "Nobody says these words in quotation marks. Without the marks, moments about them are found.";
-  else if (hits.length && cutoff !== null) text = `The best score, ${best.toFixed(1)}, is below the cut-off of ${cutoff.toFixed(1)}: nine of ten answers to what is not in this library stay below it.${state.mute.size ? " It was measured with all senses." : ""} The nearest are:`;
+  else if (hits.length && cutoff !== null) text = `The best score, ${best.toFixed(1)}, is below the cut-off of ${cutoff.toFixed(1)}: nine of ten answers to what is not in this library stay below it. The nearest are:`;
   else if (about && !about.files) text = "This index holds no video yet.";
   box.replaceChildren(el("h2", {}, "Nothing relevant"), el("p", {}, text));
 }
