@@ -8,8 +8,11 @@ from collections.abc import Callable
 from save_jax.data import command_line, files
 from save_jax.data.command_line import visible
 from save_jax.search import index_command, query_command
+from save_jax.search.server import command as serve_command
+from save_jax.search.server import tools
 
-EXTRA = ("lancedb", "pyarrow", "filelock", "watchfiles", "av")  # what the extras `prep` and `search` bring
+# What the extras `prep`, `search` and `mcp` bring.
+EXTRA = ("lancedb", "pyarrow", "filelock", "watchfiles", "av", "anyio", "fastapi", "starlette", "uvicorn", "mcp")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument("--model", default="", help="where the model lies now, if it moved")
     query.add_argument("--data-dir", "--data_dir", help="of a run: folder of its shards, if they moved")
 
+    serve_command.add(commands, _add)
+    tools.add(commands, _add)
+
     demo = _add(commands, "demo", _demo, "make a small library of made-up videos, index it, and say what to ask")
     demo.add_argument("folder", nargs="?", default="demo-library", help="for videos and index (default: %(default)s)")
     demo.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
@@ -105,9 +111,10 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
+        extras = "prep,search" + ",mcp" * (error.name == "mcp")
         print(
-            f"error: an index needs {error.name}: pip install 'save_jax[prep,search]', or in a checkout pip install -c "
-            "constraints.txt -e '.[prep,search]'",
+            f"error: this needs {error.name}: pip install 'save_jax[{extras}]', or in a checkout pip install -c "
+            f"constraints.txt -e '.[{extras}]'",
             file=sys.stderr,
         )
     except (ValueError, OSError) as error:

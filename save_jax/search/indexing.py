@@ -17,6 +17,7 @@ from tqdm import tqdm
 from data_prep.names import as_text
 from data_prep.runners import reason_of
 from save_jax.data.command_line import visible
+from save_jax.search import progress as sign
 from save_jax.search import roots, windows, words
 from save_jax.search.embedder import Embedded, Embedder
 from save_jax.search.roots import Changes, Found
@@ -98,15 +99,15 @@ def update(
         store.clear_orphans()
         changes = roots.compare(store.about.roots, store.file_rows(), time.time())
         _take_over(store, changes, summary)
+        total = sum(found.size for found in changes.new)
         bar = tqdm(
-            total=sum(found.size for found in changes.new), desc="index", unit="B", unit_scale=True,
-            disable=None if progress else True, file=sys.stderr,
-        )  # fmt: skip
+            total=total, desc="index", unit="B", unit_scale=True, disable=None if progress else True, file=sys.stderr
+        )
         embed = embed or _here(store, embedder, transcriber, jobs, summary)
-        commit_all(store, embed(changes.new), summary, bar)
-        if changes.copies and not summary.stopped:
-            commit_all(store, embed(_take_copies(store, changes.copies, summary)), summary, bar)
-        bar.close()
+        with bar, sign.telling(store.folder, total) as tell:
+            commit_all(store, embed(changes.new), summary, bar, tell)
+            if changes.copies and not summary.stopped:
+                commit_all(store, embed(_take_copies(store, changes.copies, summary)), summary, bar, tell)
         store.clear_orphans()  # contents of files that were replaced
         words.index(store)
         store.tidy()
@@ -159,9 +160,15 @@ def _where(found: Found) -> dict:
     }  # fmt: skip
 
 
-def commit_all(store: Store, made: Iterator[Rows], summary: Summary, bar: tqdm) -> None:
+def commit_all(
+    store: Store,
+    made: Iterator[Rows],
+    summary: Summary,
+    bar: tqdm,
+    tell: Callable[[int, str], None] = sign.to_nobody,
+) -> None:
     """Puts files into the index every few seconds, counts them, and joins pieces now and then. Ctrl-C keeps what is
-    whole, and sets `Summary.stopped`.
+    whole, and sets `Summary.stopped`. `tell`: as `progress.telling` gives it.
     """
     waiting: list[Rows] = []
     commits, last = 0, time.monotonic()
@@ -187,6 +194,7 @@ def commit_all(store: Store, made: Iterator[Rows], summary: Summary, bar: tqdm) 
         for rows in made:
             waiting.append(rows)
             _count(rows, summary, bar)
+            tell(rows.file["size"], rows.file["file"])
             if len(waiting) >= _COMMIT_FILES or time.monotonic() - last > _COMMIT_SECONDS:
                 commit()
     except KeyboardInterrupt:

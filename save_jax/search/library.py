@@ -96,6 +96,20 @@ class Library:
 
         return self.store.reading(read)
 
+    def picture(self, content: str, second: float) -> bytes:
+        """The JPEG that an index keeps of the window in whose middle a second lies nearest; b"" for no window."""
+
+        def read() -> bytes:
+            view = self.view
+            numbers = view.windows_of(content)
+            if not len(numbers):
+                return b""
+            middle = np.abs((view.starts[numbers] + view.ends[numbers]) / 2 - second)
+            taken = view.table.take_offsets([int(numbers[middle.argmin()])]).select(["picture"]).to_arrow()
+            return taken["picture"][0].as_py()
+
+        return self.store.reading(read)
+
     def _kept(self, mute: Collection[str]) -> list[int]:
         """Which of the senses are left."""
         senses = self.embedder.senses

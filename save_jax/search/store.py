@@ -218,6 +218,15 @@ class Store:
         """All files."""
         return self.reading(lambda: self.files.to_arrow().to_pylist())
 
+    def segments_of(self, content: str) -> list[dict]:
+        """What is said in a content, in time order: "start", "end", "text"."""
+
+        def read() -> list[dict]:
+            chosen = self.segments.search().where(f"content IN ({_quoted([content])})").limit(None)
+            return chosen.select(["start", "end", "text"]).to_list()
+
+        return sorted(self.reading(read), key=lambda line: (line["start"], line["end"]))
+
     def windows_at(self, version: int) -> Any:
         """The windows' table as it was in one version, whatever other threads refresh. Raises RuntimeError where it is
         cleaned up.

@@ -2,22 +2,16 @@
 
     pip install -r tests/browser/requirements.txt && pytest -n 0 tests/browser
 
-CHROMIUM names the browser's executable where it is not found on the PATH.
+helpers/browsing.py says how the browser is found.
 """
 
-import os
-import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import browsing
 from helpers.made_run import HOSTILE, hostile_clip, make_run
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from save_jax.inference import run_page
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture(scope="module")
@@ -26,34 +20,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return run_page.write_page(str(workdir), queries=8).resolve().as_uri()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if not executable:
-        sys.exit("no chromium on the PATH; apt-get install chromium, or set CHROMIUM to its executable")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A page, what it complained of and what it asked the network for."""
-
-    def __init__(self, browser: Browser, url: str, width: int = 1280, **options: object):
-        self.context = browser.new_context(viewport={"width": width, "height": 844}, **options)
-        self.page: Page = self.context.new_page()
-        self.complaints, self.requests = [], []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(url)
-
-    def __enter__(self) -> "Visit":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
+class Visit(browsing.Visit):
+    """One to the report."""
 
     def shown(self) -> list[str]:
         return [card.get_attribute("id") for card in self.page.locator("article.card:visible").all()]

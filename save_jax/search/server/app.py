@@ -1,64 +1,208 @@
 """The HTTP API: questions, moments along a file, thumbnails, films, captions, progress; and the page."""
 
+import functools
+import math
+import os
 import time
+from collections.abc import AsyncIterator, Callable
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+import anyio
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import FileResponse, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from save_jax.search import progress
 from save_jax.search.library import Filters, Library
-from save_jax.search.server import answers
+from save_jax.search.server import answers, captions, pictures, previews
+from save_jax.search.server.access import Access
 from save_jax.search.server.answers import Files
+from save_jax.search.server.media import Media
+from save_jax.search.server.opening import Gone
+from save_jax.search.server.previews import Busy, Full, Previews
+from save_jax.search.server.ranges import FileAnswer, tag_of
+from save_jax.search.server.safety import Limits, Safety
+from save_jax.search.store import LibraryError
 
 _ASSETS = resources.files("save_jax.search.server")
+_STATIC = {"page.css": "text/css", "page.js": "text/javascript"}
+_LONGEST = 10_000  # characters of a query
+_ONE_BY_ONE = 2  # threads of decoding for thumbnails, and of scoring: each keeps a core busy
+_LOOK = 1.0  # seconds from one look at an index for news to the next
+_BOTH = ["GET", "HEAD"]
+T = TypeVar("T")
+
+Sentence = Annotated[str, Query(max_length=_LONGEST)]
+Name = Annotated[str, Query(max_length=4096)]
+Number = Annotated[float, Query(allow_inf_nan=False)]
+Second = Annotated[float, Query(ge=0, allow_inf_nan=False)]
+Senses = Annotated[list[str], Query(max_length=3)]
 
 
-def make_app(library: Library) -> FastAPI:
-    """The application of one index."""
-    app, files = FastAPI(title="save_jax search"), Files(library)
+def make_app(
+    library: Library, access: Access | None = None, limits: Limits | None = None, films: Previews | None = None
+) -> Safety:
+    """The application of one index, behind its checks.
+
+    Args:
+        access: by default this machine alone, on any port.
+        limits: of what it does at once.
+        films: previews; by default kept in the index's folder.
+    """
+    app = FastAPI(title="save_jax search", docs_url=None, redoc_url=None, redirect_slashes=False)
+    films = films or Previews(os.path.join(library.store.folder, "previews"))
+    _add_questions(app, library, Files(library), media := Media(library))
+    _add_files(app, library, Files(library), media, films)
+    _add_page(app)
+    return Safety(app, access or Access(), limits or Limits())
+
+
+def _add_questions(app: FastAPI, library: Library, files: Files, media: Media) -> None:
+    turns = CapacityLimiter(_ONE_BY_ONE)
 
     @app.get("/api/library")
     def about() -> dict[str, Any]:
-        return answers.about(library, files)
+        return _told(lambda: answers.about(library, files))
 
     @app.get("/api/search")
-    def search(
-        q: Annotated[str, Query(max_length=10_000)] = "",
-        like: str = "",  # ID or ID@SECOND
+    async def search(
+        q: Sentence = "",
+        like: Name = "",  # ID or ID@SECOND
         top: Annotated[int, Query(ge=1, le=100)] = 20,
-        folder: str = "",
-        after: float = 0.0,
-        longer: float = 0.0,
-        shorter: float = float("inf"),
-        language: str = "",
-        mute: Annotated[list[str], Query()] = [],  # noqa: B006
+        folder: Name = "",
+        after: Number = 0.0,
+        longer: Number = 0.0,
+        shorter: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+        language: Name = "",
+        mute: Senses = [],  # noqa: B006
     ) -> dict[str, Any]:
-        begin = time.perf_counter()
-        filters = Filters(folder, after, longer, shorter, language)
-        found = library.search(q, top, like=_named(like), filters=filters, mute=mute)
-        took = round(1000 * (time.perf_counter() - begin), 1)
-        return answers.answer(found, library, files) | {"took_ms": took}
+        filters = Filters(folder, after, longer, math.inf if shorter is None else shorter, language)
+
+        def ask() -> dict[str, Any]:
+            begin = time.perf_counter()
+            named = _named(files, like)
+            found = _told(lambda: library.search(q, top, like=named, filters=filters, mute=mute))
+            answer = answers.answer(found, files.rows(), media)
+            return answer | {"took_ms": round(1000 * (time.perf_counter() - begin), 1)}
+
+        return await to_thread.run_sync(ask, limiter=turns)
 
     @app.get("/api/files/{id}/along")
-    def along(id: str, q: str = "", like: str = "", mute: Annotated[list[str], Query()] = []) -> dict[str, Any]:  # noqa: B006
-        return {"windows": library.along(_row(id)["file"], q, _named(like), mute)}
+    async def along(id: str, q: Sentence = "", like: Name = "", mute: Senses = []) -> dict[str, Any]:  # noqa: B006
+        def ask() -> dict[str, Any]:
+            row, named = _row(files, id), _named(files, like)
+            windows = _told(lambda: library.along(row["file"], q, named, mute))
+            return {"windows": windows, "duration": row["duration"], "cutoff": library.cutoff}
 
-    @app.get("/media/{id}")
-    def media(id: str) -> Response:
-        return FileResponse(library.path_of(_row(id)))
+        return await to_thread.run_sync(ask, limiter=turns)
 
-    def _row(id: str) -> dict:
-        if (row := files.get(id)) is None:
-            raise HTTPException(404, "no such file in this index")
-        return row
+    @app.get("/api/progress", response_class=EventSourceResponse)
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        told: tuple = (None, None)
+        while True:
+            version, now = await to_thread.run_sync(
+                lambda: (_told(lambda: library.view).version, progress.read(library.store.folder))
+            )
+            if told[0] != version or (told[1] is None) != (now is None):
+                yield ServerSentEvent(data=await to_thread.run_sync(answers.about, library, files), event="library")
+            if now is not None and now != told[1]:
+                yield ServerSentEvent(data=now, event="progress")
+            told = version, now
+            await anyio.sleep(_LOOK)
 
-    def _named(like: str) -> str:
-        id, at, second = like.partition("@")
-        return f"{_row(id)['file']}{at}{second}" if like else ""
 
+def _add_files(app: FastAPI, library: Library, files: Files, media: Media, films: Previews) -> None:
+    turns = CapacityLimiter(_ONE_BY_ONE)
+
+    @app.get("/thumbnail/{id}")
+    async def thumbnail(id: str, at: Second = 0.0) -> Response:
+        def draw() -> bytes:
+            row = _row(files, id)
+            try:
+                with media.opened(row) as file:
+                    return pictures.thumbnail(file.path, min(at, row["duration"]))
+            except (Gone, ValueError, OSError, ArithmeticError):  # of any file, the index has a picture
+                return _told(lambda: library.picture(row["content"], at))
+
+        drawn = await to_thread.run_sync(draw, limiter=turns)
+        return Response(drawn, media_type="image/jpeg", headers={"cache-control": "private, max-age=300"})
+
+    @app.api_route("/media/{id}", methods=_BOTH, include_in_schema=False)
+    def film(id: str) -> Response:
+        row = _row(files, id)
+        try:
+            file = media.take(row)
+        except Gone as error:
+            raise HTTPException(410, str(error)) from error
+        return FileAnswer(file.number, file.size, tag_of(row), file.kind)
+
+    @app.api_route("/preview/{id}", methods=_BOTH, include_in_schema=False)
+    async def preview(
+        id: str, start: Second = 0.0, end: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None
+    ) -> Response:
+        row = await to_thread.run_sync(_row, files, id)
+        begin, longest = round(start, 1), round(start + previews.LONGEST, 1)
+        last = round(min(row["duration"], longest if end is None else end, longest), 1)
+        if not begin < last:
+            raise HTTPException(400, f"nothing lies between {begin:g} and {last:g} s of {row['duration']:g}")
+        try:
+            made = await films.get(id, functools.partial(media.take, row), row, begin, last)
+        except Gone as error:
+            raise HTTPException(410, str(error)) from error
+        except (ValueError, ArithmeticError) as error:
+            raise HTTPException(415, "this file cannot be shown: nothing here decodes it") from error
+        except Full as error:
+            raise HTTPException(507, str(error)) from error
+        except (Busy, InterruptedError) as error:
+            raise HTTPException(503, "too many previews at once; ask again", {"retry-after": "2"}) from error
+        return FileAnswer(made.number, made.size, f"{tag_of(row)}-{begin:.1f}-{last:.1f}", made.kind)
+
+    @app.get("/captions/{name}")
+    def lines(name: str, start: Number = 0.0) -> Response:
+        id, dot, kind = name.partition(".")
+        row = _row(files, id if dot + kind == ".vtt" else "")
+        said = _told(lambda: library.store.segments_of(row["content"]))
+        return Response(captions.webvtt(said, start), media_type="text/vtt")
+
+
+def _add_page(app: FastAPI) -> None:
     @app.get("/")
     def page() -> Response:
-        return FileResponse(str(_ASSETS / "page.html"))
+        return _asset("page.html", "text/html")
 
-    return app
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in _STATIC:
+            raise HTTPException(404, "no such file")
+        return _asset(name, _STATIC[name])
+
+
+def _asset(name: str, kind: str) -> Response:
+    path = _ASSETS / name
+    if not path.is_file():
+        raise HTTPException(404, "no such file")
+    return FileResponse(str(path), media_type=kind, headers={"cache-control": "no-cache"})
+
+
+def _row(files: Files, id: str) -> dict:
+    if (row := _told(lambda: files.get(id))) is None:
+        raise HTTPException(404, "no such file in this index")
+    return row
+
+
+def _named(files: Files, like: str) -> str:
+    """As `Library.search` names a file, and perhaps a second of it."""
+    id, at, second = like.partition("@")
+    return f"{_row(files, id)['file']}{at}{second}" if like else ""
+
+
+def _told(ask: Callable[[], T]) -> T:
+    """The answer; 400 with the words of what was asked wrongly, 503 where the index cannot be read."""
+    try:
+        return ask()
+    except LibraryError as error:
+        raise HTTPException(503, str(error)) from error
+    except ValueError as error:
+        raise HTTPException(400, str(error)) from error

@@ -1,0 +1,98 @@
+"""`save-jax search serve LIBRARY`: the page and the HTTP API of an index, for this machine or behind a token."""
+
+import argparse
+import os
+import signal
+import sys
+import webbrowser
+from collections.abc import Callable
+
+from save_jax.data.command_line import visible
+
+PORT = 8765
+TOKEN = "SAVE_JAX_TOKEN"
+
+
+def add(commands, add_command: Callable) -> None:
+    """Adds the command and its arguments."""
+    command = add_command(commands, "serve", run, "search an index in the browser, and over HTTP")
+    command.add_argument("library", help="folder of an index")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    command.add_argument("--port", type=int, default=PORT, help="0 for any (default: %(default)s)")
+    command.add_argument("--model", default="", help="where the model lies now, if it moved")
+    command.add_argument(
+        "--token-file", default="", metavar="FILE",
+        help=f"holds what everybody must send who asks (default: {TOKEN} of the environment; none on this machine)",
+    )  # fmt: skip
+    command.add_argument(
+        "--name", action="append", default=[], metavar="HOST[:PORT]",
+        help="a further name under which browsers reach it, such as that of a proxy; may be given again",
+    )  # fmt: skip
+    command.add_argument(
+        "--preview-mb", type=int, default=512, help="of films kept for browsers (default: %(default)s)"
+    )
+    command.add_argument("--open", action="store_true", help="open the page in the browser")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until Ctrl-C."""
+    from save_jax.search.server.access import is_loopback
+
+    token = _token(args.token_file)
+    if not is_loopback(args.host) and not token:
+        raise ValueError(
+            f"--host {args.host} lets other machines in, which takes a token: write one into a file of your own and "
+            f"give --token-file FILE, or set {TOKEN}"
+        )
+    if args.preview_mb < 1:
+        raise ValueError(f"--preview-mb is {args.preview_mb}; give at least 1")
+    from save_jax.search.server import serving
+
+    listening = serving.listen(args.host, args.port)  # what is soon found out is said before a model is read
+    from save_jax.search.door import open_library
+    from save_jax.search.server.access import Access
+    from save_jax.search.server.app import make_app
+    from save_jax.search.server.previews import Previews
+    from save_jax.search.store import Store
+    from save_jax.training import process
+
+    Store.open(args.library)
+    port = listening.getsockname()[1]
+    process.set_up_process()
+    library = open_library(args.library, args.model)
+    films = Previews(os.path.join(library.store.folder, "previews"), args.preview_mb * 2**20)
+    access = Access(args.host, port, token, tuple(args.name))
+    app = make_app(library, access, films=films)
+    library.view  # noqa: B018  # the first question need not wait for it
+    address = _address(args.host, port)
+    told = " (open it once with ?token=…)" if token else ""
+    print(f"{visible(os.path.basename(os.path.abspath(args.library)))} is at {address}{told}; Ctrl-C ends", flush=True)
+    if args.open:
+        webbrowser.open(address + (f"?token={access.once()}" if token else ""))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # raised behind the server's end, where it is noticed
+    try:
+        serving.Server(app, films.stop).run([listening])
+    except KeyboardInterrupt:
+        films.close()
+        print("stopped", file=sys.stderr, flush=True)
+        os._exit(130)  # to take down JAX and the store would last seconds, and nothing is left to be written
+    return 0
+
+
+def _token(path: str) -> str:
+    """Raises ValueError for a file without one, and OSError for none."""
+    from save_jax.search.server.access import check_token
+
+    if path:
+        with open(path, encoding="utf-8") as file:
+            token = check_token(file.read(4096), path)
+        if os.stat(path).st_mode & 0o077:
+            print(f"{visible(path)} can be read by other users; chmod 600 keeps it yours", file=sys.stderr)
+        return token
+    given = os.environ.get(TOKEN, "")
+    return check_token(given, TOKEN) if given else ""
+
+
+def _address(host: str, port: int) -> str:
+    name = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/"

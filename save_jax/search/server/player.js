@@ -1,0 +1,198 @@
+// The player: a moment's film at its second, why it was found, and the strip over time. A panel beside the list where
+// there is room, a dialog over it where there is not.
+import { ask, bdi, byId, clock, el, place, plain, said, stretch, trouble } from "./parts.js";
+import { largest, why } from "./results.js";
+import { makeStrip } from "./strip.js";
+
+const NARROW = matchMedia("(max-width: 899px)");
+
+/** `tell`: closed(), step(±1), similar(hit, second), address(hit). */
+export function makePlayer(tell) {
+  const [dialog, film, still, screen] = ["player", "film", "still", "screen"].map(byId);
+  const strip = makeStrip(byId("strip"), seek);
+  let hit = null;
+  let begins = 0; // second of the file at which the player's clock reads 0: a preview is a piece of it
+  let turn = 0; // of the moment on show, so that late answers are dropped
+  let tried = false;
+
+  /** Shows a moment; `asked`: the question's parameters; `cutoff`: null where none applies. */
+  function open(next, asked, { cutoff = null, hits = [next], play = true } = {}) {
+    const same = hit && hit.id === next.id && hit.start === next.start;
+    hit = next;
+    if (!same) {
+      turn += 1;
+      tried = false;
+      describe();
+      if (playable()) load(hit.media, hit.origin ?? 0, hit.start, play);
+      else rest();
+    }
+    appear();
+    byId("player-why").replaceChildren(el("h3", {}, "Why: score lost without it"), why(hit, largest(hits)));
+    const number = hits.findIndex((other) => other.id === hit.id && other.start === hit.start);
+    byId("previous").disabled = number <= 0;
+    byId("next").disabled = number < 0 || number + 1 >= hits.length;
+    measure(asked, cutoff);
+  }
+
+  async function measure(asked, cutoff) {
+    const mine = turn;
+    const question = asked.filter(([name]) => ["q", "like", "mute"].includes(name));
+    try {
+      const along = await ask(`/api/files/${hit.id}/along`, question);
+      if (mine === turn && hit) strip.show({ ...along, duration: along.duration ?? hit.duration }, hit, cutoff);
+    } catch (trouble) {
+      if (mine !== turn) return;
+      strip.fail(trouble.message);
+      if (trouble.again) setTimeout(() => mine === turn && measure(asked, cutoff), 1000 * trouble.again);
+    }
+  }
+
+  function describe() {
+    byId("player-name").replaceChildren(bdi(hit.name));
+    byId("player-place").replaceChildren(...place(hit.folder), ` · ${stretch(hit)} of ${clock(hit.duration)}`);
+    byId("to-start").textContent = `From ${clock(hit.start)}`;
+    byId("to-best").textContent = `Best ${clock(hit.best)}`;
+    for (const id of ["to-start", "to-best"]) byId(id).disabled = !playable();
+    const text = said(hit.quoted || hit.words);
+    byId("player-words").hidden = !text;
+    byId("player-words").replaceChildren("“", el("bdi", {}, text), "”");
+    byId("copied").textContent = "";
+    byId("link").hidden = true;
+    complain(!hit.there ? "This file is offline: its folder is not there now. It can be found, and played once it is back." : playable() ? "" : "This browser cannot play the file, and no preview of it can be made.");
+  }
+
+  const playable = () => hit.there && hit.plays !== "no" && /^\/(media|preview)\//.test(hit.media ?? "");
+
+  function complain(text) {
+    byId("film-trouble").textContent = text;
+    byId("film-trouble").hidden = !text;
+  }
+
+  /** A picture in place of the film. */
+  function rest() {
+    unload();
+    film.hidden = true;
+    still.hidden = false;
+    still.src = hit.thumbnail;
+    still.alt = `Picture at ${clock(hit.best)}`;
+    strip.at(hit.best);
+  }
+
+  /** `origin`: second of the file at which the source's clock reads 0. */
+  function load(source, origin, second, play) {
+    unload();
+    [film.hidden, still.hidden] = [false, true];
+    begins = origin;
+    film.poster = hit.thumbnail;
+    film.setAttribute("aria-label", `Film ${plain(hit.name)}`);
+    if (hit.captions) {
+      const src = `${hit.captions.split("?")[0]}${origin ? `?start=${origin}` : ""}`;
+      film.append(el("track", { kind: "captions", label: "What is said", src, default: true }));
+    }
+    const mine = turn;
+    film.addEventListener("loadedmetadata", () => {
+      if (mine !== turn) return;
+      film.currentTime = Math.max(0, second - begins);
+      if (play) film.play().catch(() => {}); // a browser may want a click first: its controls are there
+    }, { once: true });
+    film.src = source;
+    strip.at(second);
+  }
+
+  function unload() {
+    film.pause();
+    film.replaceChildren();
+    film.removeAttribute("src");
+    film.removeAttribute("poster");
+    film.load(); // lets go of the connection
+  }
+
+  function loadPiece(second) {
+    const start = Math.max(0, Math.floor(10 * second) / 10);
+    load(`/preview/${hit.id}?start=${start}`, start, second, true);
+  }
+
+  function seek(second) {
+    if (!hit || !playable()) return;
+    const length = film.duration || 0;
+    const isPiece = film.getAttribute("src")?.startsWith("/preview/");
+    if (isPiece && (second < begins || second >= begins + length)) loadPiece(second);
+    else film.currentTime = Math.max(0, second - begins);
+    strip.at(second);
+  }
+
+  async function failed() {
+    if (!hit || !film.getAttribute("src")) return;
+    const mine = turn;
+    const source = film.getAttribute("src");
+    const answer = await fetch(source, { headers: { Range: "bytes=0-0" } }).catch(() => null);
+    if (mine !== turn || !hit || film.getAttribute("src") !== source) return;
+    if (answer?.ok && source.startsWith("/media/") && !tried) {
+      tried = true;
+      loadPiece(hit.start);
+      return;
+    }
+    const { detail } = answer && !answer.ok ? await answer.json().catch(() => ({})) : {};
+    const text = !answer ? "The server does not answer." : answer.ok ? "This browser cannot play the file." : trouble(answer.status, detail).message;
+    rest();
+    complain(text.replace(/ Asking again.*/, " Try again in a moment."));
+  }
+
+  function appear() {
+    const modal = dialog.matches(":modal");
+    if (dialog.open && modal === NARROW.matches) return;
+    const focused = document.activeElement;
+    if (dialog.open) dialog.close();
+    document.body.classList.add("open");
+    if (NARROW.matches) {
+      dialog.showModal();
+    } else {
+      dialog.show();
+      focused?.focus?.({ preventScroll: true }); // the list keeps the keys
+    }
+  }
+
+  function close() {
+    if (!hit) return;
+    turn += 1;
+    hit = null;
+    unload();
+    dialog.close();
+    document.body.classList.remove("open");
+  }
+
+  async function copy() {
+    const address = tell.address(hit);
+    try {
+      await navigator.clipboard.writeText(address);
+      byId("copied").textContent = "The link is copied.";
+    } catch { // not over plain http from another machine
+      byId("link").hidden = false;
+      byId("link").value = address;
+      byId("link").select();
+      byId("copied").textContent = "Copy this link:";
+    }
+  }
+
+  film.addEventListener("timeupdate", () => hit && film.readyState && strip.at(begins + film.currentTime));
+  film.addEventListener("error", failed);
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault();
+    tell.closed();
+  });
+  NARROW.addEventListener("change", () => hit && appear());
+  byId("player-close").addEventListener("click", tell.closed);
+  byId("to-start").addEventListener("click", () => seek(hit.start));
+  byId("to-best").addEventListener("click", () => seek(hit.best));
+  byId("previous").addEventListener("click", () => tell.step(-1));
+  byId("next").addEventListener("click", () => tell.step(1));
+  byId("similar").addEventListener("click", similar);
+  byId("copy").addEventListener("click", copy);
+
+  function similar() {
+    tell.similar(hit, Number(((hit.start + hit.end) / 2).toFixed(2)));
+  }
+
+  const onFilm = () => (film.hidden ? byId("player-close") : film).focus();
+  return { open, close, seek, copy, similar, toFilm: onFilm, toStrip: strip.focus, screen, shown: () => hit };
+}

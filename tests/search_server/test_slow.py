@@ -1,0 +1,158 @@
+"""Clients that are slow, stop, or leave, and files that change meanwhile: nobody else waits, and nothing stays open."""
+
+import contextlib
+import os
+import time
+
+import pytest
+from helpers.server import PATIENCE, id_of, index_plainly, parsed, serve
+
+BIG = 30_000_000
+
+
+@pytest.fixture
+def big(tmp_path):
+    """(library, path) of a film that no socket's buffer holds."""
+    path = tmp_path / "root" / "big.mp4"
+    path.parent.mkdir()
+    with open(path, "wb") as file:
+        file.write(b"\0\0\0\x20ftypisom")
+        file.truncate(BIG)
+    return index_plainly(tmp_path / "index", path.parent), path
+
+
+def until(holds) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return holds()
+
+
+def descriptors(path) -> int:
+    """How often this process has a file open."""
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{number}").startswith(str(path))
+    return count
+
+
+def begin(server, id, headers=""):
+    """A connection that asked for a film, and took a little of it."""
+    connection = server.connect()
+    connection.sendall(f"GET /media/{id} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n{headers}\r\n".encode())
+    return connection, connection.recv(1000)
+
+
+def rest(connection) -> bytes:
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while chunk := connection.recv(1 << 20):
+            received += chunk
+    return received
+
+
+def test_a_head_that_never_ends_is_not_waited_for(served):
+    for head in (b"", b"GET", b"GET / HTTP/1.1\r\nhost: x\r\n", b"GET / HTTP/1.1\r\nx: " + b"a" * 1000):
+        with served.connect() as connection:
+            connection.sendall(head)
+            begun = time.monotonic()
+            assert rest(connection) == b""
+            assert time.monotonic() - begun < 3
+
+
+def test_a_second_head_that_never_ends_is_not_waited_for(served):
+    with served.connect() as connection:
+        connection.sendall(f"GET /nothing HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        assert b"404" in connection.recv(1 << 16)
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        begun = time.monotonic()
+        assert rest(connection) == b""
+        assert time.monotonic() - begun < 3
+
+
+def test_drops_of_a_head_do_not_prolong_it(served):
+    with served.connect() as connection, contextlib.suppress(ConnectionError):
+        begun = time.monotonic()
+        for _ in range(40):
+            connection.sendall(b"x")
+            time.sleep(0.1)
+        pytest.fail("it was waited for")
+    assert time.monotonic() - begun < 3
+
+
+def test_a_reader_who_stops_is_let_go(big):
+    library, path = big
+    with serve(library) as server:
+        stopped = [begin(server, id_of(library, "big.mp4"))[0] for _ in range(10)]
+        assert descriptors(path) == 10
+        begun = time.monotonic()
+        assert server.get("/api/library").status == 200
+        assert time.monotonic() - begun < 1
+        assert until(lambda: descriptors(path) == 0)
+        for connection in stopped:
+            connection.close()
+
+
+def test_a_reader_who_leaves_is_noticed(big):
+    library, path = big
+    with serve(library) as server:
+        connection, _ = begin(server, id_of(library, "big.mp4"))
+        connection.close()
+        assert until(lambda: descriptors(path) == 0)
+
+
+def test_a_slow_reader_gets_it_all(big):
+    library, path = big
+    with serve(library) as server:
+        connection, received = begin(server, id_of(library, "big.mp4"), "connection: close\r\n")
+        size = len(received)
+        for _ in range(12):
+            size += len(connection.recv(1 << 18))
+            time.sleep(0.1)
+        size += len(rest(connection))
+        connection.close()
+        assert size > BIG and until(lambda: descriptors(path) == 0)
+
+
+def test_a_film_that_is_deleted_while_it_plays_ends_well(big):
+    library, path = big
+    with serve(library) as server:
+        id = id_of(library, "big.mp4")
+        connection, received = begin(server, id, "connection: close\r\n")
+        path.unlink()
+        assert len(parsed(received + rest(connection)).body) == BIG
+        connection.close()
+        answer = server.get(f"/media/{id}", {"range": "bytes=5-"})
+        assert answer.status == 410 and "not there" in answer.json()["detail"]
+        path.write_bytes(b"another")
+        assert server.get(f"/media/{id}").status == 410
+
+
+def test_a_film_that_is_cut_while_it_plays_ends_its_connection(big):
+    library, path = big
+    with serve(library) as server:
+        id = id_of(library, "big.mp4")
+        connection, received = begin(server, id, "connection: close\r\n")
+        os.truncate(path, 10)
+        answer = parsed(received + rest(connection))
+        connection.close()
+        assert int(answer.headers["content-length"]) == BIG > len(answer.body)
+        answer = server.get(f"/media/{id}")
+        assert answer.status == 410 and "changed" in answer.json()["detail"]
+        assert descriptors(path) == 0
+
+
+def test_many_readers_and_a_search(served):
+    """Fifty films, none of which is taken, and a question."""
+    id = id_of(served.library, "dog.mp4")
+    connections = []
+    for _ in range(50):
+        connection = served.connect()
+        connection.sendall(f"GET /media/{id} HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        connections.append(connection)
+    begun = time.monotonic()
+    assert served.get("/api/search?q=dog").status == 200
+    assert time.monotonic() - begun < 5
+    for connection in connections:
+        connection.close()
