@@ -27,7 +27,8 @@ from save_jax.search.server.safety import Limits, Safety
 from save_jax.search.store import LibraryError
 
 _ASSETS = resources.files("save_jax.search.server")
-_STATIC = {"page.css": "text/css", "page.js": "text/javascript"}
+_SCRIPTS = ("page", "address", "controls", "keys", "live", "parts", "player", "results", "strip")
+_STATIC = {"page.css": "text/css"} | {f"{name}.js": "text/javascript" for name in _SCRIPTS}
 _LONGEST = 10_000  # characters of a query
 _ONE_BY_ONE = 2  # threads of decoding for thumbnails, and of scoring: each keeps a core busy
 _LOOK = 1.0  # seconds from one look at an index for news to the next
