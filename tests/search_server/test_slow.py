@@ -95,7 +95,11 @@ def test_a_reader_who_stops_is_let_go(big):
 
 
 def test_a_reader_who_leaves_is_noticed(big):
+    """The rest of the film, of which there is far more than can be read meanwhile, is not read for nobody."""
     library, path = big
+    os.truncate(path, 10**12)
+    [row] = library.store.file_rows()
+    library.store.put_files([row | {"size": 10**12, "modified": os.stat(path).st_mtime_ns}])
     with serve(library) as server:
         connection, _ = begin(server, id_of(library, "big.mp4"))
         connection.close()
