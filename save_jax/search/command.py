@@ -72,8 +72,10 @@ def parser() -> argparse.ArgumentParser:
     serve_command.add(commands, _add)
     tools.add(commands, _add)
 
-    demo = _add(commands, "demo", _demo, "make a small library of made-up videos, index it, and say what to ask")
+    demo = _add(commands, "demo", _demo, "make a small library of made-up videos, index it, and open its page")
     demo.add_argument("folder", nargs="?", default="demo-library", help="for videos and index (default: %(default)s)")
+    demo.add_argument("--no-serve", action="store_true", help="only make it, and say what to ask")
+    demo.add_argument("--port", type=int, default=serve_command.PORT, help="of the page (default: %(default)s)")
     demo.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
 
     doctor = _add(commands, "doctor", _doctor, "what is wrong with an index, if anything")
@@ -136,7 +138,10 @@ def _demo(args: argparse.Namespace) -> int:
         return status
     for sentence in demo.questions(Path(videos)):
         print(f'save-jax search query {index} "{sentence}"')
-    return 0
+    if args.no_serve:
+        return 0
+    served = parser().parse_args(["serve", index, "--port", str(args.port), "--open"])
+    return served.do(served)
 
 
 def _doctor(args: argparse.Namespace) -> int:

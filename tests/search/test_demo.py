@@ -16,7 +16,7 @@ def made(tmp_path_factory):
     """The folder, after the command ran."""
     folder = tmp_path_factory.mktemp("demo")
     before = sys.argv
-    sys.argv = ["search", "demo", str(folder), "--jobs", "2"]
+    sys.argv = ["search", "demo", str(folder), "--jobs", "2", "--no-serve"]
     try:
         assert command.main() == 0
     finally:
@@ -39,7 +39,7 @@ def test_its_questions_are_answered(made, monkeypatch, capsys):
 
 def test_what_is_there_is_left(made, monkeypatch, capsys):
     before = {path: os.stat(path).st_mtime_ns for path in (made / "videos").rglob("*.mp4")}
-    monkeypatch.setattr("sys.argv", ["search", "demo", str(made)])
+    monkeypatch.setattr("sys.argv", ["search", "demo", str(made), "--no-serve"])
     assert command.main() == 0
     assert "0 files embedded" in capsys.readouterr().out
     assert before == {path: os.stat(path).st_mtime_ns for path in (made / "videos").rglob("*.mp4")}

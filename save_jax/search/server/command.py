@@ -31,7 +31,7 @@ def add(commands, add_command: Callable) -> None:
     command.add_argument(
         "--preview-mb", type=int, default=512, help="of films kept for browsers (default: %(default)s)"
     )
-    command.add_argument("--open", action="store_true", help="open the page in the browser")
+    command.add_argument("--open", action="store_true", help="open the page in the browser, where there is a screen")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     address = _address(args.host, port)
     told = " (open it once with ?token=…)" if token else ""
     print(f"{visible(os.path.basename(os.path.abspath(args.library)))} is at {address}{told}; Ctrl-C ends", flush=True)
-    if args.open:
+    if args.open and (sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
         webbrowser.open(address + (f"?token={access.once()}" if token else ""))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # raised behind the server's end, where it is noticed
     try:
