@@ -66,18 +66,25 @@ def name_roots(folders: Sequence[str], known: Mapping[str, str]) -> dict[str, st
     named = dict(known)
     for folder in folders:
         path = os.path.abspath(folder)
+        if path in named.values():  # also while it is offline
+            continue
         if not os.path.isdir(path):
             raise LibraryError(f"{folder}: no such folder; give folders of videos")
-        if path in named.values():
-            continue
-        if inside := [other for other in named.values() if os.path.commonpath([other, path]) in (other, path)]:
+        if inside := [other for other in named.values() if _overlap(other, path)]:
             raise LibraryError(f"{path} and {inside[0]} lie within each other; give the outer one alone")
-        name = base = os.path.basename(path) or "root"
+        name = base = as_text(os.path.basename(path)) or "root"
         number = 2
         while name in named:
             name, number = f"{base}-{number}", number + 1
         named[name] = path
     return named
+
+
+def _overlap(one: str, other: str) -> bool:
+    try:
+        return os.path.commonpath([one, other]) in (one, other)
+    except ValueError:  # on two drives of Windows
+        return False
 
 
 def update(

@@ -13,6 +13,7 @@ import numpy as np
 from data_prep.media.opening import MediaError
 from helpers import media
 from helpers.corpus import WORDS
+from helpers.places import REPOSITORY
 from save_jax import sharding
 from save_jax.config import model_sizes
 from save_jax.config.finding import read_config
@@ -101,6 +102,11 @@ def names(store: Store) -> list[str]:
 def contents(store: Store) -> set[str]:
     """Of all windows."""
     return set(store.windows.to_arrow()["content"].to_pylist())
+
+
+def environment() -> dict[str, str]:
+    """In which another process imports the project and the tests' helpers."""
+    return os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"}
 
 
 def plain_rows(found: Found, windows: int = 2, picture: int = 2000) -> Rows:

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import library
-from helpers.library import NoModel, contents, names, plain_rows, settle, update_plainly
-from helpers.places import REPOSITORY
+from helpers.library import NoModel, contents, environment, names, plain_rows, settle, update_plainly
 
 from save_jax.search import checks, ranking, roots, words
 from save_jax.search.library import Library
@@ -140,10 +139,6 @@ def test_a_folder_for_reading_alone_is_searched(lib, root):
             os.chmod(directory, 0o755)
     assert done.stdout.splitlines()[:1] == ["6 3 3"], done.stderr
     assert "cannot be written (Permission denied)" in done.stdout.splitlines()[1]
-
-
-def environment():
-    return os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"}
 
 
 WRITER = """
