@@ -1,12 +1,12 @@
-"""Files read and embedded by the workers of a Ray cluster; the rows are those of `indexing.embed_files`."""
+"""Files read and embedded by the workers of a Ray cluster; the rows are those of `reading.embed_files`."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from data_prep import runners
-from save_jax.search import indexing
-from save_jax.search.indexing import Rows
+from save_jax.search import reading
 from save_jax.search.models import open_embedder
+from save_jax.search.reading import Rows
 from save_jax.search.roots import Found
 from save_jax.search.transcripts import Transcriber
 from save_jax.search.windows import Cut
@@ -42,7 +42,7 @@ class Task:
                 )
             self._opened = embedder, Transcriber(self.speech, self.cache, self.language)
         embedder, transcriber = self._opened
-        return list(indexing.embed_files(files, embedder, transcriber, self.cut, 1, {}))
+        return list(reading.embed_files(files, embedder, transcriber, self.cut, 1, {}))
 
 
 def embed_on(runner, task: Task) -> Callable[[Sequence[Found]], Iterator[Rows]]:
@@ -52,7 +52,7 @@ def embed_on(runner, task: Task) -> Callable[[Sequence[Found]], Iterator[Rows]]:
         groups = [files[first : first + GROUP] for first in range(0, len(files), GROUP)]
         for group, answer in zip(groups, runner.run(task, groups), strict=True):
             if isinstance(answer, runners.Failure):
-                yield from (indexing.failed_rows(found, f"{found.full}: {answer.reason}") for found in group)
+                yield from (reading.failed_rows(found, f"{found.full}: {answer.reason}") for found in group)
             else:
                 yield from answer
 

@@ -14,9 +14,10 @@ from data_prep.corpora.folder import VIDEO_SUFFIXES
 from data_prep.names import as_text
 from save_jax.data import records
 from save_jax.inference import runs
-from save_jax.search import indexing, words
+from save_jax.search import indexing, reading, words
 from save_jax.search.embedder import Embedder
-from save_jax.search.indexing import Rows, Summary, Underway
+from save_jax.search.indexing import Summary
+from save_jax.search.reading import Rows, Underway
 from save_jax.search.roots import Found
 from save_jax.search.store import Store
 from save_jax.search.transcripts import Spoken
@@ -70,8 +71,8 @@ def _rows(clips: Iterator[records.Clip], embedder: Embedder, films: Mapping[str,
         for number, (clip, window) in enumerate(zip(batch, windows, strict=True)):
             spoken = Spoken(_segments(clip, window.end), clip.speech.get("source", ""), clip.speech.get("language", ""))
             file = Underway(_found(clip.id, films, root), "", f"clip {clip.id}", spoken, [*clip.notes])
-            file.windows.append(indexing.window_row(file.content, window, embedded, number))
-            yield indexing.rows_of(file)
+            file.windows.append(reading.window_row(file.content, window, embedded, number))
+            yield reading.rows_of(file)
 
 
 def _picture(clip: records.Clip) -> bytes:

@@ -20,10 +20,11 @@ from save_jax.config.finding import read_config
 from save_jax.data import tokenizer
 from save_jax.inference.model import Model
 from save_jax.models.retrieval import Retrieval
-from save_jax.search import indexing, roots
+from save_jax.search import indexing, reading, roots
 from save_jax.search.embedder import Embedder
-from save_jax.search.indexing import Rows, Summary
+from save_jax.search.indexing import Summary
 from save_jax.search.library import Library
+from save_jax.search.reading import Rows
 from save_jax.search.roots import Found
 from save_jax.search.store import Store
 from save_jax.search.transcripts import Transcriber
@@ -136,12 +137,12 @@ def plain_rows(found: Found, windows: int = 2, picture: int = 2000) -> Rows:
 
 
 def embed_plainly(files: Sequence[Found]) -> Iterator[Rows]:
-    """In place of `indexing.embed_files`."""
+    """In place of `reading.embed_files`."""
     for found in files:
         try:
             yield plain_rows(found)
         except ValueError as error:
-            yield indexing.failed_rows(found, str(error))
+            yield reading.failed_rows(found, str(error))
 
 
 def update_plainly(folder: Path, root: Path) -> Summary:
