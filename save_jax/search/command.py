@@ -202,11 +202,11 @@ def _forget(args: argparse.Namespace) -> int:
     from save_jax.search.store import Store
 
     store = Store.open(args.library)
-    by_path = {roots.locate(store.about.roots[row["root"]], row["path"]): row["file"] for row in store.file_rows()}
-    names = [by_path.get(os.path.abspath(given), given) for given in args.file]
-    if unknown := [name for name in names if name not in by_path.values()]:
-        raise ValueError(f"not in the index: {', '.join(unknown)}; `stats --files` lists its files")
     with store.writing():
+        by_path = {roots.locate(store.about.roots[row["root"]], row["path"]): row["file"] for row in store.file_rows()}
+        names = [by_path.get(os.path.abspath(given), given) for given in args.file]
+        if unknown := [name for name in names if name not in by_path.values()]:
+            raise ValueError(f"not in the index: {', '.join(unknown)}; `stats --files` lists its files")
         store.forget(names)
         store.tidy()
     print(f"forgot {len(names)} files; the next `search index` takes them up again if they are still there")

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 
 from save_jax.data import command_line
 from save_jax.data.command_line import visible
@@ -15,7 +16,7 @@ def run(args: argparse.Namespace) -> int:
     """Makes an index, or brings it up to date."""
     from save_jax.search import indexing
     from save_jax.search.models import open_embedder
-    from save_jax.search.store import ABOUT, Store
+    from save_jax.search.store import ABOUT, About, Store
     from save_jax.search.transcripts import Transcriber
     from save_jax.search.windows import Cut
     from save_jax.training import process
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("window", "hop", "jobs"):
         if (value := getattr(args, name)) is not None and not value > 0:
             raise ValueError(f"--{name} is {value}; it must be more than 0")
-    named = indexing.name_roots(args.folders, store.about.roots if store else {})
+    indexing.name_roots(args.folders, store.about.roots if store else {})  # told before the model is opened
     if args.nice:
         os.nice(10)
     process.set_up_process()
@@ -55,13 +56,12 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{args.index} has windows of {store.about.seconds:g} s every {store.about.hop:g} s; index anew for others"
         )
-    store.about.roots, store.about.speech = named, args.speech or store.about.speech
-    transcriber = Transcriber(store.about.speech, os.path.join(args.index, "speech"), args.language)
+    speech = args.speech or store.about.speech
+    transcriber = Transcriber(speech, os.path.join(args.index, "speech"), args.language)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = args.jobs or max(1, cores - args.nice)
     if args.queries:
         _keep_queries(args.queries, args.index)
-        store.about.cutoff = {}
 
     runner, embed = contextlib.nullcontext(), None
     if args.runner == "ray":
@@ -71,25 +71,31 @@ def run(args: argparse.Namespace) -> int:
         runner = runners.Ray(args.jobs, None, None, args.ray_address)
         about = cluster.Task(
             os.path.abspath(embedder.name) if os.path.exists(embedder.name) else embedder.name,
-            embedder.digest, store.about.cut, store.about.speech, os.path.abspath(os.path.join(args.index, "speech")),
+            embedder.digest, store.about.cut, speech, os.path.abspath(os.path.join(args.index, "speech")),
             args.language,
         )  # fmt: skip
         embed = cluster.embed_on(runner, about)
 
-    def once(progress: bool = True) -> bool:
+    def wanted(about: About) -> None:
+        indexing.with_folders(args.folders)(about)
+        about.speech = speech
+        if args.queries:
+            about.cutoff = {}  # found with others
+
+    def once(progress: bool = True, change: Callable = lambda about: None) -> bool:
         with runner:
-            summary = indexing.update(store, embedder, transcriber, jobs, progress, embed)
+            summary = indexing.update(store, embedder, transcriber, jobs, progress, embed, change)
         _tell(summary, args)
         if not summary.stopped:
             _calibrate(store, embedder)
         return summary.stopped
 
-    stopped = once()
+    stopped = once(change=wanted)
     if args.watch and not stopped:
         import watchfiles
 
-        print(f"watching {', '.join(named.values())}; Ctrl-C ends", file=sys.stderr)
-        for _ in watchfiles.watch(*named.values(), debounce=3000, raise_interrupt=False):
+        print(f"watching {', '.join(store.about.roots.values())}; Ctrl-C ends", file=sys.stderr)
+        for _ in watchfiles.watch(*store.about.roots.values(), debounce=3000, raise_interrupt=False):
             time.sleep(2)  # a file that is being written is left for the next turn
             if once(progress=False):
                 break

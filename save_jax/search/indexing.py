@@ -19,7 +19,7 @@ from save_jax.search import roots, words
 from save_jax.search.embedder import Embedder
 from save_jax.search.reading import Rows, embed_files, where
 from save_jax.search.roots import Changes, Found
-from save_jax.search.store import FAILED, READY, LibraryError, Store
+from save_jax.search.store import FAILED, READY, About, LibraryError, Store
 from save_jax.search.transcripts import Transcriber
 
 _COMMIT_FILES, _COMMIT_SECONDS = 64, 10.0
@@ -66,6 +66,15 @@ def name_roots(folders: Sequence[str], known: Mapping[str, str]) -> dict[str, st
     return named
 
 
+def with_folders(folders: Sequence[str]) -> Callable[[About], None]:
+    """For `update`: adds folders to the roots, as `name_roots` does."""
+
+    def change(about: About) -> None:
+        about.roots = name_roots(folders, about.roots)
+
+    return change
+
+
 def _overlap(one: str, other: str) -> bool:
     try:
         return os.path.commonpath([one, other]) in (one, other)
@@ -80,14 +89,21 @@ def update(
     jobs: int,
     progress: bool = True,
     embed: Callable[..., Iterator[Rows]] | None = None,
+    change: Callable[[About], None] = lambda about: None,
 ) -> Summary:
     """Brings an index up to date with its roots. Ctrl-C commits what is whole, and sets `Summary.stopped`.
 
-    `embed`: in place of `embed_files`, with its first argument: elsewhere, on a cluster.
+    Args:
+        embed: in place of `embed_files`, with its first argument: elsewhere, on a cluster.
+        change: what is to be another way from now on, such as `with_folders(…)`. It is asked once no other process
+            writes, with what the last one left; what is set in `store.about` before is not kept.
+    Raises:
+        LibraryError as `Store.writing` and `change` do, and for a model whose vectors are not those of the rows.
     """
     begin, summary = time.monotonic(), Summary()
     with store.writing():
         store.about.check(embedder, store.folder)
+        change(store.about)
         store.save()
         store.clear_orphans()
         changes = roots.compare(store.about.roots, store.file_rows(), time.time())

@@ -44,9 +44,9 @@ def make(index: str, embedder: Embedder, run: str, videos: str = "", data_dir: s
     if videos and not any(id in films for id in source.ids):
         raise ValueError(f"no file in {videos} is named after a clip of {run}, such as {source.ids[0]}.mp4")
     store = Store.create(index, embedder, Cut(embedder.cut.seconds, embedder.cut.seconds))
-    store.about.roots, store.about.split = {"test": root}, config.data.test_split
     summary = Summary()
     with store.writing(), tqdm(total=len(source), unit="clip", disable=None, file=sys.stderr) as bar:
+        store.about.roots, store.about.split = {"test": root}, config.data.test_split
         store.save()
         indexing.commit_all(store, _rows(clips, embedder, films, root), summary, bar)
         words.index(store)

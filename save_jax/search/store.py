@@ -71,6 +71,28 @@ class About:
             )
 
 
+def read_about(folder: str) -> About:
+    """Raises LibraryError as `Store.open` does."""
+    path = os.path.join(folder, ABOUT)
+    if not os.path.exists(path):
+        raise LibraryError(
+            f"{folder} is no index: it has no {ABOUT}; make one with save-jax search index DIR --index {folder}"
+        )
+    try:
+        stored = files.read_json(path)
+        if stored["schema"] != SCHEMA:
+            raise LibraryError(
+                f"{folder} has rows of form {stored['schema']}, and this version of save_jax reads form {SCHEMA}; "
+                "index into a new folder, or use the version that made it"
+            )
+        known = {field.name for field in dataclasses.fields(About)}
+        return About(**{name: value for name, value in stored.items() if name in known})
+    except LibraryError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise LibraryError(f"{path} is damaged ({error}); index into a new folder") from error
+
+
 def file_schema() -> pa.Schema:
     text, number = pa.string(), pa.float64()
     return pa.schema(
@@ -145,24 +167,7 @@ class Store:
     @classmethod
     def open(cls, folder: str) -> "Store":
         """Raises LibraryError for a folder that is no index, or one of another version."""
-        path = os.path.join(folder, ABOUT)
-        if not os.path.exists(path):
-            raise LibraryError(
-                f"{folder} is no index: it has no {ABOUT}; make one with save-jax search index DIR --index {folder}"
-            )
-        try:
-            stored = files.read_json(path)
-            if stored["schema"] != SCHEMA:
-                raise LibraryError(
-                    f"{folder} has rows of form {stored['schema']}, and this version of save_jax reads form {SCHEMA}; "
-                    "index into a new folder, or use the version that made it"
-                )
-            known = {field.name for field in dataclasses.fields(About)}
-            about = About(**{name: value for name, value in stored.items() if name in known})
-        except LibraryError:
-            raise
-        except (ValueError, KeyError, TypeError) as error:
-            raise LibraryError(f"{path} is damaged ({error}); index into a new folder") from error
+        about = read_about(folder)
         try:
             database = lancedb.connect(folder)
             tables = {name: database.open_table(name) for name in TABLES}
@@ -175,7 +180,10 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Alone. Raises LibraryError while another process writes, or where the folder cannot be written."""
+        """Alone, and on what the last writer left: rows and `about` are read anew.
+
+        Raises LibraryError while another process writes, or where the folder cannot be written.
+        """
         lock = filelock.FileLock(os.path.join(self.folder, "writer.lock"), timeout=0)
         try:
             lock.acquire()
@@ -184,6 +192,8 @@ class Store:
         except OSError as error:
             raise LibraryError(f"{self.folder} cannot be written ({error.strerror})") from error
         try:
+            self.about = read_about(self.folder)
+            self.refresh()
             yield
         finally:
             lock.release()
@@ -203,6 +213,8 @@ class Store:
         """
         for tries in range(1, _TRIES + 1):
             try:
+                if tries > 1:
+                    self.refresh()
                 return read()
             except RuntimeError as error:  # LanceDB has no class for it
                 if "Not found" not in str(error):
@@ -211,7 +223,6 @@ class Store:
                     reason = _first_line(error)
                     raise LibraryError(f"{self.folder} is damaged ({reason}); index into a new folder") from error
             time.sleep(0.02 * tries)
-            self.refresh()
         raise AssertionError
 
     def file_rows(self) -> list[dict]:

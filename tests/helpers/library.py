@@ -84,8 +84,8 @@ def settle(path: Path) -> None:
 
 def update(store: Store, embedder: Embedder, *folders: Path) -> Summary:
     """Indexes, with new folders."""
-    store.about.roots = indexing.name_roots([str(folder) for folder in folders], store.about.roots)
-    return indexing.update(store, embedder, SILENT, jobs=1, progress=False)
+    change = indexing.with_folders([str(folder) for folder in folders])
+    return indexing.update(store, embedder, SILENT, jobs=1, progress=False, change=change)
 
 
 def make_library(folder: Path, embedder: Embedder, *folders: Path) -> Library:
@@ -149,5 +149,5 @@ def update_plainly(folder: Path, root: Path) -> Summary:
     """Indexes a folder of any files named as videos, without a model."""
     there = (folder / "library.json").exists()
     store = Store.open(str(folder)) if there else Store.create(str(folder), NoModel(), Cut())
-    store.about.roots = indexing.name_roots([str(root)], store.about.roots)
-    return indexing.update(store, NoModel(), SILENT, 1, progress=False, embed=embed_plainly)
+    change = indexing.with_folders([str(root)])
+    return indexing.update(store, NoModel(), SILENT, 1, progress=False, embed=embed_plainly, change=change)

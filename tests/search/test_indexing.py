@@ -444,8 +444,8 @@ def test_ctrl_c_keeps_what_is_whole(tmp_path, root):
         raise KeyboardInterrupt
 
     store = Store.create(str(tmp_path / "lib"), NoModel(), Cut())
-    store.about.roots = {"root": str(root)}
-    summary = indexing.update(store, NoModel(), library.SILENT, 1, progress=False, embed=interrupted)
+    change = indexing.with_folders([str(root)])
+    summary = indexing.update(store, NoModel(), library.SILENT, 1, progress=False, embed=interrupted, change=change)
     assert summary.stopped and summary.embedded == 2 and len(names(store)) == 2
     rest = update_plainly(tmp_path / "lib", root)
     assert (rest.embedded, rest.same, rest.stopped) == (1, 2, False)

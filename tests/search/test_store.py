@@ -16,7 +16,7 @@ import pytest
 from helpers import library
 from helpers.library import NoModel, contents, environment, names, plain_rows, settle, update_plainly
 
-from save_jax.search import checks, ranking, roots, words
+from save_jax.search import checks, indexing, ranking, roots, words
 from save_jax.search.library import Library
 from save_jax.search.roots import Found
 from save_jax.search.store import ABOUT, SCHEMA, LibraryError, Store, size_of
@@ -103,6 +103,28 @@ def test_one_writes_at_a_time(lib, root):
         update_plainly(lib, other)
     assert (lib / ABOUT).read_bytes() == before  # nor its roots
     assert update_plainly(lib, root).embedded == 1
+
+
+def test_a_writer_begins_with_what_the_last_one_left(tmp_path, lib, root):
+    """One that was opened before others wrote, as `--watch` is: another root, a file that was forgotten."""
+    idle = Store.open(str(lib))
+    other = tmp_path / "other"
+    fill(other, 1)
+    update_plainly(lib, other)
+    theirs = Store.open(str(lib))
+    (root / "000.mp4").unlink()
+    with theirs.writing():
+        theirs.forget(["root/000.mp4", "root/001.mp4"])
+        theirs.tidy()
+    (root / "new.mp4").write_text("new")
+    settle(root / "new.mp4")
+    summary = indexing.update(idle, NoModel(), library.SILENT, 1, progress=False, embed=library.embed_plainly)
+    assert (summary.embedded, summary.same, summary.removed) == (2, 2, 0)
+    store = Store.open(str(lib))
+    assert store.about.roots == {"root": str(root), "other": str(other)}
+    assert names(store) == ["other/000.mp4", "root/001.mp4", "root/002.mp4", "root/new.mp4"]
+    by_content = {row["content"]: row["windows"] for row in store.file_rows()}
+    assert contents(store) == by_content.keys() and store.windows.count_rows() == 2 * len(by_content)
 
 
 READER = """
