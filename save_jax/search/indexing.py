@@ -17,12 +17,15 @@ from save_jax.data.command_line import visible
 from save_jax.search import progress as sign
 from save_jax.search import roots, words
 from save_jax.search.embedder import Embedder
-from save_jax.search.reading import Rows, embed_files, where
+from save_jax.search.reading import Left, Rows, embed_files, where
 from save_jax.search.roots import Changes, Found
 from save_jax.search.store import FAILED, READY, About, LibraryError, Store
 from save_jax.search.transcripts import Transcriber
 
 _COMMIT_FILES, _COMMIT_SECONDS = 64, 10.0
+# Then less often: each commit makes readers build their view anew and write its means, 205 MB for 100,000 windows.
+_SOON, _LATER_SECONDS = 60.0, 30.0
+_COMMIT_WINDOWS = 4096  # and whenever so many wait: a quarter of a gigabyte
 _TIDY_COMMITS = 32
 
 
@@ -35,6 +38,7 @@ class Summary:
     moved: int = 0
     removed: int = 0
     same: int = 0
+    again: int = 0  # of files that were read again, since a recogniser is to hear them or rows were missing
     failed: dict[str, str] = dataclasses.field(default_factory=dict)  # file → reason
     notes: int = 0  # files that lost something
     unread: int = 0  # words that windows have and the model does not read
@@ -66,13 +70,39 @@ def name_roots(folders: Sequence[str], known: Mapping[str, str]) -> dict[str, st
     return named
 
 
-def with_folders(folders: Sequence[str]) -> Callable[[About], None]:
-    """For `update`: adds folders to the roots, as `name_roots` does."""
+def with_folders(folders: Sequence[str], moved: Sequence[str] = ()) -> Callable[[About], None]:
+    """For `update`: roots lie elsewhere, as `move_root` does, and there are others, as `name_roots` does."""
 
     def change(about: About) -> None:
+        for given in moved:
+            about.roots = move_root(given, about.roots)
         about.roots = name_roots(folders, about.roots)
 
     return change
+
+
+def move_root(given: str, known: Mapping[str, str]) -> dict[str, str]:
+    """`given`: OLD=NEW, the name or path of a root, and the folder where its files lie now.
+
+    Raises LibraryError for a root that nobody knows, and for a folder that is not there or overlaps with another root.
+    """
+    halves = [(given[:at], given[at + 1 :]) for at, letter in enumerate(given) if letter == "="]
+    for old, new in halves:
+        if (name := root_of(old, known)) is None:
+            continue
+        others = {other: path for other, path in known.items() if other != name}
+        path = os.path.abspath(new)
+        if name_roots([new], others) == others:
+            raise LibraryError(f"{new} is a root already; forget that one first (save-jax search forget --root)")
+        return dict(known) | {name: path}
+    raise LibraryError(f"--moved {given}: it takes OLD=NEW, where OLD is one of {', '.join(known) or 'no root'}")
+
+
+def root_of(given: str, known: Mapping[str, str]) -> str | None:
+    """The name of a root, by that or by its path."""
+    if given in known:
+        return given
+    return next((name for name, path in known.items() if path == os.path.abspath(given)), None)
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -88,7 +118,7 @@ def update(
     transcriber: Transcriber,
     jobs: int,
     progress: bool = True,
-    embed: Callable[..., Iterator[Rows]] | None = None,
+    embed: Callable[..., Iterator[Rows | Left]] | None = None,
     change: Callable[[About], None] = lambda about: None,
 ) -> Summary:
     """Brings an index up to date with its roots. Ctrl-C commits what is whole, and sets `Summary.stopped`.
@@ -106,17 +136,24 @@ def update(
         change(store.about)
         store.save()
         store.clear_orphans()
-        changes = roots.compare(store.about.roots, store.file_rows(), time.time())
+        known = store.file_rows()
+        silent = _unheard(known, transcriber.recogniser)
+        changes = roots.compare(store.about.roots, known, time.time(), silent | store.halves())
         _take_over(store, changes, summary)
         total = sum(found.size for found in changes.new)
         bar = tqdm(
             total=total, desc="index", unit="B", unit_scale=True, disable=None if progress else True, file=sys.stderr
         )
+        names = {row["file"] for row in known if row["state"] == READY}
+        summary.again = sum(found.file in names for found in (*changes.new, *changes.copies))
+        if heard := sum(found.file in silent for found in (*changes.new, *changes.copies)):
+            bar.write(f"{heard} files are read again: {transcriber.recogniser} is to hear them", file=sys.stderr)
         embed = embed or _here(store, embedder, transcriber, jobs, summary)
         with bar, sign.telling(store.folder, total) as tell:
             commit_all(store, embed(changes.new), summary, bar, tell)
             if changes.copies and not summary.stopped:
-                commit_all(store, embed(_take_copies(store, changes.copies, summary)), summary, bar, tell)
+                rest = _take_copies(store, changes.copies, transcriber.recogniser, summary)
+                commit_all(store, embed(rest), summary, bar, tell)
         store.clear_orphans()  # contents of files that were replaced
         words.index(store)
         store.tidy()
@@ -144,9 +181,20 @@ def _take_over(store: Store, changes: Changes, summary: Summary) -> None:
     summary.moved, summary.removed = len(moved) - touched, len(gone) - len(renamed)
 
 
-def _take_copies(store: Store, copies: Sequence[Found], summary: Summary) -> list[Found]:
+def _unheard(rows: Sequence[dict], recogniser: str) -> set[str]:
+    """Names of files that this recogniser did not hear and should: those without subtitles."""
+    return {
+        row["file"]
+        for row in rows
+        if recogniser and row["state"] == READY and (row["heard"] or not row["source"]) and row["heard"] != recogniser
+    }
+
+
+def _take_copies(store: Store, copies: Sequence[Found], recogniser: str, summary: Summary) -> list[Found]:
     """Adds files whose content was read under another name. Returns those that have to be read: it failed there."""
-    by_content = {row["content"]: row for row in store.file_rows() if row["state"] == READY}
+    known = store.file_rows()
+    wrong = _unheard(known, recogniser) | store.halves()
+    by_content = {row["content"]: row for row in known if row["state"] == READY and row["file"] not in wrong}
     rows, rest = [], []
     for found in copies:
         try:
@@ -164,7 +212,7 @@ def _take_copies(store: Store, copies: Sequence[Found], summary: Summary) -> lis
 
 def commit_all(
     store: Store,
-    made: Iterator[Rows],
+    made: Iterator[Rows | Left],
     summary: Summary,
     bar: tqdm,
     tell: Callable[[int, str], None] = sign.to_nobody,
@@ -173,31 +221,51 @@ def commit_all(
     whole, and sets `Summary.stopped`. `tell`: as `progress.telling` gives it.
     """
     waiting: list[Rows] = []
-    commits, last = 0, time.monotonic()
+    owners: dict[str, str] = {}  # content → the one file whose rows of it count: copies are read side by side
+    begun: set[str] = set()
+    commits, first = 0, time.monotonic()
+    last = first
 
     def commit() -> None:
         nonlocal commits, last
         if waiting:
             begin = time.monotonic()
-            unique = {rows.file["content"]: rows for rows in waiting if rows.file["state"] == READY}  # copies: once
-            store.put(
-                [rows.file for rows in waiting],
-                [row for rows in unique.values() for row in rows.windows],
-                [row for rows in unique.values() for row in rows.segments],
-            )
+            segments = [row for rows in waiting for row in rows.segments]
+            put = [row for rows in waiting for row in rows.windows]
+            store.put([rows.file for rows in waiting if rows.file], put, segments, begun)
+            begun.update(row["content"] for row in (*put, *segments))
             waiting.clear()
+            if segments:
+                words.index(store)  # searched from the first words on
             commits += 1
             if commits % _TIDY_COMMITS == 0:
                 store.tidy()
             last = time.monotonic()
             summary.stages["commit"] = summary.stages.get("commit", 0.0) + last - begin
 
+    def due() -> bool:
+        now = time.monotonic()
+        if sum(len(rows.windows) for rows in waiting) >= _COMMIT_WINDOWS:
+            return True
+        if now - first > _SOON:
+            return now - last > _LATER_SECONDS
+        return len(waiting) >= _COMMIT_FILES or now - last > _COMMIT_SECONDS
+
     try:
         for rows in made:
-            waiting.append(rows)
-            _count(rows, summary, bar)
-            tell(rows.file["size"], rows.file["file"])
-            if len(waiting) >= _COMMIT_FILES or time.monotonic() - last > _COMMIT_SECONDS:
+            if isinstance(rows, Left):
+                _fail(rows.found.file, rows.found.size, rows.reason, summary, bar)
+                tell(rows.found.size, rows.found.file)
+            else:
+                content = rows.file["content"] if rows.file else rows.windows[0]["content"]
+                name = rows.file["file"] if rows.file else rows.part_of
+                if content and owners.setdefault(content, name) != name:
+                    rows = Rows(rows.file, [], [])
+                waiting.append(rows)
+                _count(rows, summary, bar)
+                if rows.file:
+                    tell(rows.file["size"], rows.file["file"])
+            if due():
                 commit()
     except KeyboardInterrupt:
         summary.stopped = True
@@ -205,14 +273,20 @@ def commit_all(
 
 
 def _count(rows: Rows, summary: Summary, bar: tqdm) -> None:
-    file = rows.file
+    if (file := rows.file) is None:
+        return
     if file["state"] == FAILED:
-        summary.failed[file["file"]] = file["reason"]
-        bar.write(visible(file["reason"]), file=sys.stderr)
-    else:
-        summary.embedded += 1
-        summary.windows += file["windows"]
-        summary.notes += bool(file["notes"])
-        summary.unread += file["unread"]
-        summary.duration += file["duration"]
+        _fail(file["file"], file["size"], file["reason"], summary, bar)
+        return
+    summary.embedded += 1
+    summary.windows += file["windows"]
+    summary.notes += bool(file["notes"])
+    summary.unread += file["unread"]
+    summary.duration += file["duration"]
     bar.update(file["size"])
+
+
+def _fail(name: str, size: int, reason: str, summary: Summary, bar: tqdm) -> None:
+    summary.failed[name] = as_text(reason)
+    bar.write(visible(reason), file=sys.stderr)
+    bar.update(size)

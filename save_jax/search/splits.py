@@ -71,7 +71,7 @@ def _rows(clips: Iterator[records.Clip], embedder: Embedder, films: Mapping[str,
         for number, (clip, window) in enumerate(zip(batch, windows, strict=True)):
             spoken = Spoken(_segments(clip, window.end), clip.speech.get("source", ""), clip.speech.get("language", ""))
             file = Underway(_found(clip.id, films, root), "", f"clip {clip.id}", spoken, [*clip.notes])
-            file.windows.append(reading.window_row(file.content, window, embedded, number))
+            reading.add_window(file, window, embedded, number)
             yield reading.rows_of(file)
 
 

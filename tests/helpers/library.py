@@ -24,7 +24,7 @@ from save_jax.search import indexing, reading, roots
 from save_jax.search.embedder import Embedder
 from save_jax.search.indexing import Summary
 from save_jax.search.library import Library
-from save_jax.search.reading import Rows
+from save_jax.search.reading import Left, Rows
 from save_jax.search.roots import Found
 from save_jax.search.store import Store
 from save_jax.search.transcripts import Transcriber
@@ -112,7 +112,8 @@ def environment() -> dict[str, str]:
 
 def plain_rows(found: Found, windows: int = 2, picture: int = 2000) -> Rows:
     """Rows that depend on a file's bytes alone, and no model makes; MediaError for a file that begins with "bad"."""
-    about, bare = NoModel(), {"state": "ready", "reason": "", "notes": [], "language": "en", "source": "made"}
+    about, bare = NoModel(), {"state": "ready", "reason": "", "notes": [], "language": "en"}
+    bare |= {"source": "made", "heard": ""}
     with open(found.full, "rb") as file:
         if file.read(3) == b"bad":
             raise MediaError(f"{found.full}: not a readable media file")
@@ -136,13 +137,15 @@ def plain_rows(found: Found, windows: int = 2, picture: int = 2000) -> Rows:
     return Rows(bare | where, made, segments)
 
 
-def embed_plainly(files: Sequence[Found]) -> Iterator[Rows]:
+def embed_plainly(files: Sequence[Found]) -> Iterator[Rows | Left]:
     """In place of `reading.embed_files`."""
     for found in files:
         try:
             yield plain_rows(found)
-        except ValueError as error:
+        except MediaError as error:
             yield reading.failed_rows(found, str(error))
+        except OSError as error:
+            yield Left(found, f"{found.full}: {error.strerror}")
 
 
 def update_plainly(folder: Path, root: Path) -> Summary:
