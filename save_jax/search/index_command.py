@@ -165,10 +165,12 @@ def _tell(summary, args: argparse.Namespace) -> None:
         print(f"failed: {visible(reason)}")
     if len(summary.failed) > 5:
         print(f"and {len(summary.failed) - 5} more (save-jax search stats {args.index} --files)")
+    if summary.left:
+        print(f"{summary.left} of these are tried again by the next run: they are not at fault themselves")
     for what, names in (
         ("offline, its files stay known", summary.offline),
         ("still being written, left for the next run", summary.growing),
-        ("cannot be read", summary.skipped),
+        ("cannot be read, or not as it is", summary.skipped),
     ):
         if names:
             shown = visible(", ".join(names[:5]))

@@ -40,6 +40,7 @@ class Summary:
     same: int = 0
     again: int = 0  # of files that were read again, since a recogniser is to hear them or rows were missing
     failed: dict[str, str] = dataclasses.field(default_factory=dict)  # file → reason
+    left: int = 0  # of these, for no fault of their own: they are tried again by the next run
     notes: int = 0  # files that lost something
     unread: int = 0  # words that windows have and the model does not read
     offline: list[str] = dataclasses.field(default_factory=list)
@@ -138,14 +139,14 @@ def update(
         store.clear_orphans()
         known = store.file_rows()
         silent = _unheard(known, transcriber.recogniser)
-        changes = roots.compare(store.about.roots, known, time.time(), silent | store.halves())
+        again = silent | store.halves()
+        changes = roots.compare(store.about.roots, known, time.time(), again)
         _take_over(store, changes, summary)
         total = sum(found.size for found in changes.new)
         bar = tqdm(
             total=total, desc="index", unit="B", unit_scale=True, disable=None if progress else True, file=sys.stderr
         )
-        names = {row["file"] for row in known if row["state"] == READY}
-        summary.again = sum(found.file in names for found in (*changes.new, *changes.copies))
+        summary.again = sum(found.file in again for found in (*changes.new, *changes.copies))
         if heard := sum(found.file in silent for found in (*changes.new, *changes.copies)):
             bar.write(f"{heard} files are read again: {transcriber.recogniser} is to hear them", file=sys.stderr)
         embed = embed or _here(store, embedder, transcriber, jobs, summary)
@@ -254,6 +255,7 @@ def commit_all(
     try:
         for rows in made:
             if isinstance(rows, Left):
+                summary.left += 1
                 _fail(rows.found.file, rows.found.size, rows.reason, summary, bar)
                 tell(rows.found.size, rows.found.file)
             else:

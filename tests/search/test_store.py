@@ -75,6 +75,15 @@ def test_folders_that_are_no_index(tmp_path, lib):
         Store.open(str(tmp_path))
     with pytest.raises(LibraryError, match="is not empty and no index"):
         Store.create(str(tmp_path), NoModel(), Cut())
+    with pytest.raises(LibraryError, match=f"is an index already, of {tmp_path / 'root'}; choose a new folder"):
+        Store.create(str(lib), NoModel(), Cut())
+    new = tmp_path / "new"
+    new.mkdir()
+    for name in (".DS_Store", "desktop.ini"):  # file managers put them there
+        (new / name).touch()
+    Store.create(str(new), NoModel(), Cut())
+    with pytest.raises(LibraryError, match="is an index already, of nothing"):
+        Store.create(str(new), NoModel(), Cut())
     for name in os.listdir(lib / "windows.lance" / "_versions"):
         (lib / "windows.lance" / "_versions" / name).unlink()
     with pytest.raises(LibraryError, match=r"cannot be read .*; index into a new folder"):
@@ -87,6 +96,24 @@ def test_rows_that_are_gone_are_told(lib):
         (lib / "windows.lance" / "data" / name).unlink()
     with pytest.raises(LibraryError, match=r"is damaged .*; index into a new folder"):
         ranking.view(store)
+
+
+def test_a_version_that_goes_while_the_latest_is_looked_up_is_no_error(lib, monkeypatch):
+    """A writer may clean up twice while one reads."""
+    store, refresh, tries = Store.open(str(lib)), Store.refresh, []
+
+    def read():
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError("Not found: a file of an earlier version")
+        return store.files.count_rows()
+
+    def unlucky(self):
+        monkeypatch.setattr(Store, "refresh", refresh)
+        raise RuntimeError("Not found: a version")
+
+    monkeypatch.setattr(Store, "refresh", unlucky)
+    assert store.reading(read) == 3 and len(tries) == 2
 
 
 def test_one_writes_at_a_time(lib, root):
