@@ -71,18 +71,28 @@ def truly(files):
 # ---------------------------------------------------------------- failures
 
 
-def test_a_disk_that_goes_is_no_fault_of_its_files(lib, root):
+@pytest.mark.parametrize("when", ["before they are read", "while they are decoded"])
+def test_a_disk_that_goes_is_no_fault_of_its_files(lib, root, monkeypatch, when):
     write(root / "a.mp4", "another one, no video")
     write(root / "d.mp4", "a new one, no video")
     away = root.parent / "away"
 
     def unplugged(files):
-        root.rename(away)
+        if when.startswith("before"):
+            root.rename(away)
         yield from truly(files)
+
+    read = reading.windows.read
+
+    def decode(*given):
+        root.rename(away)
+        return read(*given)
+
+    monkeypatch.setattr(reading.windows, "read", decode)
 
     before = Store.open(str(lib)).file_rows()
     summary = update(Store.open(str(lib)), unplugged)
-    assert summary.failed.keys() == {"root/a.mp4", "root/d.mp4"} and "No such file" in summary.failed["root/a.mp4"]
+    assert summary.failed.keys() == {"root/a.mp4", "root/d.mp4"} and "o such file" in summary.failed["root/a.mp4"]
     assert Store.open(str(lib)).file_rows() == before
     away.rename(root)
     assert summary.left == 2
