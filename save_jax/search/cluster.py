@@ -1,12 +1,12 @@
-"""Files read and embedded by the workers of a Ray cluster; the rows are those of `indexing.embed_files`."""
+"""Files read and embedded by the workers of a Ray cluster; the rows are those of `reading.embed_files`."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from data_prep import runners
-from save_jax.search import indexing
-from save_jax.search.indexing import Rows
+from save_jax.search import reading
 from save_jax.search.models import open_embedder
+from save_jax.search.reading import Left, Rows
 from save_jax.search.roots import Found
 from save_jax.search.transcripts import Transcriber
 from save_jax.search.windows import Cut
@@ -31,7 +31,7 @@ class Task:
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_opened": None}
 
-    def __call__(self, files: Sequence[Found]) -> list[Rows]:
+    def __call__(self, files: Sequence[Found]) -> list[Rows | Left]:
         """Raises ValueError where the worker's model has other parameters."""
         if self._opened is None:
             embedder = open_embedder(self.model)
@@ -42,17 +42,18 @@ class Task:
                 )
             self._opened = embedder, Transcriber(self.speech, self.cache, self.language)
         embedder, transcriber = self._opened
-        return list(indexing.embed_files(files, embedder, transcriber, self.cut, 1, {}))
+        return list(reading.embed_files(files, embedder, transcriber, self.cut, 1, {}))
 
 
-def embed_on(runner, task: Task) -> Callable[[Sequence[Found]], Iterator[Rows]]:
-    """For `indexing.update`: runs the task on a runner that was entered. A group that fails costs its files alone."""
+def embed_on(runner, task: Task) -> Callable[[Sequence[Found]], Iterator[Rows | Left]]:
+    """For `indexing.update`: runs the task on a runner that was entered. A group that fails costs its files alone, and
+    they are tried again by the next run."""
 
-    def embed(files: Sequence[Found]) -> Iterator[Rows]:
+    def embed(files: Sequence[Found]) -> Iterator[Rows | Left]:
         groups = [files[first : first + GROUP] for first in range(0, len(files), GROUP)]
         for group, answer in zip(groups, runner.run(task, groups), strict=True):
             if isinstance(answer, runners.Failure):
-                yield from (indexing.failed_rows(found, f"{found.full}: {answer.reason}") for found in group)
+                yield from (Left(found, f"{found.full}: {answer.reason}") for found in group)
             else:
                 yield from answer
 

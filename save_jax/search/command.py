@@ -30,9 +30,10 @@ def parser() -> argparse.ArgumentParser:
     )
     index.add_argument(
         "--speech", default="", metavar="WHISPER",
-        help="hear what has no subtitles: a size such as tiny.en or base, or a folder (default: subtitles alone)",
+        help="hear what has no subtitles: a size such as tiny.en or base, or a folder; none: no more (default: as "
+        "before, at first subtitles alone)",
     )  # fmt: skip
-    index.add_argument("--language", default="", help="of the speech, such as en (default: detected)")
+    index.add_argument("--language", default="", help="of the speech, such as en; none: detected, as at first")
     index.add_argument("--window", type=float, help="seconds of a window (default: what the model was trained on)")
     index.add_argument("--hop", type=float, help="seconds from one window to the next (default: half a window)")
     index.add_argument("--jobs", type=int, help="files read at once (default: one for each core)")
@@ -41,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
         "--runner", choices=("local", "ray"), default="local", help="where files are read and embedded: here, or on Ray"
     )
     index.add_argument("--ray-address", help="of the cluster (default: RAY_ADDRESS, else a Ray of this machine alone)")
+    index.add_argument(
+        "--moved", action="append", default=[], metavar="OLD=NEW",
+        help="a root, by its name or path, lies in another folder now; its files keep their vectors",
+    )  # fmt: skip
     index.add_argument("--watch", action="store_true", help="stay, and follow every change of the folders")
     index.add_argument(
         "--run", metavar="RUN", help="in place of folders: the test split of a run, with the run's model"
@@ -89,7 +94,8 @@ def parser() -> argparse.ArgumentParser:
     judge.add_argument("queries", metavar="QUERIES.csv", help="columns query, file; start, end in seconds where known")
     judge.add_argument("--evidence", choices=("joined", "fused", "lexical"), default="joined", help="what ranks")
     judge.add_argument("--against", metavar="LIBRARY", help="another index of the same files, of another model")
-    forget.add_argument("file", nargs="+", help="as `stats --files` names them, or as paths")
+    forget.add_argument("file", nargs="*", help="as `stats --files` names them, or as paths")
+    forget.add_argument("--root", metavar="NAME", help="a folder with all of its files, by its name or path")
     embeddings.add_argument("file", help="to write, .parquet or .npy")
     for command in (doctor, judge, embeddings):
         command.add_argument("--model", default="", help="where the model lies now, if it moved")
@@ -198,18 +204,26 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _forget(args: argparse.Namespace) -> int:
-    from save_jax.search import roots
+    from save_jax.search import indexing, roots
     from save_jax.search.store import Store
 
+    if not args.file and not args.root:
+        raise ValueError("give files, or --root NAME")
     store = Store.open(args.library)
-    by_path = {roots.locate(store.about.roots[row["root"]], row["path"]): row["file"] for row in store.file_rows()}
-    names = [by_path.get(os.path.abspath(given), given) for given in args.file]
-    if unknown := [name for name in names if name not in by_path.values()]:
-        raise ValueError(f"not in the index: {', '.join(unknown)}; `stats --files` lists its files")
     with store.writing():
+        if args.root:
+            if (root := indexing.root_of(args.root, store.about.roots)) is None:
+                known = ", ".join(store.about.roots) or "none"
+                raise ValueError(f"{args.root} is no root of {args.library}; known are {known}")
+            print(f"forgot {store.forget_root(root)} files of {visible(root)}")
+        by_path = {roots.locate(store.about.roots[row["root"]], row["path"]): row["file"] for row in store.file_rows()}
+        names = [by_path.get(os.path.abspath(given), given) for given in args.file]
+        if unknown := [name for name in names if name not in by_path.values()]:
+            raise ValueError(f"not in the index: {', '.join(unknown)}; `stats --files` lists its files")
         store.forget(names)
         store.tidy()
-    print(f"forgot {len(names)} files; the next `search index` takes them up again if they are still there")
+    if names:
+        print(f"forgot {len(names)} files; the next `search index` takes them up again if they are still there")
     return 0
 
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import sys
-import time
+from collections.abc import Callable
 
 from save_jax.data import command_line
 from save_jax.data.command_line import visible
@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> int:
     """Makes an index, or brings it up to date."""
     from save_jax.search import indexing
     from save_jax.search.models import open_embedder
-    from save_jax.search.store import ABOUT, Store
+    from save_jax.search.store import ABOUT, About, Store, read_about
     from save_jax.search.transcripts import Transcriber
     from save_jax.search.windows import Cut
     from save_jax.training import process
@@ -39,8 +39,15 @@ def run(args: argparse.Namespace) -> int:
     for name in ("window", "hop", "jobs"):
         if (value := getattr(args, name)) is not None and not value > 0:
             raise ValueError(f"--{name} is {value}; it must be more than 0")
-    named = indexing.name_roots(args.folders, store.about.roots if store else {})
-    if args.nice:
+    about = store.about if store else None
+    roots = about.roots if about else {}
+    for given in args.moved:
+        roots = indexing.move_root(given, roots)
+    indexing.name_roots(args.folders, roots)  # told before the model is opened
+    speech, language = (_chosen(getattr(args, name), getattr(about, name, "")) for name in ("speech", "language"))
+    if args.language and not speech:
+        raise ValueError("--language is what a recogniser is told; give --speech, too")
+    if args.nice and hasattr(os, "nice"):  # not on Windows
         os.nice(10)
     process.set_up_process()
     embedder = open_embedder(args.model or (store.about.model if store else ""))
@@ -55,13 +62,11 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{args.index} has windows of {store.about.seconds:g} s every {store.about.hop:g} s; index anew for others"
         )
-    store.about.roots, store.about.speech = named, args.speech or store.about.speech
-    transcriber = Transcriber(store.about.speech, os.path.join(args.index, "speech"), args.language)
+    transcriber = Transcriber(speech, os.path.join(args.index, "speech"), language)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = args.jobs or max(1, cores - args.nice)
     if args.queries:
         _keep_queries(args.queries, args.index)
-        store.about.cutoff = {}
 
     runner, embed = contextlib.nullcontext(), None
     if args.runner == "ray":
@@ -69,31 +74,40 @@ def run(args: argparse.Namespace) -> int:
         from save_jax.search import cluster
 
         runner = runners.Ray(args.jobs, None, None, args.ray_address)
-        about = cluster.Task(
+        task = cluster.Task(
             os.path.abspath(embedder.name) if os.path.exists(embedder.name) else embedder.name,
-            embedder.digest, store.about.cut, store.about.speech, os.path.abspath(os.path.join(args.index, "speech")),
-            args.language,
+            embedder.digest, store.about.cut, speech, os.path.abspath(os.path.join(args.index, "speech")),
+            language,
         )  # fmt: skip
-        embed = cluster.embed_on(runner, about)
+        embed = cluster.embed_on(runner, task)
 
-    def once(progress: bool = True) -> bool:
+    def wanted(about: About) -> None:
+        indexing.with_folders(args.folders, args.moved)(about)
+        about.speech, about.language = speech, language
+        if args.queries:
+            about.cutoff = {}  # found with others
+
+    def once(progress: bool = True, change: Callable[[About], None] = lambda about: None) -> indexing.Summary:
         with runner:
-            summary = indexing.update(store, embedder, transcriber, jobs, progress, embed)
-        _tell(summary, args)
+            summary = indexing.update(store, embedder, transcriber, jobs, progress, embed, change)
+        if progress or summary.embedded or summary.moved or summary.removed or summary.failed:
+            _tell(summary, args)
         if not summary.stopped:
             _calibrate(store, embedder)
-        return summary.stopped
+        return summary
 
-    stopped = once()
-    if args.watch and not stopped:
-        import watchfiles
+    summary = once(change=wanted)
+    if args.watch and not summary.stopped:
+        from save_jax.search import watching
 
-        print(f"watching {', '.join(named.values())}; Ctrl-C ends", file=sys.stderr)
-        for _ in watchfiles.watch(*named.values(), debounce=3000, raise_interrupt=False):
-            time.sleep(2)  # a file that is being written is left for the next turn
-            if once(progress=False):
-                break
-    return 130 if stopped else 0
+        print(f"watching {visible(', '.join(store.about.roots.values()))}; Ctrl-C ends", file=sys.stderr, flush=True)
+        watching.follow(lambda: [*read_about(args.index).roots.values()], args.index, lambda: once(progress=False))
+    return 130 if summary.stopped else 0
+
+
+def _chosen(given: str, known: str) -> str:
+    """What is typed counts from now on; "none" takes it back."""
+    return "" if given == "none" else given or known
 
 
 def _index_split(args: argparse.Namespace) -> int:
@@ -102,8 +116,8 @@ def _index_split(args: argparse.Namespace) -> int:
     from save_jax.search.models import open_embedder
     from save_jax.training import process
 
-    if args.folders or args.model:
-        raise ValueError("--run brings its clips and its model; give neither folders nor --model")
+    if args.folders or args.model or args.moved:
+        raise ValueError("--run brings its clips and its model; give neither folders nor --model nor --moved")
     process.set_up_process()
     embedder = open_embedder(args.run)
     store, summary = splits.make(args.index, embedder, args.run, args.videos, args.data_dir)
@@ -138,6 +152,7 @@ def _tell(summary, args: argparse.Namespace) -> None:
     """What a run did, and what it could not do."""
     head = f"{summary.embedded} files embedded ({summary.windows} windows, {summary.duration / 60:.1f} minutes)"
     parts = [head, f"{summary.same} as they were"]
+    parts += [f"{summary.again} of them read again"] if summary.again else []
     parts += [
         f"{count} {what}" for count, what in ((summary.moved, "moved or copied"), (summary.removed, "gone")) if count
     ]
@@ -150,10 +165,12 @@ def _tell(summary, args: argparse.Namespace) -> None:
         print(f"failed: {visible(reason)}")
     if len(summary.failed) > 5:
         print(f"and {len(summary.failed) - 5} more (save-jax search stats {args.index} --files)")
+    if summary.left:
+        print(f"{summary.left} of these are tried again by the next run: they are not at fault themselves")
     for what, names in (
         ("offline, its files stay known", summary.offline),
         ("still being written, left for the next run", summary.growing),
-        ("cannot be read", summary.skipped),
+        ("cannot be read, or not as it is", summary.skipped),
     ):
         if names:
             shown = visible(", ".join(names[:5]))

@@ -14,9 +14,10 @@ from data_prep.corpora.folder import VIDEO_SUFFIXES
 from data_prep.names import as_text
 from save_jax.data import records
 from save_jax.inference import runs
-from save_jax.search import indexing, words
+from save_jax.search import indexing, reading, words
 from save_jax.search.embedder import Embedder
-from save_jax.search.indexing import Rows, Summary, Underway
+from save_jax.search.indexing import Summary
+from save_jax.search.reading import Rows, Underway
 from save_jax.search.roots import Found
 from save_jax.search.store import Store
 from save_jax.search.transcripts import Spoken
@@ -43,9 +44,9 @@ def make(index: str, embedder: Embedder, run: str, videos: str = "", data_dir: s
     if videos and not any(id in films for id in source.ids):
         raise ValueError(f"no file in {videos} is named after a clip of {run}, such as {source.ids[0]}.mp4")
     store = Store.create(index, embedder, Cut(embedder.cut.seconds, embedder.cut.seconds))
-    store.about.roots, store.about.split = {"test": root}, config.data.test_split
     summary = Summary()
     with store.writing(), tqdm(total=len(source), unit="clip", disable=None, file=sys.stderr) as bar:
+        store.about.roots, store.about.split = {"test": root}, config.data.test_split
         store.save()
         indexing.commit_all(store, _rows(clips, embedder, films, root), summary, bar)
         words.index(store)
@@ -70,8 +71,8 @@ def _rows(clips: Iterator[records.Clip], embedder: Embedder, films: Mapping[str,
         for number, (clip, window) in enumerate(zip(batch, windows, strict=True)):
             spoken = Spoken(_segments(clip, window.end), clip.speech.get("source", ""), clip.speech.get("language", ""))
             file = Underway(_found(clip.id, films, root), "", f"clip {clip.id}", spoken, [*clip.notes])
-            file.windows.append(indexing.window_row(file.content, window, embedded, number))
-            yield indexing.rows_of(file)
+            reading.add_window(file, window, embedded, number)
+            yield reading.rows_of(file)
 
 
 def _picture(clip: records.Clip) -> bytes:

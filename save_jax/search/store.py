@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import filelock
@@ -52,6 +52,7 @@ class About:
     hop: float
     roots: dict[str, str] = dataclasses.field(default_factory=dict)  # name → absolute path here
     speech: str = ""  # recogniser of files without subtitles
+    language: str = ""  # that it is told
     split: str = ""  # of a run, where the rows are its clips and no files of folders
     schema: int = SCHEMA
     cutoff: dict[str, Any] = dataclasses.field(default_factory=dict)  # as `cutoff.calibrate` gives it
@@ -71,6 +72,28 @@ class About:
             )
 
 
+def read_about(folder: str) -> About:
+    """Raises LibraryError as `Store.open` does."""
+    path = os.path.join(folder, ABOUT)
+    if not os.path.exists(path):
+        raise LibraryError(
+            f"{folder} is no index: it has no {ABOUT}; make one with save-jax search index DIR --index {folder}"
+        )
+    try:
+        stored = files.read_json(path)
+        if stored["schema"] != SCHEMA:
+            raise LibraryError(
+                f"{folder} has rows of form {stored['schema']}, and this version of save_jax reads form {SCHEMA}; "
+                "index into a new folder, or use the version that made it"
+            )
+        known = {field.name for field in dataclasses.fields(About)}
+        return About(**{name: value for name, value in stored.items() if name in known})
+    except LibraryError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise LibraryError(f"{path} is damaged ({error}); index into a new folder") from error
+
+
 def file_schema() -> pa.Schema:
     text, number = pa.string(), pa.float64()
     return pa.schema(
@@ -78,7 +101,8 @@ def file_schema() -> pa.Schema:
             ("file", text), ("root", text), ("path", text), ("content", text), ("sample", text),
             ("size", pa.int64()), ("modified", pa.int64()), ("lines", text), ("mounted", pa.bool_()),
             ("state", text), ("reason", text), ("notes", pa.list_(text)),
-            ("duration", number), ("language", text), ("source", text), ("windows", pa.int32()), ("unread", pa.int32()),
+            ("duration", number), ("language", text), ("source", text), ("heard", text),
+            ("windows", pa.int32()), ("unread", pa.int32()),
         ]
     )  # fmt: skip
 
@@ -124,8 +148,13 @@ class Store:
     @classmethod
     def create(cls, folder: str, embedder: Embedder, cut: Cut) -> "Store":
         """Raises LibraryError for a folder that holds anything but what an earlier `create` left that was killed."""
-        left = {f"{name}.lance" for name in TABLES} | {f"{ABOUT}.tmp"}
-        if os.path.isdir(folder) and set(os.listdir(folder)) - left:
+        left = {f"{name}.lance" for name in TABLES} | {f"{ABOUT}.tmp", "desktop.ini"}  # Windows puts the last there
+        there = {name for name in os.listdir(folder) if not name.startswith(".")} if os.path.isdir(folder) else set()
+        if ABOUT in there:
+            about = read_about(folder)
+            held = f"the {about.split} split of a run" if about.split else ", ".join(about.roots.values()) or "nothing"
+            raise LibraryError(f"{folder} is an index already, of {held}; choose a new folder (--index)")
+        if there - left:
             raise LibraryError(f"{folder} is not empty and no index of save_jax; choose a new folder (--index)")
         os.makedirs(folder, exist_ok=True)
         for name in TABLES:
@@ -145,24 +174,7 @@ class Store:
     @classmethod
     def open(cls, folder: str) -> "Store":
         """Raises LibraryError for a folder that is no index, or one of another version."""
-        path = os.path.join(folder, ABOUT)
-        if not os.path.exists(path):
-            raise LibraryError(
-                f"{folder} is no index: it has no {ABOUT}; make one with save-jax search index DIR --index {folder}"
-            )
-        try:
-            stored = files.read_json(path)
-            if stored["schema"] != SCHEMA:
-                raise LibraryError(
-                    f"{folder} has rows of form {stored['schema']}, and this version of save_jax reads form {SCHEMA}; "
-                    "index into a new folder, or use the version that made it"
-                )
-            known = {field.name for field in dataclasses.fields(About)}
-            about = About(**{name: value for name, value in stored.items() if name in known})
-        except LibraryError:
-            raise
-        except (ValueError, KeyError, TypeError) as error:
-            raise LibraryError(f"{path} is damaged ({error}); index into a new folder") from error
+        about = read_about(folder)
         try:
             database = lancedb.connect(folder)
             tables = {name: database.open_table(name) for name in TABLES}
@@ -175,7 +187,10 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Alone. Raises LibraryError while another process writes, or where the folder cannot be written."""
+        """Alone, and on what the last writer left: rows and `about` are read anew.
+
+        Raises LibraryError while another process writes, or where the folder cannot be written.
+        """
         lock = filelock.FileLock(os.path.join(self.folder, "writer.lock"), timeout=0)
         try:
             lock.acquire()
@@ -184,6 +199,8 @@ class Store:
         except OSError as error:
             raise LibraryError(f"{self.folder} cannot be written ({error.strerror})") from error
         try:
+            self.about = read_about(self.folder)
+            self.refresh()
             yield
         finally:
             lock.release()
@@ -203,6 +220,8 @@ class Store:
         """
         for tries in range(1, _TRIES + 1):
             try:
+                if tries > 1:
+                    self.refresh()
                 return read()
             except RuntimeError as error:  # LanceDB has no class for it
                 if "Not found" not in str(error):
@@ -211,7 +230,6 @@ class Store:
                     reason = _first_line(error)
                     raise LibraryError(f"{self.folder} is damaged ({reason}); index into a new folder") from error
             time.sleep(0.02 * tries)
-            self.refresh()
         raise AssertionError
 
     def file_rows(self) -> list[dict]:
@@ -259,10 +277,15 @@ class Store:
 
     # ---------------------------------------------------------------- writing
 
-    def put(self, files: list[dict], windows: list[dict], segments: list[dict]) -> None:
-        """Commits whole files: their windows and segments first, in place of what was there."""
+    def put(
+        self, files: list[dict], windows: list[dict], segments: list[dict], begun: Collection[str] = frozenset()
+    ) -> None:
+        """Commits files: their windows and segments first, in place of what was there.
+
+        `begun`: contents to whose rows these are added, since they come in parts.
+        """
         contents = {row["content"] for row in windows} | {row["content"] for row in segments}
-        self._delete_contents(contents)
+        self._delete_contents(contents.difference(begun))
         if windows:
             self.windows.add(pa.Table.from_pylist(windows, window_schema(self.about.size)))
         if segments:
@@ -275,6 +298,16 @@ class Store:
             table = pa.Table.from_pylist(rows, file_schema())
             self.files.merge_insert("file").when_matched_update_all().when_not_matched_insert_all().execute(table)
 
+    def forget_root(self, name: str) -> int:
+        """Takes a root out with its files; how many these were."""
+        where = f"root = {_quoted([name])}"
+        count = self.files.count_rows(where)
+        self.files.delete(where)
+        self.clear_orphans()
+        del self.about.roots[name]  # last: a row of a root that nobody knows leads nowhere
+        self.save()
+        return count
+
     def forget(self, names: Sequence[str]) -> None:
         """Takes files out, and the rows of contents that no file has any more."""
         if names:
@@ -283,9 +316,8 @@ class Store:
 
     def clear_orphans(self) -> int:
         """Deletes windows and segments that no file names; how many contents that were."""
-        named = {row["content"] for row in self.files.to_arrow().select(["content"]).to_pylist()}
-        there = set(self.windows.search().select(["content"]).limit(None).to_arrow()["content"].to_pylist())
-        orphans = there - named
+        files, windows, segments = map(_contents, self.tables)
+        orphans = (windows.keys() | segments.keys()) - files.keys()
         self._delete_contents(orphans)
         return len(orphans)
 
@@ -306,9 +338,24 @@ class Store:
                     self.about.row_bytes[name] = size_of(folder) / rows
                     self.save()
 
+    def halves(self) -> set[str]:
+        """Names of files whose windows are not all there: a run was killed while they were read again."""
+        there = _contents(self.windows)
+        return {
+            row["file"]
+            for row in self.file_rows()
+            if row["state"] == READY and there.get(row["content"], 0) != row["windows"]
+        }
+
     def _delete_contents(self, contents: set[str]) -> None:
-        for table in (self.windows, self.segments) if contents else ():
+        for table in (self.segments, self.windows) if contents else ():
             table.delete(f"content IN ({_quoted(sorted(contents))})")
+
+
+def _contents(table: Any) -> dict[str, int]:
+    """Each, and how many rows have it."""
+    column = table.search().select(["content"]).limit(None).to_arrow()["content"]
+    return {row["values"]: row["counts"] for row in column.value_counts().to_pylist()}
 
 
 def size_of(folder: str) -> int:

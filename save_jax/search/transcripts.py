@@ -19,17 +19,24 @@ class Spoken:
     segments: list[Segment]
     source: str = ""
     language: str = ""
+    heard: str = ""  # `Transcriber.recogniser`, where it was asked
+
+
+class RecogniserError(RuntimeError):
+    """The recogniser does not work at all; no file is at fault."""
 
 
 class Transcriber:
     """`Transcriber(…)(file, subtitles, tell)` → Spoken; `subtitles`: path of those beside the file, or "".
 
-    `model`: of faster-whisper, "" to hear nothing.
+    `model`: of faster-whisper, "" to hear nothing. `recogniser` is that and the language it is told.
+    Raises RecogniserError where the model does not load.
     """
 
     def __init__(self, model: str, cache: str, language: str = ""):
         """Raises ValueError where the engine is not installed or the model is not to be had."""
         self._task, self._turn = None, threading.Lock()
+        self.recogniser = f"{model} {language}".strip() if model else ""
         if model:
             whisper.require(ENGINE, language)
             found = model_names.resolve(ENGINE, model)
@@ -49,11 +56,11 @@ class Transcriber:
         with self._turn:  # it uses all cores itself
             heard = self._task([path])
         if isinstance(heard, Stop):
-            raise ValueError(heard.reason)
+            raise RecogniserError(heard.reason)
         row = rows.make_row(path, self._source, heard[0], filters.Thresholds())
         if "problem" in row:
             tell(f"speech: {row['problem']}")
-        return Spoken(_segments(row.get("segments", [])), self._source, row.get("language", ""))
+        return Spoken(_segments(row.get("segments", [])), self._source, row.get("language", ""), self.recogniser)
 
 
 def _segments(parts: list[dict]) -> list[Segment]:

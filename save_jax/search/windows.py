@@ -20,6 +20,7 @@ from save_jax.data.records import Clip
 
 _ALL = 10**9  # pictures of a file: one a second
 _SLACK = 1.0  # seconds of a file that lengthen its last window, and are not worth another one
+_LATE = 600.0  # seconds after pictures and sound; words later than that are of another film, or damaged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +60,14 @@ def read(
 ) -> Iterator[Window]:
     """Windows of a file, in time order. `tell` hears of what is lost without failing: sound that does not decode.
 
+    They go on while there are pictures, sound or words; after the last picture, that one stands.
     Its pictures are held as small JPEGs, 36 MB an hour; its sound goes through a temporary file. Raises MediaError for
     a file without pictures that decode.
     """
     frames, times = video.read_frames(path, image_size, _ALL, tell=lambda line: tell(f"pictures: {line}"))
-    duration = float(times[-1]) + 1.0  # one picture a second
-    starts = cut.starts(duration)
     with _sound(path, tell) as (samples, before):
+        duration = _duration(times, (len(samples) - before) / audio.SAMPLE_RATE, segments)
+        starts = cut.starts(duration)
         for number, start in enumerate(starts):
             last = number == len(starts) - 1
             end = duration if last else start + cut.seconds
@@ -73,7 +75,8 @@ def read(
             if not len(inside):  # the picture before it still stands
                 inside = np.flatnonzero(times < end)[-1:]
             kept = [int(inside[place]) for place in video.choose(len(inside), max_frames)]
-            heard = samples[before + round(start * audio.SAMPLE_RATE) : before + round(end * audio.SAMPLE_RATE)]
+            stop = len(samples) if last else before + round(end * audio.SAMPLE_RATE)
+            heard = samples[before + round(start * audio.SAMPLE_RATE) : stop]
             clip = Clip(
                 id=f"{path}#{number}",
                 captions=[],
@@ -87,6 +90,18 @@ def read(
                 teacher_audio=None,
             )
             yield Window(number, start, end, clip, frames[kept[len(kept) // 2]])
+
+
+def _duration(times: np.ndarray, sound: float, segments: Sequence[Segment]) -> float:
+    """Seconds from the first picture to the end of all that is seen, heard and said.
+
+    `times`: float32 [frames] of the pictures, one a second; `sound`: where it ends. What goes on for less than `_SLACK`
+    is in the last window all the same.
+    """
+    pictures = float(times[-1]) + 1.0
+    longest = max(pictures, sound)
+    longest = max(longest, *(s["end"] for s in segments if s["end"] <= longest + _LATE), 0.0)
+    return longest if longest > pictures + _SLACK else pictures
 
 
 @contextlib.contextmanager

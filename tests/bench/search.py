@@ -69,11 +69,11 @@ def make_library(demo: Path, out: Path) -> None:
 def index(folder: Path, to: Path, embedder: Embedder, sentences: list[str]) -> tuple[Store, indexing.Summary]:
     """The index of a folder, made or brought up to date as the command does."""
     store = Store.open(str(to)) if (to / "library.json").exists() else Store.create(str(to), embedder, embedder.cut)
-    store.about.roots = indexing.name_roots([str(folder)], store.about.roots)
-    summary = indexing.update(store, embedder, Transcriber("", ""), os.cpu_count() or 1, progress=False)
-    words.index(store)
-    store.about.cutoff = cutoff.calibrate(Library(store, embedder), sentences or cutoff.RARE, "training")
-    store.save()
+    jobs, change = os.cpu_count() or 1, indexing.with_folders([str(folder)])
+    summary = indexing.update(store, embedder, Transcriber("", ""), jobs, progress=False, change=change)
+    with store.writing():
+        store.about.cutoff = cutoff.calibrate(Library(store, embedder), sentences or cutoff.RARE, "training")
+        store.save()
     return store, summary
 
 

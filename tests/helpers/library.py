@@ -13,16 +13,18 @@ import numpy as np
 from data_prep.media.opening import MediaError
 from helpers import media
 from helpers.corpus import WORDS
+from helpers.places import REPOSITORY
 from save_jax import sharding
 from save_jax.config import model_sizes
 from save_jax.config.finding import read_config
 from save_jax.data import tokenizer
 from save_jax.inference.model import Model
 from save_jax.models.retrieval import Retrieval
-from save_jax.search import indexing, roots
+from save_jax.search import indexing, reading, roots
 from save_jax.search.embedder import Embedder
-from save_jax.search.indexing import Rows, Summary
+from save_jax.search.indexing import Summary
 from save_jax.search.library import Library
+from save_jax.search.reading import Left, Rows
 from save_jax.search.roots import Found
 from save_jax.search.store import Store
 from save_jax.search.transcripts import Transcriber
@@ -82,8 +84,8 @@ def settle(path: Path) -> None:
 
 def update(store: Store, embedder: Embedder, *folders: Path) -> Summary:
     """Indexes, with new folders."""
-    store.about.roots = indexing.name_roots([str(folder) for folder in folders], store.about.roots)
-    return indexing.update(store, embedder, SILENT, jobs=1, progress=False)
+    change = indexing.with_folders([str(folder) for folder in folders])
+    return indexing.update(store, embedder, SILENT, jobs=1, progress=False, change=change)
 
 
 def make_library(folder: Path, embedder: Embedder, *folders: Path) -> Library:
@@ -103,9 +105,15 @@ def contents(store: Store) -> set[str]:
     return set(store.windows.to_arrow()["content"].to_pylist())
 
 
+def environment() -> dict[str, str]:
+    """In which another process imports the project and the tests' helpers."""
+    return os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"}
+
+
 def plain_rows(found: Found, windows: int = 2, picture: int = 2000) -> Rows:
     """Rows that depend on a file's bytes alone, and no model makes; MediaError for a file that begins with "bad"."""
-    about, bare = NoModel(), {"state": "ready", "reason": "", "notes": [], "language": "en", "source": "made"}
+    about, bare = NoModel(), {"state": "ready", "reason": "", "notes": [], "language": "en"}
+    bare |= {"source": "made", "heard": ""}
     with open(found.full, "rb") as file:
         if file.read(3) == b"bad":
             raise MediaError(f"{found.full}: not a readable media file")
@@ -129,18 +137,20 @@ def plain_rows(found: Found, windows: int = 2, picture: int = 2000) -> Rows:
     return Rows(bare | where, made, segments)
 
 
-def embed_plainly(files: Sequence[Found]) -> Iterator[Rows]:
-    """In place of `indexing.embed_files`."""
+def embed_plainly(files: Sequence[Found]) -> Iterator[Rows | Left]:
+    """In place of `reading.embed_files`."""
     for found in files:
         try:
             yield plain_rows(found)
-        except ValueError as error:
-            yield indexing.failed_rows(found, str(error))
+        except MediaError as error:
+            yield reading.failed_rows(found, str(error))
+        except OSError as error:
+            yield Left(found, f"{found.full}: {error.strerror}")
 
 
 def update_plainly(folder: Path, root: Path) -> Summary:
     """Indexes a folder of any files named as videos, without a model."""
     there = (folder / "library.json").exists()
     store = Store.open(str(folder)) if there else Store.create(str(folder), NoModel(), Cut())
-    store.about.roots = indexing.name_roots([str(root)], store.about.roots)
-    return indexing.update(store, NoModel(), SILENT, 1, progress=False, embed=embed_plainly)
+    change = indexing.with_folders([str(root)])
+    return indexing.update(store, NoModel(), SILENT, 1, progress=False, embed=embed_plainly, change=change)

@@ -43,10 +43,10 @@ def test_a_cluster_makes_the_same_rows(weights, ray_here, videos, tmp_path):
     embedder = open_embedder(weights)
     here = library.make_library(tmp_path / "here", embedder, videos).store
     there = Store.create(str(tmp_path / "there"), embedder, library.CUT)
-    there.about.roots = indexing.name_roots([str(videos)], {})
     task = cluster.Task(weights, embedder.digest, library.CUT)
     with runners.Ray(1, None) as runner:
-        summary = indexing.update(there, embedder, library.SILENT, 1, False, cluster.embed_on(runner, task))
+        embed, change = cluster.embed_on(runner, task), indexing.with_folders([str(videos)])
+        summary = indexing.update(there, embedder, library.SILENT, 1, False, embed, change)
     assert (summary.embedded, summary.failed) == (3, {})
     assert rows(there) == rows(here)
 
@@ -54,9 +54,9 @@ def test_a_cluster_makes_the_same_rows(weights, ray_here, videos, tmp_path):
 def test_a_worker_with_other_weights_costs_no_index(weights, videos, tmp_path):
     embedder = open_embedder(weights)
     store = Store.create(str(tmp_path / "lib"), embedder, library.CUT)
-    store.about.roots = indexing.name_roots([str(videos)], {})
     task = cluster.Task(weights, "f" * 64, library.CUT)
     embed = cluster.embed_on(runners.Here(), task)
-    summary = indexing.update(store, embedder, library.SILENT, 1, False, embed)
+    change = indexing.with_folders([str(videos)])
+    summary = indexing.update(store, embedder, library.SILENT, 1, False, embed, change)
     assert len(summary.failed) == 3 and store.windows.count_rows() == 0
     assert all("other parameters on a worker" in reason for reason in summary.failed.values())

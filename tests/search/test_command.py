@@ -7,7 +7,7 @@ import pytest
 from helpers.library import write_video
 from helpers.made_run import make_run, plain_clips
 
-from save_jax.search import command
+from save_jax.search import command, index_command, indexing, transcripts
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,9 @@ def test_an_index_is_made_asked_and_looked_after(made, type_in, tmp_path):
         (["index", "{mine}", "--index", "{new}", "--model", "{run}", "--window", "2", "--hop", "3"], "would be lost"),
         (["index", "{mine}", "--index", "{new}", "--model", "{run}", "--hop", "nan"], "--hop is nan"),
         (["index", "{mine}/none", "--index", "{new}", "--model", "{run}"], "no such folder"),
+        (["index", "{mine}", "--index", "{new}", "--model", "{run}", "--language", "en"], "give --speech, too"),
+        (["index", "{mine}", "--index", "{new}", "--model", "{run}", "--moved", "a=b"], "is one of no root"),
+        (["forget", "{new}"], "give files, or --root NAME"),
         (["query", "{new}", "a car"], "is no index"),
         (["query", "{new}", ""], "give a sentence, or --like FILE"),
         (["query", "{new}", "a", "--top", "0"], "--top is 0"),
@@ -81,3 +84,39 @@ def test_what_cannot_be_done_is_said(made, type_in, tmp_path, words, message):
     status, _, err = type_in(*(word.format(new=tmp_path / "new", mine=mine, run=run) for word in words))
     assert status == 1 and message in err and "Traceback" not in err
     assert not (tmp_path / "new").exists()
+
+
+def test_ctrl_c_ends_at_once_and_says_what_was_done(made, type_in, tmp_path, monkeypatch):
+    """The cut-off would take minutes."""
+    _, mine, run = made
+    stopped = indexing.Summary(embedded=1, stopped=True)
+    monkeypatch.setattr(indexing, "update", lambda *given: stopped)
+    monkeypatch.setattr(index_command, "_calibrate", lambda *given: pytest.fail("calibrated"))
+    status, out, _ = type_in("index", mine, "--index", tmp_path / "lib", "--model", run)
+    assert status == 130 and "1 files embedded" in out and "the same command goes on" in out
+
+
+def test_speech_is_chosen_and_taken_back(made, type_in, tmp_path, monkeypatch):
+    """A choice stays until another one is typed; the system may know no nice."""
+    _, mine, run = made
+    asked = []
+
+    class Heard:
+        def __init__(self, model, cache, language):
+            asked.append((model, language))
+            self.recogniser = f"{model} {language}".strip()
+
+    def update(store, *given):
+        change = given[-1]
+        with store.writing():
+            change(store.about)
+            store.save()
+        return indexing.Summary()
+
+    monkeypatch.delattr("os.nice")
+    monkeypatch.setattr(transcripts, "Transcriber", Heard)
+    monkeypatch.setattr(indexing, "update", update)
+    lib = tmp_path / "lib"
+    for typed in (["--speech", "base", "--language", "fr"], [], ["--language", "none"], ["--speech", "none"], []):
+        assert type_in("index", mine, "--index", lib, "--model", run, "--nice", *typed)[0] == 0
+    assert asked == [("base", "fr"), ("base", "fr"), ("base", ""), ("", ""), ("", "")]

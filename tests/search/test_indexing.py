@@ -9,7 +9,7 @@ from helpers import library
 from helpers.library import NoModel, contents, names, settle, update_plainly, write_video
 
 from save_jax.search import command, indexing, roots
-from save_jax.search.store import LibraryError, Store
+from save_jax.search.store import Store
 from save_jax.search.windows import Cut
 
 
@@ -222,18 +222,6 @@ def test_names_are_shown_and_not_obeyed(tmp_path, monkeypatch, capsys):
     assert names(Store.open(str(lib))) == [] == sorted(contents(Store.open(str(lib))))
 
 
-def test_roots_are_named_once(tmp_path):
-    for name in ("x/mine", "y/mine", "x/mine/sub"):
-        (tmp_path / name).mkdir(parents=True)
-    named = indexing.name_roots([str(tmp_path / "x" / "mine"), str(tmp_path / "y" / "mine")], {})
-    assert list(named) == ["mine", "mine-2"]
-    assert indexing.name_roots([str(tmp_path / "y" / "mine") + "/"], named) == named
-    with pytest.raises(LibraryError, match="lie within each other; give the outer one alone"):
-        indexing.name_roots([str(tmp_path / "x" / "mine" / "sub")], named)
-    with pytest.raises(LibraryError, match="no such folder"):
-        indexing.name_roots([str(tmp_path / "none")], {})
-
-
 @pytest.mark.parametrize("name", ["a.mp4", "b.mp4"], ids=["in place", "as another file"])
 def test_a_change_of_one_byte_is_seen(tmp_path, name):
     """Wherever it is: between the blocks that are read first, too."""
@@ -300,8 +288,8 @@ def test_ctrl_c_keeps_what_is_whole(tmp_path, root):
         raise KeyboardInterrupt
 
     store = Store.create(str(tmp_path / "lib"), NoModel(), Cut())
-    store.about.roots = {"root": str(root)}
-    summary = indexing.update(store, NoModel(), library.SILENT, 1, progress=False, embed=interrupted)
+    change = indexing.with_folders([str(root)])
+    summary = indexing.update(store, NoModel(), library.SILENT, 1, progress=False, embed=interrupted, change=change)
     assert summary.stopped and summary.embedded == 2 and len(names(store)) == 2
     rest = update_plainly(tmp_path / "lib", root)
     assert (rest.embedded, rest.same, rest.stopped) == (1, 2, False)

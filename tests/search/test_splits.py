@@ -34,6 +34,8 @@ def test_it_ranks_as_the_run_does(run, tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose([hit.score for hit in hits], [*best.values()], atol=0.05)  # frames are kept as float16
     assert index(monkeypatch, "--index", tmp_path / "lib") == 1
     assert "holds the test split of a run, and no folders" in capsys.readouterr().err
+    assert index(monkeypatch, "--run", run, "--index", tmp_path / "lib") == 1
+    assert "is an index already, of the test split of a run; choose a new folder" in capsys.readouterr().err
 
 
 def test_films_are_found_by_the_clips_ids(run, tmp_path, monkeypatch, capsys):

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import library
-from helpers.library import NoModel, contents, names, plain_rows, settle, update_plainly
-from helpers.places import REPOSITORY
+from helpers.library import NoModel, contents, environment, names, plain_rows, settle, update_plainly
 
-from save_jax.search import checks, ranking, roots, words
+from save_jax.search import checks, indexing, ranking, roots, words
 from save_jax.search.library import Library
 from save_jax.search.roots import Found
 from save_jax.search.store import ABOUT, SCHEMA, LibraryError, Store, size_of
@@ -76,6 +75,15 @@ def test_folders_that_are_no_index(tmp_path, lib):
         Store.open(str(tmp_path))
     with pytest.raises(LibraryError, match="is not empty and no index"):
         Store.create(str(tmp_path), NoModel(), Cut())
+    with pytest.raises(LibraryError, match=f"is an index already, of {tmp_path / 'root'}; choose a new folder"):
+        Store.create(str(lib), NoModel(), Cut())
+    new = tmp_path / "new"
+    new.mkdir()
+    for name in (".DS_Store", "desktop.ini"):  # file managers put them there
+        (new / name).touch()
+    Store.create(str(new), NoModel(), Cut())
+    with pytest.raises(LibraryError, match="is an index already, of nothing"):
+        Store.create(str(new), NoModel(), Cut())
     for name in os.listdir(lib / "windows.lance" / "_versions"):
         (lib / "windows.lance" / "_versions" / name).unlink()
     with pytest.raises(LibraryError, match=r"cannot be read .*; index into a new folder"):
@@ -88,6 +96,24 @@ def test_rows_that_are_gone_are_told(lib):
         (lib / "windows.lance" / "data" / name).unlink()
     with pytest.raises(LibraryError, match=r"is damaged .*; index into a new folder"):
         ranking.view(store)
+
+
+def test_a_version_that_goes_while_the_latest_is_looked_up_is_no_error(lib, monkeypatch):
+    """A writer may clean up twice while one reads."""
+    store, refresh, tries = Store.open(str(lib)), Store.refresh, []
+
+    def read():
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError("Not found: a file of an earlier version")
+        return store.files.count_rows()
+
+    def unlucky(self):
+        monkeypatch.setattr(Store, "refresh", refresh)
+        raise RuntimeError("Not found: a version")
+
+    monkeypatch.setattr(Store, "refresh", unlucky)
+    assert store.reading(read) == 3 and len(tries) == 2
 
 
 def test_one_writes_at_a_time(lib, root):
@@ -104,6 +130,28 @@ def test_one_writes_at_a_time(lib, root):
         update_plainly(lib, other)
     assert (lib / ABOUT).read_bytes() == before  # nor its roots
     assert update_plainly(lib, root).embedded == 1
+
+
+def test_a_writer_begins_with_what_the_last_one_left(tmp_path, lib, root):
+    """One that was opened before others wrote, as `--watch` is: another root, a file that was forgotten."""
+    idle = Store.open(str(lib))
+    other = tmp_path / "other"
+    fill(other, 1)
+    update_plainly(lib, other)
+    theirs = Store.open(str(lib))
+    (root / "000.mp4").unlink()
+    with theirs.writing():
+        theirs.forget(["root/000.mp4", "root/001.mp4"])
+        theirs.tidy()
+    (root / "new.mp4").write_text("new")
+    settle(root / "new.mp4")
+    summary = indexing.update(idle, NoModel(), library.SILENT, 1, progress=False, embed=library.embed_plainly)
+    assert (summary.embedded, summary.same, summary.removed) == (2, 2, 0)
+    store = Store.open(str(lib))
+    assert store.about.roots == {"root": str(root), "other": str(other)}
+    assert names(store) == ["other/000.mp4", "root/001.mp4", "root/002.mp4", "root/new.mp4"]
+    by_content = {row["content"]: row["windows"] for row in store.file_rows()}
+    assert contents(store) == by_content.keys() and store.windows.count_rows() == 2 * len(by_content)
 
 
 READER = """
@@ -140,10 +188,6 @@ def test_a_folder_for_reading_alone_is_searched(lib, root):
             os.chmod(directory, 0o755)
     assert done.stdout.splitlines()[:1] == ["6 3 3"], done.stderr
     assert "cannot be written (Permission denied)" in done.stdout.splitlines()[1]
-
-
-def environment():
-    return os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"}
 
 
 WRITER = """

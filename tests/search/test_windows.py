@@ -50,7 +50,7 @@ def test_windows_have_the_pictures_sound_and_words_of_their_seconds(tmp_path):
     sound = np.concatenate([np.zeros(2 * 16000, np.float32), media.tone(16000, 3)])
     media.write_media(path, frames, fps=FPS, sound=sound)
     segments = [{"start": -0.5, "end": -0.1, "text": "early"}, {"start": 3.1, "end": 3.9, "text": "four"}]
-    segments += [{"start": 7.0, "end": 8.0, "text": "late"}]
+    segments += [{"start": 5.2, "end": 5.9, "text": "late"}]
     made = list(windows.read(str(path), segments, 64, 2, Cut(2.0, 1.0), pytest.fail))
     assert [(w.number, w.start, w.end) for w in made] == [(0, 0, 2), (1, 1, 3), (2, 2, 5)]
     assert [w.clip.frame_times.tolist() for w in made] == [[0, 1], [1, 2], [2, 4]]
@@ -102,6 +102,31 @@ def test_sound_that_does_not_decode_costs_the_sound_alone(tmp_path):
     made = list(windows.read(str(path), [], 64, 2, Cut(2.0, 1.0), told.append))
     assert len(made) == 1 and made[0].clip.frames
     assert made[0].clip.fbank is None and [line for line in told if line.startswith("sound:")]
+
+
+def test_sound_that_goes_on_after_the_pictures_is_heard(tmp_path):
+    """And what is said in it; the last picture still stands."""
+    path = tmp_path / "a.mp4"
+    sound = np.concatenate([np.zeros(15 * 16000, np.float32), media.tone(16000, 5)])
+    media.write_media(path, [media.numbered(10 * (k // FPS)) for k in range(3 * FPS)], fps=FPS, sound=sound)
+    segments = [{"start": 16.0, "end": 17.0, "text": "late words"}]
+    made = list(windows.read(str(path), segments, 64, 2, Cut(4.0, 4.0), pytest.fail))
+    assert [w.start for w in made] == [0, 4, 8, 12, 16] and made[-1].end == pytest.approx(20, abs=0.1)
+    assert [w.clip.transcript for w in made] == [""] * 4 + ["late words"]
+    for window in made[1:]:
+        assert window.clip.frame_times.tolist() == [window.start]
+        assert media.number_of(simplejpeg.decode_jpeg(window.picture)) == 20
+    loud = [w.clip.fbank.astype(np.float32).max() for w in made]
+    assert min(loud[3:]) > max(loud[:3]) + 0.5
+
+
+def test_words_that_come_after_the_file_are_in_it(tmp_path):
+    """Those that come long after it make no windows of their own, and are not lost."""
+    path = write_video(tmp_path / "a.mp4", 3)
+    segments = [{"start": 8.0, "end": 9.0, "text": "late"}, {"start": 9e5, "end": 9e5 + 1, "text": "damaged"}]
+    made = list(windows.read(str(path), segments, 64, 2, Cut(4.0, 4.0), pytest.fail))
+    assert [(w.start, w.end, w.clip.transcript) for w in made] == [(0, 4, ""), (4, 9, "late damaged")]
+    assert made[1].clip.fbank is None and made[1].clip.frame_times.tolist() == [4]
 
 
 def test_a_file_without_pictures_is_an_error(tmp_path):

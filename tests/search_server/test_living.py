@@ -118,8 +118,8 @@ def test_progress_is_there_while_an_indexer_runs(tmp_path):
     from save_jax.search import indexing
 
     store = Store.create(str(tmp_path / "index"), made.NoModel(), made.CUT)
-    store.about.roots = {"root": str(root)}
-    indexing.update(store, made.NoModel(), made.SILENT, 1, progress=False, embed=embed)
+    change = indexing.with_folders([str(root)])
+    indexing.update(store, made.NoModel(), made.SILENT, 1, progress=False, embed=embed, change=change)
     assert seen[0]["total"] == 300 and seen[0]["seconds_left"] is None
     assert progress.read(str(tmp_path / "index")) is None
     assert not [name for name in os.listdir(tmp_path / "index") if name.startswith(progress.NAME)]
