@@ -59,7 +59,7 @@ def run(folder: str, model_digest: str | None = None) -> Iterator[Check]:
     there = set(view.names)
     bare = [row["file"] for row in ready if row["content"] not in there]
     yield Check(
-        not bare, f"{len(bare)} files without windows", f"such as {bare[0]}: index into a new folder" if bare else ""
+        not bare, f"{len(bare)} files without windows", f"such as {bare[0]}: run `search index` again" if bare else ""
     )
     writable = os.access(folder, os.W_OK)
     yield Check(writable, "the folder can be written" if writable else "the folder is for reading alone")

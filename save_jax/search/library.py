@@ -16,7 +16,7 @@ from save_jax.search.store import Store
 
 CANDIDATES = 512  # windows whose frames are scored
 _AT_ONCE = 4096  # windows whose frames are in memory, where all are scored
-_LOOK_AGAIN = 5.0  # seconds between looks at the roots
+_LOOK_AGAIN = 2.0  # seconds between looks at the roots
 
 
 class Library:

@@ -11,6 +11,7 @@ import time
 from helpers import library as made
 from helpers.server import PATIENCE, id_of, serve
 
+from save_jax.search import library as library_module
 from save_jax.search import progress
 from save_jax.search.store import Store
 
@@ -160,6 +161,7 @@ def test_a_root_that_goes_away_and_comes_back(tmp_path, embedder):
         [hit] = server.get("/api/search?q=red+car").json()["hits"]
         assert hit["there"] and hit["plays"] == "direct"
         os.rename(root, tmp_path / "away")
+        time.sleep(library_module._LOOK_AGAIN)
         found = server.get("/api/search?q=red+car").json()
         assert found["offline"] == ["mine"] == server.get("/api/library").json()["offline"]
         [gone] = found["hits"]
