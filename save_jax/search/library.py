@@ -12,7 +12,7 @@ from save_jax.search import ranking, roots, words
 from save_jax.search.embedder import Embedder
 from save_jax.search.moments import NOTHING, Answer, Filters, Moment
 from save_jax.search.ranking import View
-from save_jax.search.store import Store
+from save_jax.search.store import Store, read_about
 
 CANDIDATES = 512  # windows whose frames are scored
 _AT_ONCE = 4096  # windows whose frames are in memory, where all are scored
@@ -33,10 +33,16 @@ class Library:
 
     @property
     def view(self) -> View:
-        """The index as it is now; made anew where it was written. Any number of threads may ask."""
+        """The index as it is now; made anew where it was written. Any number of threads may ask.
+
+        Raises LibraryError for an index that is damaged.
+        """
+        return self.store.reading(self._current)
+
+    def _current(self) -> View:
         with self._renewing:
             if self._view is None or self._view.version != self.store.refresh():
-                self.store.about = Store.open(self.store.folder).about  # roots and cut-off may be others, too
+                self.store.about = read_about(self.store.folder)  # roots and cut-off may be others, too
                 self._view = ranking.view(self.store)
                 self._names = {}
             return self._view
@@ -87,11 +93,10 @@ class Library:
                 raise ValueError(f"{file} is no file of this index")
             numbers = view.windows_of(content)
             numbers = numbers[np.argsort(view.starts[numbers], kind="stable")]
-            frames, mask, rows = self._frames(view, numbers, kept)
-            scores = self.embedder.score(vector, frames, mask)
+            scores = self._scores(view, vector, numbers, kept)
             return [
-                {"start": row["start"], "end": row["end"], "score": round(float(score), 4)}
-                for row, score in zip(rows, scores, strict=True)
+                {"start": float(view.starts[k]), "end": float(view.ends[k]), "score": round(float(score), 4)}
+                for k, score in zip(numbers, scores, strict=True)
             ]
 
         return self.store.reading(read)
@@ -211,14 +216,18 @@ class Library:
         return {"lexical": found, "joined": whole}.get(evidence, []), whole
 
     def _nearest(self, view: View, vector: np.ndarray, allowed: np.ndarray, kept: list[int]) -> np.ndarray:
-        """Numbers of the best windows by the score of their frames, of all that are allowed, thousands at a time."""
+        """Numbers of the best windows by the score of their frames, of all that are allowed."""
         numbers = np.flatnonzero(allowed)
+        return numbers[np.argsort(-self._scores(view, vector, numbers, kept), kind="stable")[:CANDIDATES]]
+
+    def _scores(self, view: View, vector: np.ndarray, numbers: np.ndarray, kept: list[int]) -> np.ndarray:
+        """float32 [n]: of windows, however many: some thousands are in memory at a time."""
         scores = np.empty(len(numbers), np.float32)
         for first in range(0, len(numbers), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
             frames, mask, _ = self._frames(view, numbers[part], kept)
             scores[part] = self.embedder.score(vector, frames, mask)
-        return numbers[np.argsort(-scores, kind="stable")[:CANDIDATES]]
+        return scores
 
     def _allowed(self, view: View, filters: Filters) -> np.ndarray:
         allowed = view.named if filters == NOTHING else view.of_files(filters)

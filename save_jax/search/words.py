@@ -17,6 +17,7 @@ from save_jax.search.store import Store
 
 MOST = 1000  # segments that one query looks at
 LONGEST = 10_000  # characters of a query
+PHRASES = 20  # of a query
 COLUMNS = ("plain", "joined")  # a line's own words, and those with the next line's
 _PHRASE = re.compile(r'["“„«]([^"“”„«»]+)["”“»]')
 # Scripts without a space between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese.
@@ -44,13 +45,15 @@ class Line(NamedTuple):
 
 
 def parse(typed: str) -> Query:
-    """Raises ValueError for a query that is empty or too long."""
+    """Raises ValueError for a query that is empty, too long, or of too many phrases."""
     text = " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", typed).split())
     if not re.search(r"\w", text):
         raise ValueError("the query has no word; type what is seen, heard or said")
     if len(text) > LONGEST:
         raise ValueError(f"the query has {len(text)} characters; at most {LONGEST} are read")
-    phrases = [phrase.strip() for phrase in _PHRASE.findall(text) if re.search(r"\w", phrase)]
+    phrases = [*dict.fromkeys(phrase.strip() for phrase in _PHRASE.findall(text) if re.search(r"\w", phrase))]
+    if len(phrases) > PHRASES:
+        raise ValueError(f"the query has {len(phrases)} quoted phrases; at most {PHRASES} are looked for")
     return Query(re.sub(r'["“”„«»]', " ", text).strip(), phrases)
 
 

@@ -288,6 +288,12 @@ def test_odd_queries_are_words(opened, typed):
         assert len(opened.search(typed).hits) > 2
 
 
+def test_too_many_phrases_are_refused(opened):
+    assert opened.search('"red car" ' * 100).hits  # one and the same
+    with pytest.raises(ValueError, match="30 quoted phrases; at most 20 are looked for"):
+        opened.search(" ".join(f'"red{k}"' for k in range(30)))
+
+
 def test_the_longest_query(opened):
     assert opened.search(("red car " * 1250).strip().ljust(10_000, "x")).hits
     assert opened.search("x" * 10_000).hits and opened.search(f'"{"red " * 2400}"').nothing_relevant
