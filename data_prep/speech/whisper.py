@@ -282,7 +282,7 @@ class FasterWhisper:
         )
         end = len(waveform) / SAMPLE_RATE
         return Recognised(
-            info.language if self._multilingual else "",
+            info.language if self._multilingual else "en",
             [
                 Segment(
                     segment.start,

@@ -142,7 +142,7 @@ def _demo(args: argparse.Namespace) -> int:
     made = parser().parse_args(["index", videos, "--index", index, "--model", demo.MODEL, "--jobs", str(args.jobs)])
     if status := made.do(made):
         return status
-    for sentence in demo.questions(Path(videos)):
+    for sentence in demo.offer(index, demo.questions(Path(videos))):
         print(f'save-jax search query {index} "{sentence}"')
     if args.no_serve:
         return 0
@@ -177,7 +177,8 @@ def _stats(args: argparse.Namespace) -> int:
     ready = [row for row in rows if row["state"] == READY]
     hours = sum(row["duration"] for row in ready) / 3600
     print(f"{len(ready)} files, {hours:.2f} hours, {store.windows.count_rows()} windows of {store.about.seconds:g} s")
-    print(f"{store.segments.count_rows()} lines of speech; {sum(bool(row['source']) for row in ready)} files speak")
+    spoken = len(set(store.segments.search().select(["content"]).limit(None).to_arrow()["content"].to_pylist()))
+    print(f"{store.segments.count_rows()} lines of speech, in {spoken} files")
     print(f"model {store.about.model} ({store.about.digest[:12]}): {', '.join(store.about.senses)}")
     print(f"{size_of(args.library) / 1e6:.1f} MB; {len(rows) - len(ready)} files failed")
     for row in rows if args.files else ():

@@ -6,6 +6,7 @@ They are of the demo corpus's generator, with another seed than the clips that t
 import contextlib
 import csv
 import io
+import itertools
 import os
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ MODEL = "demo"  # by this name: the weights in this package
 CLIPS, SEED = 40, 2026
 SIZE, RATE, SOUND = (320, 240), 12, 22050  # of joined files: pixels, pictures and samples a second
 JOINED = 5  # clips of one
-QUESTIONS = "questions.txt"
+QUESTIONS, OFFERED = "questions.txt", 5
 FOLDERS = ("Holiday/été à Paris", "Holiday/2025 beach", "Family/birthday", "Work")
 
 
@@ -49,8 +50,8 @@ def make_videos(folder: Path, jobs: int) -> int:
         arrange(corpus, clips, said, partial)
         test = _rows(corpus / "Annotations" / "MSRVTT_JSFUSION_test.csv")
         groups = {row["sentence"]: row["group"] for row in _rows(corpus / "Annotations" / "query_groups.csv")}
-        asked = {groups[row["sentence"]]: row["sentence"] for row in test}
-    (partial / QUESTIONS).write_text("\n".join(asked[group] for group in sorted(asked)) + "\n", encoding="utf-8")
+        asked = _mixed([(groups[row["sentence"]], row["sentence"]) for row in test])
+    (partial / QUESTIONS).write_text("\n".join(asked) + "\n", encoding="utf-8")
     whole = time.time() - 60  # not taken for files that are still being written
     for path in partial.rglob("*.*"):
         os.utime(path, (whole, whole))
@@ -59,8 +60,20 @@ def make_videos(folder: Path, jobs: int) -> int:
 
 
 def questions(folder: Path) -> list[str]:
-    """Sentences to ask of the videos: for a picture, a sound, a speech."""
+    """Sentences to ask of the videos, about pictures, sounds and speech by turns."""
     return (folder / QUESTIONS).read_text(encoding="utf-8").splitlines()
+
+
+def offer(index: str, sentences: Sequence[str]) -> list[str]:
+    """Of the sentences, some that this index answers, of several kinds; kept in it for its page."""
+    from save_jax.search.door import open_library
+
+    library = open_library(index)
+    answered = [sentence for sentence in sentences if not library.search(sentence, 1).nothing_relevant]
+    with library.store.writing():
+        library.store.about.examples = answered[:OFFERED]
+        library.store.save()
+    return answered[:OFFERED]
 
 
 def arrange(
@@ -103,6 +116,15 @@ def arrange(
 def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _mixed(sentences: Sequence[tuple[str, str]]) -> list[str]:
+    """(group, sentence) → sentences, one of each group by turns."""
+    by_group: dict[str, list[str]] = {}
+    for group, sentence in sentences:
+        by_group.setdefault(group, []).append(sentence)
+    turns = itertools.zip_longest(*(by_group[group] for group in sorted(by_group)))
+    return [sentence for turn in turns for sentence in turn if sentence]
 
 
 def write_subtitles(lines: Sequence[tuple[float, float, str]], path: Path) -> None:

@@ -19,11 +19,18 @@ _APART = 10  # seconds that the tracks of a file may lie apart in it
 _RATE = 25  # of time codes, where a list has one rate for all files
 
 
-def write(path: str, hits: Sequence[Moment], title: str) -> None:
-    """Writes by the suffix. Raises ValueError for one that is not known."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in FORMATS:
+def check(path: str) -> None:
+    """Raises ValueError for a suffix that is not known, and a folder that is not there."""
+    if os.path.splitext(path)[1].lower() not in FORMATS:
         raise ValueError(f"{path}: moments are written as {', '.join(FORMATS)}")
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise ValueError(f"{path}: its folder is not there; make it first")
+
+
+def write(path: str, hits: Sequence[Moment], title: str) -> None:
+    """Writes by the suffix. Raises ValueError as `check` does."""
+    check(path)
+    suffix = os.path.splitext(path)[1].lower()
     if suffix == ".csv":
         _csv(path, hits)
     elif suffix == ".edl":

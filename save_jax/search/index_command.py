@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         os.nice(10)
     process.set_up_process()
     embedder = open_embedder(args.model or (store.about.model if store else ""))
+    transcriber = Transcriber(speech, os.path.join(args.index, "speech"), language)
     if store is None:
         cut = Cut(args.window or embedder.cut.seconds, args.hop or (args.window or embedder.cut.seconds) / 2)
         if cut.hop > cut.seconds:
@@ -62,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{args.index} has windows of {store.about.seconds:g} s every {store.about.hop:g} s; index anew for others"
         )
-    transcriber = Transcriber(speech, os.path.join(args.index, "speech"), language)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = args.jobs or max(1, cores - args.nice)
     if args.queries:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         with runner:
             summary = indexing.update(store, embedder, transcriber, jobs, progress, embed, change)
         if progress or summary.embedded or summary.moved or summary.removed or summary.failed:
-            _tell(summary, args)
+            _tell(summary, args, store)
         if not summary.stopped:
             _calibrate(store, embedder)
         return summary
@@ -148,8 +148,11 @@ def _calibrate(store, embedder) -> None:
             store.save()
 
 
-def _tell(summary, args: argparse.Namespace) -> None:
-    """What a run did, and what it could not do."""
+def _tell(summary, args: argparse.Namespace, store) -> None:
+    """What a run did, what it could not do, and what comes next."""
+    rows = store.file_rows()
+    known = {row["root"] for row in rows}
+    bare = [name for name in summary.offline if name in store.about.roots and name not in known]
     head = f"{summary.embedded} files embedded ({summary.windows} windows, {summary.duration / 60:.1f} minutes)"
     parts = [head, f"{summary.same} as they were"]
     parts += [f"{summary.again} of them read again"] if summary.again else []
@@ -168,7 +171,8 @@ def _tell(summary, args: argparse.Namespace) -> None:
     if summary.left:
         print(f"{summary.left} of these are tried again by the next run: they are not at fault themselves")
     for what, names in (
-        ("offline, its files stay known", summary.offline),
+        ("offline, its files stay known", [name for name in summary.offline if name not in bare]),
+        ("no videos in it", bare),
         ("still being written, left for the next run", summary.growing),
         ("cannot be read, or not as it is", summary.skipped),
     ):
@@ -179,5 +183,12 @@ def _tell(summary, args: argparse.Namespace) -> None:
         print(f"{summary.notes} files lost something, such as sound that does not decode (stats --files)")
     if summary.unread:
         print(f"{summary.unread} words are more than the model reads of their windows; exact search finds them")
+    unread = sum(row["state"] != "ready" for row in rows) - len(summary.failed) + summary.left
+    if unread > 0:
+        print(
+            f"{unread} files could not be read before and are as they were (save-jax search stats {args.index} --files)"
+        )
+    if summary.embedded and not summary.stopped:
+        print(f'ask it: save-jax search query {args.index} "…", or save-jax search serve {args.index}')
     if summary.stopped:
         print("stopped; what was committed is kept, and the same command goes on")

@@ -57,6 +57,8 @@ def name_roots(folders: Sequence[str], known: Mapping[str, str]) -> dict[str, st
     named = dict(known)
     for folder in folders:
         path = os.path.abspath(folder)
+        if os.path.isfile(path):
+            raise LibraryError(f"{folder} is a file; give the folder it lies in")
         if path in named.values():  # also while it is offline
             continue
         if not os.path.isdir(path):

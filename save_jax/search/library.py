@@ -147,6 +147,8 @@ class Library:
         view = self.view
         parsed, vector = self._asked(view, query, like)
         allowed = self._allowed(view, filters)
+        if parsed is None:
+            allowed = allowed & ~self._itself(view, like)
         lines, quotes = self._lines(parsed, evidence, deaf)
         if parsed and parsed.phrases:
             said = np.zeros(len(view), bool)
@@ -246,13 +248,28 @@ class Library:
         return allowed
 
     def _like(self, view: View, like: str) -> np.ndarray:
-        """The mean vector of a file's windows, or of the one around a second."""
+        """float32 [d]: the mean vector of a file's windows, or of the one around a second."""
+        mean = view.means[self._meant(view, like)].mean(axis=0)
+        return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+    def _itself(self, view: View, like: str) -> np.ndarray:
+        """bool [n]: windows that overlap what is asked for; it is like itself, which nobody asks."""
+        meant = self._meant(view, like)
+        same = np.zeros(len(view), bool)
+        same[view.windows_of(view.names[view.contents[meant[0]]])] = True
+        return same & (view.starts < view.ends[meant].max()) & (view.ends > view.starts[meant].min())
+
+    def _meant(self, view: View, like: str) -> np.ndarray:
+        """Numbers of the windows of FILE, or of the one around a second of it."""
         path, at, second = like.rpartition("@")
         content, whole = self._content(view, like), True
         if content is None and at:
             content, whole = self._content(view, path), False
         if content is None:
-            raise ValueError(f"{like} is no file of this index; give one of its files, or FILE@SECOND")
+            raise ValueError(
+                f"{like} is no file of this index; give one as `save-jax search stats LIBRARY --files` lists them, or "
+                "its path, and @SECOND for a moment of it"
+            )
         chosen = view.windows_of(content)
         if not whole:
             try:
@@ -263,15 +280,17 @@ class Library:
                 raise ValueError(f"{second!r} after @ is no number of seconds")
             middle = np.abs((view.starts[chosen] + view.ends[chosen]) / 2 - wanted)
             chosen = chosen[[int(middle.argmin())]]
-        mean = view.means[chosen].mean(axis=0)
-        return mean / max(float(np.linalg.norm(mean)), 1e-12)
+        return chosen
 
     def _content(self, view: View, name: str) -> str | None:
         """Of a file, by its name in the index or by its path."""
         if not self._names:
             self._names = {row["file"]: content for content, rows in view.files.items() for row in rows}
             self._names |= {self.path_of(row): c for c, rows in view.files.items() for row in rows}
-        return self._names.get(name) or self._names.get(os.path.abspath(name))
+        if name in self._names or os.path.abspath(name) in self._names:
+            return self._names.get(name) or self._names[os.path.abspath(name)]
+        ends = {content for file, content in self._names.items() if file.endswith(f"/{name}")}
+        return ends.pop() if len(ends) == 1 else None  # its bare name, where no other file has it
 
     def path_of(self, row: dict) -> str:
         """Where a file lies here."""

@@ -21,6 +21,10 @@ def run(args: argparse.Namespace) -> int:
     sentence = command_line.as_text(args.sentence)  # typed where letters are ASCII alone
     if not sentence.strip() and not args.like:
         raise ValueError("give a sentence, or --like FILE")
+    if args.export:
+        from save_jax.search.export import check
+
+        check(args.export)
     process.set_up_process()
     if os.path.exists(os.path.join(args.library, "config.json")):
         return _query_run(args, sentence)
@@ -44,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         _show(answer)
     if args.export:
         export.write(args.export, answer.hits, sentence or args.like)
+        print(f"wrote {visible(args.export)}", file=sys.stderr)
     wrong = 0
     for number, hit in enumerate(answer.hits if args.cut else (), 1):
         try:
@@ -73,7 +78,11 @@ def _show(answer) -> None:
     if answer.nothing_relevant:
         print("nothing relevant" + ("; the nearest are:" if answer.hits else ""))
     for hit in answer.hits:
-        why = "  ".join(f"{SENSES.get(name, name)} {lost:+.2f}" for name, lost in hit.why.items() if len(hit.why) > 1)
+        why = "  ".join(
+            f"{SENSES.get(name, name)} {round(lost, 2) + 0.0:+.2f}"
+            for name, lost in hit.why.items()
+            if len(hit.why) > 1
+        )
         print(f"{hit.score:8.2f}  {clock(hit.start)}–{clock(hit.end)}  best {clock(hit.best)}  {visible(hit.file)}")
         said = visible(hit.quoted or hit.words)
         print("          " + "   ".join(filter(None, (why, f"“{said}”" if said else ""))))

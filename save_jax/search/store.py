@@ -55,6 +55,7 @@ class About:
     language: str = ""  # that it is told
     split: str = ""  # of a run, where the rows are its clips and no files of folders
     schema: int = SCHEMA
+    examples: list[str] = dataclasses.field(default_factory=list)  # sentences that the page offers
     cutoff: dict[str, Any] = dataclasses.field(default_factory=dict)  # as `cutoff.calibrate` gives it
     row_bytes: dict[str, float] = dataclasses.field(default_factory=dict)  # of each table, when it was joined last
 

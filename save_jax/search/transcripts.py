@@ -34,12 +34,17 @@ class Transcriber:
     """
 
     def __init__(self, model: str, cache: str, language: str = ""):
-        """Raises ValueError where the engine is not installed or the model is not to be had."""
+        """Raises ValueError, before any file is read, where the engine is not installed or the model not to be had."""
         self._task, self._turn = None, threading.Lock()
         self.recogniser = f"{model} {language}".strip() if model else ""
         if model:
-            whisper.require(ENGINE, language)
-            found = model_names.resolve(ENGINE, model)
+            try:
+                whisper.require(ENGINE, language)
+                found = model_names.resolve(ENGINE, model)
+                whisper.check(ENGINE, model_names.local_folder(ENGINE, found), language)
+            except ValueError as error:  # written for `prep transcribe`
+                told = str(error).replace("--model", "--speech").replace(", or take --engine transformers", "")
+                raise ValueError(told) from error
             self._source = whisper.short_name(found, model_identity(found))
             self._task = Recognise(ENGINE, found, model_identity(found), Cache(cache), language=language)
 
