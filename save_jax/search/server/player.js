@@ -22,6 +22,7 @@ export function makePlayer(tell) {
     if (!same) {
       turn += 1;
       tried = false;
+      strip.forget();
       describe();
       if (playable()) load(hit.media, hit.origin ?? 0, hit.start, play);
       else rest();
@@ -156,6 +157,7 @@ export function makePlayer(tell) {
     if (!hit) return;
     turn += 1;
     hit = null;
+    strip.forget();
     unload();
     dialog.close();
     document.body.classList.remove("open");
