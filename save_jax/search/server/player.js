@@ -13,7 +13,8 @@ export function makePlayer(tell) {
   let hit = null;
   let begins = 0; // second of the file at which the player's clock reads 0: a preview is a piece of it
   let turn = 0; // of the moment on show, so that late answers are dropped
-  let tried = false;
+  let wanted = 0; // second of the file to go to once the film is there
+  let tried = false; // whether the file itself failed in this browser
 
   /** Shows a moment; `asked`: the question's parameters; `cutoff`: null where none applies. */
   function open(next, asked, { cutoff = null, hits = [next], play = true } = {}) {
@@ -83,7 +84,8 @@ export function makePlayer(tell) {
   function load(source, origin, second, play) {
     unload();
     [film.hidden, still.hidden] = [false, true];
-    begins = origin;
+    [begins, wanted] = [origin, second];
+    complain("");
     film.poster = hit.thumbnail;
     film.setAttribute("aria-label", `Film ${plain(hit.name)}`);
     if (hit.captions) {
@@ -92,8 +94,8 @@ export function makePlayer(tell) {
     }
     const mine = turn;
     film.addEventListener("loadedmetadata", () => {
-      if (mine !== turn) return;
-      film.currentTime = Math.max(0, second - begins);
+      if (mine !== turn || film.getAttribute("src") !== source) return;
+      film.currentTime = Math.max(0, wanted - begins);
       if (play) film.play().catch(() => {}); // a browser may want a click first: its controls are there
     }, { once: true });
     film.src = source;
@@ -109,17 +111,27 @@ export function makePlayer(tell) {
   }
 
   function loadPiece(second) {
-    const start = Math.max(0, Math.floor(10 * second) / 10);
+    const start = Math.max(0, Math.floor(10 * Math.min(second, hit.duration - 1)) / 10); // at the very end there is no film
     load(`/preview/${hit.id}?start=${start}`, start, second, true);
   }
 
   function seek(second) {
     if (!hit || !playable()) return;
-    const length = film.duration || 0;
-    const isPiece = film.getAttribute("src")?.startsWith("/preview/");
-    if (isPiece && (second < begins || second >= begins + length)) loadPiece(second);
-    else film.currentTime = Math.max(0, second - begins);
+    const source = film.getAttribute("src");
+    wanted = second;
+    if (source?.startsWith("/preview/")) within(second) ? jump() : loadPiece(second);
+    else if (source) jump();
+    else if (hit.plays === "direct" && !tried) load(hit.media, hit.origin ?? 0, second, true); // what was there failed
+    else loadPiece(second);
     strip.at(second);
+  }
+
+  const jump = () => (film.currentTime = Math.max(0, wanted - begins));
+
+  /** Whether the piece on show holds a second; the last one may end before its file is said to. */
+  function within(second) {
+    const ends = begins + (film.duration || 0);
+    return second >= begins && (second < ends || ends > hit.duration - 0.5);
   }
 
   async function failed() {
