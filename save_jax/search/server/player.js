@@ -145,8 +145,8 @@ export function makePlayer(tell) {
       loadPiece(hit.start);
       return;
     }
-    const { detail } = answer && !answer.ok ? await answer.json().catch(() => ({})) : {};
-    const text = !answer ? "The server does not answer." : answer.ok ? "This browser cannot play the file." : trouble(answer.status, detail).message;
+    const { detail } = answer && !answer.ok ? (await answer.json().catch(() => null)) ?? {} : {};
+    const text = !answer ? "The server does not answer." : answer.ok ? "This browser cannot play the file." : trouble(answer, detail).message;
     rest();
     complain(text.replace(/ Asking again.*/, " Try again in a moment."));
   }
