@@ -37,7 +37,7 @@ const player = makePlayer({
 /** Changes what is asked, and asks it. Keys of one burst of typing are one step back. */
 function go(changes, { typed = false, moving = false, top = false } = {}) {
   const was = write(state);
-  state = { ...state, ...changes };
+  state = { ...state, odd: "", ...changes };
   const same = write(state) === was || (typed && history.state?.typed);
   history[same ? "replaceState" : "pushState"]({ typed }, "", write(state));
   if (top) scrollTo({ top: 0 });
@@ -163,7 +163,8 @@ function say(text) {
 
 /** Shows why there is no answer; null where there is one. What can be asked again keeps the list. */
 function complain(trouble) {
-  say(trouble && !trouble.away ? trouble.message : "");
+  const odd = state.odd ? `“${plain(state.odd)}” in the address is no date: files of any age are searched.` : "";
+  say(trouble && !trouble.away ? trouble.message : odd);
   if (!trouble) return;
   if (!trouble.again && !trouble.away) {
     answer = before = null;
