@@ -206,7 +206,7 @@ async function settle({ play = false } = {}) {
   const shown = player.shown();
   if (!hit && shown && keyOf(shown) === state.open) hit = hits[placeIn(hits, shown)] ? { ...shown, why: hits[placeIn(hits, shown)].why } : shown;
   hit ??= await lookUp(state.open);
-  if (hit && answer && state.open === keyOf(hit)) player.open(hit, asked(state), { cutoff: judged() ? answer.cutoff : null, hits, play: play || !shown });
+  if (hit && answer && state.open === keyOf(hit)) player.open(hit, asked(state), { cutoff: judged() ? answer.cutoff : null, version: shownVersion, hits, play: play || !shown });
 }
 
 /** A moment of a shared address that the answer does not hold: it is most like itself. */

@@ -12,12 +12,14 @@ export function makePlayer(tell) {
   const strip = makeStrip(byId("strip"), seek);
   let hit = null;
   let begins = 0; // second of the file at which the player's clock reads 0: a preview is a piece of it
+  let measured = ""; // the file and question whose strip is shown, or asked for
+  let asking = null; // stops that question
   let turn = 0; // of the moment on show, so that late answers are dropped
   let wanted = 0; // second of the file to go to once the film is there
   let tried = false; // whether the file itself failed in this browser
 
-  /** Shows a moment; `asked`: the question's parameters; `cutoff`: null where none applies. */
-  function open(next, asked, { cutoff = null, hits = [next], play = true } = {}) {
+  /** Shows a moment; `asked`: the question's parameters; `cutoff`: null where none applies; `version`: the library's. */
+  function open(next, asked, { cutoff = null, version = "", hits = [next], play = true } = {}) {
     const same = hit && hit.id === next.id && hit.start === next.start;
     hit = next;
     if (!same) {
@@ -33,19 +35,26 @@ export function makePlayer(tell) {
     const number = hits.findIndex((other) => other.id === hit.id && other.start === hit.start);
     byId("previous").disabled = number <= 0;
     byId("next").disabled = number < 0 || number + 1 >= hits.length;
-    measure(asked, cutoff);
+    measure(asked, cutoff, version);
   }
 
-  async function measure(asked, cutoff) {
-    const mine = turn;
+  /** Asks for the strip, once for a question and a moment. */
+  async function measure(asked, cutoff, version) {
     const question = asked.filter(([name]) => ["q", "like", "mute"].includes(name));
+    const [mine, key] = [hit, JSON.stringify([hit.id, hit.start, question, cutoff, version])];
+    if (key === measured) return;
+    asking?.abort();
+    measured = key;
+    asking = new AbortController();
+    const { signal } = asking;
     try {
-      const along = await ask(`/api/files/${hit.id}/along`, question);
-      if (mine === turn && hit) strip.show({ ...along, duration: along.duration ?? hit.duration }, hit, cutoff);
+      const along = await ask(`/api/files/${mine.id}/along`, question, signal);
+      if (!signal.aborted) strip.show({ ...along, duration: along.duration ?? mine.duration }, mine, cutoff);
     } catch (trouble) {
-      if (mine !== turn) return;
+      if (signal.aborted) return;
+      measured = "";
       strip.fail(trouble.message);
-      if (trouble.again) setTimeout(() => mine === turn && measure(asked, cutoff), 1000 * trouble.again);
+      if (trouble.again) setTimeout(() => signal.aborted || measure(asked, cutoff, version), 1000 * trouble.again);
     }
   }
 
@@ -169,6 +178,8 @@ export function makePlayer(tell) {
     if (!hit) return;
     turn += 1;
     hit = null;
+    asking?.abort();
+    measured = "";
     strip.forget();
     unload();
     dialog.close();
