@@ -284,10 +284,13 @@ function know(next) {
   else shownVersion ??= about.version;
 }
 
+const newer = el("span");
+const again = el("button", { class: "quiet" }, "Search again"); // one for all news: it may have the focus
+again.addEventListener("click", () => run({ moving: true }));
+byId("changed").append(newer, again);
+
 function hint() {
-  const again = el("button", { class: "quiet" }, "Search again");
-  again.addEventListener("click", () => run({ moving: true }));
-  byId("changed").replaceChildren(`The library changed: ${many(about.files, "video")} now. `, again);
+  newer.textContent = `The library changed: ${many(about.files, "video")} now. `;
   byId("changed").hidden = false;
 }
 
