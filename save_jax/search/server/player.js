@@ -128,9 +128,8 @@ export function makePlayer(tell) {
     if (!hit || !playable()) return;
     const source = film.getAttribute("src");
     wanted = second;
-    if (source?.startsWith("/preview/")) within(second) ? jump() : loadPiece(second);
-    else if (source) jump();
-    else if (hit.plays === "direct" && !tried) load(hit.media, hit.origin ?? 0, second, true); // what was there failed
+    if (source && (!source.startsWith("/preview/") || within(second))) jump();
+    else if (!source && hit.plays === "direct" && !tried) load(hit.media, hit.origin ?? 0, second, true); // what was there failed
     else loadPiece(second);
     strip.at(second);
   }
@@ -151,7 +150,7 @@ export function makePlayer(tell) {
     if (mine !== turn || !hit || film.getAttribute("src") !== source) return;
     if (answer?.ok && source.startsWith("/media/") && !tried) {
       tried = true;
-      loadPiece(hit.start);
+      loadPiece(wanted);
       return;
     }
     const { detail } = answer && !answer.ok ? (await answer.json().catch(() => null)) ?? {} : {};
