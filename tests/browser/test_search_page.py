@@ -188,7 +188,7 @@ def test_a_moment_plays_and_seeks(browser, url, indexed):
         assert now < found.end + 1
         expect(page.locator("#to-best")).to_contain_text(f"0:0{found.best:g}")
         cues = "[...document.getElementById('film').textTracks[0].cues].map(cue => cue.text)"
-        page.wait_for_function(f"{cues}.length === 3")
+        page.wait_for_function(f"() => {cues}.length === 3")
         assert page.evaluate(cues)[2] == "a red bird and bread"
         track = page.locator("#strip .track")
         assert track.get_attribute("aria-valuemax") == "8"
@@ -197,13 +197,13 @@ def test_a_moment_plays_and_seeks(browser, url, indexed):
         page.keyboard.press("Home")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowRight")
-        page.wait_for_function("Math.abs(document.getElementById('film').currentTime - 2) < 0.1")
+        page.wait_for_function("() => Math.abs(document.getElementById('film').currentTime - 2) < 0.1")
         assert "0:02 of 0:08, score" in track.get_attribute("aria-valuetext")
         box = track.bounding_box()
         page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 20)
-        page.wait_for_function("Math.abs(document.getElementById('film').currentTime - 6) < 0.2")
+        page.wait_for_function("() => Math.abs(document.getElementById('film').currentTime - 6) < 0.2")
         page.click("#to-start")
-        page.wait_for_function(f"Math.abs(document.getElementById('film').currentTime - {found.start}) < 0.1")
+        page.wait_for_function(f"() => Math.abs(document.getElementById('film').currentTime - {found.start}) < 0.1")
 
 
 def test_what_no_browser_plays_is_played_as_a_preview(browser, url):
@@ -213,6 +213,99 @@ def test_what_no_browser_plays_is_played_as_a_preview(browser, url):
         assert [request for request in visit.requests if "/preview/" in request]
         assert not [request for request in visit.requests if "/media/" in request]
         assert visit.page.evaluate("document.getElementById('film').videoWidth") > 0
+
+
+def previews(visit: Visit) -> set[str]:
+    return {request for request in visit.requests if "/preview/" in request}
+
+
+def test_a_drag_over_a_preview_seeks_once(browser, url):
+    with Visit(browser, url, "/?q=%22opened+slowly%22") as visit:
+        page = visit.page
+        visit.open("film.mkv")
+        visit.plays(0.1)
+        page.wait_for_selector("#strip .area")
+        first = previews(visit)
+        track = page.locator("#strip .track")
+        box = track.bounding_box()
+        assert len(first) == 1 and track.get_attribute("aria-valuemax") == "9"
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 20)
+        page.mouse.down()
+        for step in range(1, 21):
+            page.mouse.move(box["x"] + (0.5 + 0.02 * step) * box["width"], box["y"] + 20)
+        page.wait_for_timeout(400)  # the film plays on, and does not draw the marker back
+        assert track.get_attribute("aria-valuenow") == "8"
+        expect(page.locator("#strip .told")).to_contain_text("0:08.1 of 0:09")
+        assert previews(visit) == first
+        page.mouse.up()
+        film = "document.getElementById('film')"
+        page.wait_for_function(f"() => {film}.readyState > 0 && {film}.src.includes('start=8')")
+        second = previews(visit)
+        assert len(second) == 2
+        page.keyboard.press("t")
+        for key in ["Home", *["ArrowRight"] * 6]:
+            page.keyboard.press(key)
+        page.wait_for_function(f"() => {film}.readyState > 0 && {film}.src.includes('start=6')")
+        assert len(previews(visit)) == 3
+        visit.open("film.mkv")
+        page.wait_for_timeout(300)
+        assert len([request for request in visit.requests if "/along" in request]) == 1
+
+
+def test_a_film_that_failed_is_loaded_again(browser, url):
+    with Visit(browser, url, "/?q=%22opened+slowly%22") as visit:
+        page = visit.page
+        answer = {"status": 503, "content_type": "application/json", "body": '{"detail": "no film can be made now"}'}
+        page.route("**/preview/**", lambda route: route.fulfill(**answer))
+        visit.open("film.mkv")
+        expect(page.locator("#film-trouble")).to_have_text("no film can be made now")
+        assert page.locator("#film").is_hidden()
+        page.wait_for_selector("#strip .area")
+        page.unroute("**/preview/**")
+        page.keyboard.press("t")
+        page.keyboard.press("End")  # the last second: nothing lies behind the end
+        film = "document.getElementById('film')"
+        page.wait_for_function(f"() => {film}.src.includes('start=8') && {film}.currentTime > 0")
+        assert page.locator("#film-trouble").is_hidden() and page.locator("#film").is_visible()
+        page.click("#to-start")
+        page.wait_for_function(f"() => {film}.src.endsWith('start=0') && {film}.currentTime > 0.1")
+        assert page.locator("#film-trouble").is_hidden()
+        assert visit.complaints and all("503" in line for line in visit.complaints)
+        visit.complaints.clear()
+
+
+def test_keys_of_one_character_can_be_turned_off(browser, url):
+    with Visit(browser, url, f"/?q={SENTENCE.replace(' ', '+')}") as visit:
+        page = visit.page
+        names = visit.names()
+        page.keyboard.press("?")
+        page.locator("#keys .switch").click()
+        expect(page.locator("#characters")).not_to_be_checked()
+        sober(page)
+        page.keyboard.press("Escape")
+        for again in (False, True):
+            if again:
+                page.reload()  # it is kept
+                assert visit.names() == names
+            before = page.url
+            page.evaluate("document.activeElement.blur()")
+            for key in "2/?":
+                page.keyboard.press(key)
+            assert page.url == before and page.locator("#keys").is_hidden()
+            assert page.evaluate("document.activeElement === document.body")
+            page.keyboard.press("ArrowDown")
+            page.keyboard.press("Enter")
+            expect(page.locator("#player-name")).to_have_text(names[0])
+            page.keyboard.press("n")
+            page.wait_for_timeout(200)
+            assert page.inner_text("#player-name") == names[0]
+            page.keyboard.press("Escape")
+            expect(page.locator("#player")).to_be_hidden()
+        page.click("#show-keys")
+        page.locator("#keys .switch").click()
+        page.keyboard.press("Escape")
+        page.keyboard.press("2")
+        expect(page.locator("#count")).to_contain_text("without sound")
 
 
 def test_a_muted_sense_ranks_anew(browser, url, indexed):
@@ -308,6 +401,32 @@ def test_nothing_relevant_is_said(browser, url, indexed, monkeypatch):
         expect(visit.page.locator("#nothing")).to_contain_text("No moment is within these filters.")
 
 
+def test_a_date_that_is_none_is_left_out(browser, url):
+    with Visit(browser, url, "/?q=dog&after=2024-02-30") as visit:
+        expect(visit.page.locator("#trouble")).to_contain_text("“2024-02-30” in the address is no date")
+        assert visit.names() and not [request for request in visit.requests if "after=N" in request]
+        visit.page.fill("#q", "a dog")
+        expect(visit.page).to_have_title("a dog – index")
+        expect(visit.page.locator("#trouble")).to_be_hidden()
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_failing_server_is_not_asked_in_a_loop(browser, url, status):
+    with Visit(browser, url) as visit:
+        page = visit.page
+        expect(page.locator("#welcome")).to_be_visible()
+        answer = {"status": status, "content_type": "application/json", "body": '{"detail": "the index is damaged"}'}
+        page.route("**/api/*", lambda route: route.fulfill(**answer))
+        visit.requests.clear()
+        page.reload()
+        expect(page.locator("#trouble")).to_have_text("the index is damaged")
+        page.wait_for_timeout(2000)
+        asked = [request for request in visit.requests if request.endswith("/api/library")]
+        assert 2 <= len(asked) <= 4  # by the page, at once, a second later
+        assert visit.complaints and all(str(status) in line for line in visit.complaints)
+        visit.complaints.clear()
+
+
 def test_a_busy_server_is_asked_again(browser, indexed):
     with served(indexed, Limits(searches=1, burst=1)) as url, Visit(browser, url, "/?q=dog") as visit:
         visit.names()
@@ -328,7 +447,7 @@ def test_a_file_that_is_away_is_found_and_not_played(browser, url):
         visit.open("gone.mp4")
         expect(visit.page.locator("#film-trouble")).to_contain_text("This file is offline")
         assert visit.page.locator("#film").is_hidden() and visit.page.locator("#to-start").is_disabled()
-        visit.page.wait_for_function("document.getElementById('still').naturalWidth > 0")
+        visit.page.wait_for_function("() => document.getElementById('still').naturalWidth > 0")
         sober(visit.page)
         assert not [request for request in visit.requests if "/media/" in request or "/preview/" in request]
 
@@ -360,10 +479,16 @@ def test_the_page_lives_through_news_and_silence(browser, indexed, tmp_path):
     with served(opened) as url, Visit(browser, url, "/?q=a+bird", reduced_motion="reduce") as visit:
         page = visit.page
         assert set(visit.names()) == {"one.mp4"}
-        page.wait_for_timeout(500)  # it listens
+        other = visit.context.new_page()
+        other.goto(url)
+        other.locator(".chip").last.focus()
+        page.wait_for_timeout(500)  # they listen
         library.write_video(tmp_path / "mine" / "two.mp4", 3, 2)
         library.update(Store.open(str(tmp_path / "index")), indexed.embedder, tmp_path / "mine")
         expect(page.locator("#changed")).to_contain_text("2 videos now", timeout=15_000)
+        expect(other.locator("#holds")).to_contain_text("2 videos", timeout=15_000)
+        expect(other.locator(".chip").last).to_be_focused()
+        other.close()
         page.get_by_role("button", name="Search again").click()
         expect(page.locator("#changed")).to_be_hidden()
         assert set(visit.names()) == {"one.mp4", "two.mp4"}

@@ -6,16 +6,24 @@ const NUMBERS = ["longer", "shorter"];
 
 export const NO_FILTERS = { folder: "", after: "", longer: null, shorter: null, language: "" };
 
-/** Of an address: {q, like, folder, after, language, open, longer, shorter, mute, top}. */
+/** Of an address: {q, like, folder, after, language, open, longer, shorter, mute, top}, and `odd`: an `after` that is
+ * no date, which is left out. */
 export function read(search) {
   const given = new URLSearchParams(search);
   const number = (name) => (given.get(name) && Number(given.get(name)) >= 0 ? Number(given.get(name)) : null);
   const state = { mute: new Set(given.getAll("mute")), top: Math.min(MOST, Math.max(1, Math.floor(number("top") ?? TOP))) };
   for (const name of TEXTS) state[name] = given.get(name) ?? "";
   for (const name of NUMBERS) state[name] = number(name);
-  if (!/^\d{4}-\d{2}-\d{2}$/.test(state.after)) state.after = "";
+  state.odd = isDate(state.after) ? "" : state.after;
+  if (state.odd) state.after = "";
   if (state.q) state.like = "";
   return state;
+}
+
+/** Whether it is a day of the calendar, as 2024-02-29; some browsers read 2024-02-30 as March. */
+function isDate(text) {
+  const day = new Date(`${text}T00:00Z`);
+  return /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text);
 }
 
 /** The address of a state; "/" for none. */

@@ -9,6 +9,7 @@ const PAUSE = 350; // milliseconds without a key: a search
 export function makeControls(tell) {
   const [field, filter, switches] = [byId("q"), byId("filter"), byId("senses")];
   let pause = 0;
+  let offered = ""; // what the options were made of
 
   field.addEventListener("input", () => {
     clearTimeout(pause);
@@ -70,8 +71,15 @@ export function makeControls(tell) {
     }
   }
 
-  /** What can be chosen in this library. */
+  /** What can be chosen in this library. Options stay while the library's news changes none: one may have the focus. */
   function offer(about, state) {
+    const news = JSON.stringify([about.folders, about.languages, about.senses]);
+    if (news !== offered) makeOptions(about, state);
+    offered = news;
+    fillOthers(state); // not the field: somebody may be typing
+  }
+
+  function makeOptions(about, state) {
     const { folder, language } = filter.elements;
     folder.replaceChildren(folder.options[0], ...levels(about.folders ?? []).map((path) => {
       const depth = path.split("/").length - 1;
@@ -92,7 +100,6 @@ export function makeControls(tell) {
         switches.append(el("label", { class: "switch" }, input, el("span", { class: "knob", "aria-hidden": "true" }), SENSES[sense]));
       }
     }
-    fillOthers(state); // not the field: somebody may be typing
   }
 
   function muted() {

@@ -1,7 +1,7 @@
 // The server's own news: progress of an indexer, a changed library, and whether there is a server at all.
 import { ask } from "./parts.js";
 
-const SOON = 1000; // milliseconds between tries to reach a server that went away
+const SOON = 1000; // milliseconds from the first failure to the next try; it doubles from try to try
 const LATE = 15000;
 
 /** Calls tell.library(about), tell.progress(progress or null), tell.gone() and tell.back(). Returns a function for
@@ -9,13 +9,16 @@ const LATE = 15000;
 export function follow(tell) {
   let source = null;
   let timer = 0;
-  let wait = SOON;
+  let wait = 0; // milliseconds before the next try; 0 until something failed
   let gone = false;
 
   function listen() {
     if (source || document.hidden) return;
     source = new EventSource("/api/progress");
-    source.addEventListener("open", reached);
+    source.addEventListener("open", () => {
+      wait = 0; // only here: a server may answer questions and still refuse its news
+      reached();
+    });
     source.addEventListener("library", (event) => tell.library(JSON.parse(event.data)));
     source.addEventListener("progress", (event) => tell.progress(JSON.parse(event.data)));
     source.addEventListener("error", silent);
@@ -28,7 +31,6 @@ export function follow(tell) {
 
   function reached() {
     clearTimeout(timer);
-    wait = SOON;
     gone = false;
     tell.back();
   }
@@ -37,17 +39,17 @@ export function follow(tell) {
     stop();
     clearTimeout(timer);
     timer = setTimeout(async () => {
+      wait = Math.min(2 * wait || SOON, LATE);
       try {
         tell.library(await ask("/api/library"));
         reached();
-        timer = setTimeout(listen, SOON);
+        timer = setTimeout(listen, wait);
       } catch (trouble) {
         if (trouble.away && !gone) tell.gone();
         gone ||= trouble.away;
-        wait = Math.min(2 * wait, LATE);
         silent();
       }
-    }, gone ? wait : 0);
+    }, wait);
   }
 
   document.addEventListener("visibilitychange", () => {

@@ -37,7 +37,7 @@ const player = makePlayer({
 /** Changes what is asked, and asks it. Keys of one burst of typing are one step back. */
 function go(changes, { typed = false, moving = false, top = false } = {}) {
   const was = write(state);
-  state = { ...state, ...changes };
+  state = { ...state, odd: "", ...changes };
   const same = write(state) === was || (typed && history.state?.typed);
   history[same ? "replaceState" : "pushState"]({ typed }, "", write(state));
   if (top) scrollTo({ top: 0 });
@@ -163,7 +163,8 @@ function say(text) {
 
 /** Shows why there is no answer; null where there is one. What can be asked again keeps the list. */
 function complain(trouble) {
-  say(trouble && !trouble.away ? trouble.message : "");
+  const odd = state.odd ? `“${plain(state.odd)}” in the address is no date: files of any age are searched.` : "";
+  say(trouble && !trouble.away ? trouble.message : odd);
   if (!trouble) return;
   if (!trouble.again && !trouble.away) {
     answer = before = null;
@@ -205,7 +206,7 @@ async function settle({ play = false } = {}) {
   const shown = player.shown();
   if (!hit && shown && keyOf(shown) === state.open) hit = hits[placeIn(hits, shown)] ? { ...shown, why: hits[placeIn(hits, shown)].why } : shown;
   hit ??= await lookUp(state.open);
-  if (hit && answer && state.open === keyOf(hit)) player.open(hit, asked(state), { cutoff: judged() ? answer.cutoff : null, hits, play: play || !shown });
+  if (hit && answer && state.open === keyOf(hit)) player.open(hit, asked(state), { cutoff: judged() ? answer.cutoff : null, version: shownVersion, hits, play: play || !shown });
 }
 
 /** A moment of a shared address that the answer does not hold: it is most like itself. */
@@ -283,10 +284,13 @@ function know(next) {
   else shownVersion ??= about.version;
 }
 
+const newer = el("span");
+const again = el("button", { class: "quiet" }, "Search again"); // one for all news: it may have the focus
+again.addEventListener("click", () => run({ moving: true }));
+byId("changed").append(newer, again);
+
 function hint() {
-  const again = el("button", { class: "quiet" }, "Search again");
-  again.addEventListener("click", () => run({ moving: true }));
-  byId("changed").replaceChildren(`The library changed: ${many(about.files, "video")} now. `, again);
+  newer.textContent = `The library changed: ${many(about.files, "video")} now. `;
   byId("changed").hidden = false;
 }
 

@@ -85,14 +85,14 @@ export async function ask(path, asked = [], signal = undefined) {
     if (error.name === "AbortError") throw error;
     throw new Trouble("The server does not answer.", { away: true });
   }
-  const { detail } = await answer.json().catch(() => ({}));
-  throw trouble(answer.status, detail, Number(answer.headers.get("Retry-After")));
+  const { detail } = (await answer.json().catch(() => null)) ?? {};
+  throw trouble(answer, detail);
 }
 
-/** Of a status and what the server says of it. */
-export function trouble(status, detail, wait = 0) {
-  if (status === 429 || status === 503) {
-    const again = Math.min(Math.max(wait || 2, 1), 60);
+/** Of an answer and what the server says of it. Only one that says when to ask again is asked again. */
+export function trouble({ status, headers }, detail) {
+  if (status === 429 || (status === 503 && headers.has("Retry-After"))) {
+    const again = Math.min(Math.max(Number(headers.get("Retry-After")) || 2, 1), 60);
     return new Trouble(`The server is busy. Asking again in ${again} s.`, { status, again });
   }
   if (status === 401 || status === 403) {

@@ -12,16 +12,20 @@ export function makePlayer(tell) {
   const strip = makeStrip(byId("strip"), seek);
   let hit = null;
   let begins = 0; // second of the file at which the player's clock reads 0: a preview is a piece of it
+  let measured = ""; // the file and question whose strip is shown, or asked for
+  let asking = null; // stops that question
   let turn = 0; // of the moment on show, so that late answers are dropped
-  let tried = false;
+  let wanted = 0; // second of the file to go to once the film is there
+  let tried = false; // whether the file itself failed in this browser
 
-  /** Shows a moment; `asked`: the question's parameters; `cutoff`: null where none applies. */
-  function open(next, asked, { cutoff = null, hits = [next], play = true } = {}) {
+  /** Shows a moment; `asked`: the question's parameters; `cutoff`: null where none applies; `version`: the library's. */
+  function open(next, asked, { cutoff = null, version = "", hits = [next], play = true } = {}) {
     const same = hit && hit.id === next.id && hit.start === next.start;
     hit = next;
     if (!same) {
       turn += 1;
       tried = false;
+      strip.forget();
       describe();
       if (playable()) load(hit.media, hit.origin ?? 0, hit.start, play);
       else rest();
@@ -31,19 +35,26 @@ export function makePlayer(tell) {
     const number = hits.findIndex((other) => other.id === hit.id && other.start === hit.start);
     byId("previous").disabled = number <= 0;
     byId("next").disabled = number < 0 || number + 1 >= hits.length;
-    measure(asked, cutoff);
+    measure(asked, cutoff, version);
   }
 
-  async function measure(asked, cutoff) {
-    const mine = turn;
+  /** Asks for the strip, once for a question and a moment. */
+  async function measure(asked, cutoff, version) {
     const question = asked.filter(([name]) => ["q", "like", "mute"].includes(name));
+    const [mine, key] = [hit, JSON.stringify([hit.id, hit.start, question, cutoff, version])];
+    if (key === measured) return;
+    asking?.abort();
+    measured = key;
+    asking = new AbortController();
+    const { signal } = asking;
     try {
-      const along = await ask(`/api/files/${hit.id}/along`, question);
-      if (mine === turn && hit) strip.show({ ...along, duration: along.duration ?? hit.duration }, hit, cutoff);
+      const along = await ask(`/api/files/${mine.id}/along`, question, signal);
+      if (!signal.aborted) strip.show({ ...along, duration: along.duration ?? mine.duration }, mine, cutoff);
     } catch (trouble) {
-      if (mine !== turn) return;
+      if (signal.aborted) return;
+      measured = "";
       strip.fail(trouble.message);
-      if (trouble.again) setTimeout(() => mine === turn && measure(asked, cutoff), 1000 * trouble.again);
+      if (trouble.again) setTimeout(() => signal.aborted || measure(asked, cutoff, version), 1000 * trouble.again);
     }
   }
 
@@ -82,7 +93,8 @@ export function makePlayer(tell) {
   function load(source, origin, second, play) {
     unload();
     [film.hidden, still.hidden] = [false, true];
-    begins = origin;
+    [begins, wanted] = [origin, second];
+    complain("");
     film.poster = hit.thumbnail;
     film.setAttribute("aria-label", `Film ${plain(hit.name)}`);
     if (hit.captions) {
@@ -91,8 +103,8 @@ export function makePlayer(tell) {
     }
     const mine = turn;
     film.addEventListener("loadedmetadata", () => {
-      if (mine !== turn) return;
-      film.currentTime = Math.max(0, second - begins);
+      if (mine !== turn || film.getAttribute("src") !== source) return;
+      film.currentTime = Math.max(0, wanted - begins);
       if (play) film.play().catch(() => {}); // a browser may want a click first: its controls are there
     }, { once: true });
     film.src = source;
@@ -108,17 +120,26 @@ export function makePlayer(tell) {
   }
 
   function loadPiece(second) {
-    const start = Math.max(0, Math.floor(10 * second) / 10);
+    const start = Math.max(0, Math.floor(10 * Math.min(second, hit.duration - 1)) / 10); // at the very end there is no film
     load(`/preview/${hit.id}?start=${start}`, start, second, true);
   }
 
   function seek(second) {
     if (!hit || !playable()) return;
-    const length = film.duration || 0;
-    const isPiece = film.getAttribute("src")?.startsWith("/preview/");
-    if (isPiece && (second < begins || second >= begins + length)) loadPiece(second);
-    else film.currentTime = Math.max(0, second - begins);
+    const source = film.getAttribute("src");
+    wanted = second;
+    if (source && (!source.startsWith("/preview/") || within(second))) jump();
+    else if (!source && hit.plays === "direct" && !tried) load(hit.media, hit.origin ?? 0, second, true); // what was there failed
+    else loadPiece(second);
     strip.at(second);
+  }
+
+  const jump = () => (film.currentTime = Math.max(0, wanted - begins));
+
+  /** Whether the piece on show holds a second; the last one may end before its file is said to. */
+  function within(second) {
+    const ends = begins + (film.duration || 0);
+    return second >= begins && (second < ends || ends > hit.duration - 0.5);
   }
 
   async function failed() {
@@ -129,11 +150,11 @@ export function makePlayer(tell) {
     if (mine !== turn || !hit || film.getAttribute("src") !== source) return;
     if (answer?.ok && source.startsWith("/media/") && !tried) {
       tried = true;
-      loadPiece(hit.start);
+      loadPiece(wanted);
       return;
     }
-    const { detail } = answer && !answer.ok ? await answer.json().catch(() => ({})) : {};
-    const text = !answer ? "The server does not answer." : answer.ok ? "This browser cannot play the file." : trouble(answer.status, detail).message;
+    const { detail } = answer && !answer.ok ? (await answer.json().catch(() => null)) ?? {} : {};
+    const text = !answer ? "The server does not answer." : answer.ok ? "This browser cannot play the file." : trouble(answer, detail).message;
     rest();
     complain(text.replace(/ Asking again.*/, " Try again in a moment."));
   }
@@ -156,6 +177,9 @@ export function makePlayer(tell) {
     if (!hit) return;
     turn += 1;
     hit = null;
+    asking?.abort();
+    measured = "";
+    strip.forget();
     unload();
     dialog.close();
     document.body.classList.remove("open");

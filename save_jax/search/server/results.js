@@ -120,6 +120,9 @@ export function welcome(about, go) {
   const does = Object.keys(can).filter((sense) => senses.includes(sense)).map((sense) => can[sense]);
   const lacks = Object.keys(can).filter((sense) => !senses.includes(sense)).map((sense) => cannot[sense]);
   byId("can").textContent = `The model ${sentence(does)}.${lacks.length ? ` It does not ${sentence(lacks, "or")}; “quoted words” are looked up in the transcripts.` : ""}`;
+  const news = JSON.stringify([about.folders, senses]);
+  if (byId("welcome").dataset.of === news) return; // a chip may have the focus
+  byId("welcome").dataset.of = news;
   const ways = [["Seen", "a red car drives", senses.includes("vision")], ["Heard", "a bell rings", senses.includes("audio")], ["Said", "travel plans", senses.includes("speech")], ["Word for word", '"thank you"', true]];
   byId("ways").replaceChildren(...ways.filter(([, , there]) => there).map(([what, q]) => el("div", {}, el("h3", {}, what), chip(q, () => go({ q })))));
   const folders = (about.folders ?? []).filter((folder) => nameOf(folder));

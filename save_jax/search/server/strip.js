@@ -4,6 +4,7 @@ import { clock, el } from "./parts.js";
 const SVG = "http://www.w3.org/2000/svg";
 const WIDE = 1000;
 const HIGH = 100;
+const PAUSE = 250; // milliseconds without an arrow key: the film seeks
 
 function drawn(tag, attributes) {
   const made = document.createElementNS(SVG, tag);
@@ -11,7 +12,8 @@ function drawn(tag, attributes) {
   return made;
 }
 
-/** Puts a strip into `holder`; `seek(second)` is called on a click, a drag and arrow keys. */
+/** Puts a strip into `holder`; `seek(second)` is called on a click, at the end of a drag, and after arrow
+ * keys: each seek of a preview may make the server cut a new film. */
 export function makeStrip(holder, seek) {
   const track = el("div", { class: "track", role: "slider", tabindex: "0", "aria-label": "Second of the file", "aria-valuemin": "0" });
   const told = el("span", { class: "told" });
@@ -20,6 +22,8 @@ export function makeStrip(holder, seek) {
   holder.append(el("div", { class: "strip-head" }, el("span", {}, "Where the file matches"), told), track, axis, legend);
   let along = { windows: [], duration: 0, cutoff: null };
   let second = 0;
+  let aimed = null; // second that a drag or keys point at, before the film goes there
+  let keyed = 0;
 
   const window = (at) => along.windows.find(({ from, to }) => at >= from && at < to) ?? along.windows.at(-1);
 
@@ -46,7 +50,7 @@ export function makeStrip(holder, seek) {
     track.setAttribute("aria-valuemax", String(Math.round(along.duration)));
     axis.replaceChildren(el("span", {}, "0:00"), el("span", {}, clock(along.duration)));
     legend.textContent = `Higher is nearer. Framed: this moment; ▾ its best second.${ofCutoff()}`;
-    at(second);
+    mark(aimed ?? second);
   }
 
   function ofCutoff() {
@@ -82,6 +86,10 @@ export function makeStrip(holder, seek) {
   /** The second that plays. */
   function at(now) {
     second = now;
+    if (aimed === null) mark(now);
+  }
+
+  function mark(now) {
     track.setAttribute("aria-valuenow", String(Math.round(now)));
     track.setAttribute("aria-valuetext", words(now));
     told.textContent = words(now);
@@ -89,7 +97,27 @@ export function makeStrip(holder, seek) {
     if (head) head.style.left = share(now);
   }
 
+  function aim(to) {
+    aimed = to;
+    mark(to);
+  }
+
+  function go() {
+    const to = aimed;
+    forget();
+    if (to === null) return;
+    seek(to);
+    mark(second); // there, or back where no film can go there
+  }
+
+  /** Drops what was pointed at. */
+  function forget() {
+    clearTimeout(keyed);
+    aimed = null;
+  }
+
   function fail(text) {
+    forget();
     along = { windows: [], duration: 0, cutoff: null };
     track.replaceChildren();
     axis.replaceChildren();
@@ -105,25 +133,35 @@ export function makeStrip(holder, seek) {
   track.addEventListener("pointerdown", (event) => {
     if (event.button || !along.duration) return;
     track.setPointerCapture(event.pointerId);
-    seek(pointed(event));
+    clearTimeout(keyed);
+    aim(pointed(event));
   });
   track.addEventListener("pointermove", (event) => {
     if (!along.duration) return;
-    if (track.hasPointerCapture(event.pointerId)) seek(pointed(event));
+    if (track.hasPointerCapture(event.pointerId)) aim(pointed(event));
     else told.textContent = words(pointed(event));
   });
-  track.addEventListener("pointerleave", () => along.duration && at(second));
+  track.addEventListener("pointerup", (event) => track.hasPointerCapture(event.pointerId) && go());
+  for (const ended of ["pointercancel", "pointerleave"]) {
+    track.addEventListener(ended, (event) => {
+      if (ended === "pointercancel") forget();
+      if (along.duration) mark(aimed ?? second);
+    });
+  }
   track.addEventListener("keydown", (event) => {
     const step = along.duration > 120 ? 5 : 1;
     const by = { ArrowRight: step, ArrowUp: step, ArrowLeft: -step, ArrowDown: -step, PageUp: 10 * step, PageDown: -10 * step };
-    const to = { Home: 0, End: along.duration }[event.key] ?? (event.key in by ? second + by[event.key] : null);
+    const to = { Home: 0, End: along.duration }[event.key] ?? (event.key in by ? (aimed ?? second) + by[event.key] : null);
     if (to === null || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     event.stopPropagation();
-    seek(Math.min(along.duration, Math.max(0, to)));
+    clearTimeout(keyed);
+    if (!along.duration) return;
+    aim(Math.min(along.duration, Math.max(0, to)));
+    keyed = setTimeout(go, PAUSE);
   });
 
-  return { show, at, fail, focus: () => track.focus() };
+  return { show, at, fail, forget, focus: () => track.focus() };
 }
 
 /** Windows overlap; each is drawn from half way to the one before to half way to the next. */
