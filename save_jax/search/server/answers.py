@@ -51,6 +51,7 @@ def about(library: Library, files: Files) -> dict[str, Any]:
         "languages": sorted({row["language"] for row in rows if row["language"]}),
         "offline": library.offline(),
         "cutoff": library.cutoff,
+        "examples": library.store.about.examples,
         "indexing": progress.read(library.store.folder),
         "version": "-".join(map(str, view.version)),
     }

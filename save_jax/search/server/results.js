@@ -120,11 +120,19 @@ export function welcome(about, go) {
   const does = Object.keys(can).filter((sense) => senses.includes(sense)).map((sense) => can[sense]);
   const lacks = Object.keys(can).filter((sense) => !senses.includes(sense)).map((sense) => cannot[sense]);
   byId("can").textContent = `The model ${sentence(does)}.${lacks.length ? ` It does not ${sentence(lacks, "or")}; “quoted words” are looked up in the transcripts.` : ""}`;
-  const news = JSON.stringify([about.folders, senses]);
+  const news = JSON.stringify([about.folders, about.examples, senses]);
   if (byId("welcome").dataset.of === news) return; // a chip may have the focus
   byId("welcome").dataset.of = news;
-  const ways = [["Seen", "a red car drives", senses.includes("vision")], ["Heard", "a bell rings", senses.includes("audio")], ["Said", "travel plans", senses.includes("speech")], ["Word for word", '"thank you"', true]];
-  byId("ways").replaceChildren(...ways.filter(([, , there]) => there).map(([what, q]) => el("div", {}, el("h3", {}, what), chip(q, () => go({ q })))));
+  const ways = [
+    ["Seen", "what is in the picture, and what it does", senses.includes("vision")],
+    ["Heard", "what makes a sound", senses.includes("audio")],
+    ["Said", "what somebody talks about", senses.includes("speech")],
+    ["Word for word", "“in quotation marks”", true],
+  ];
+  const hints = ways.filter(([, , there]) => there).map(([what, how]) => el("div", {}, el("h3", {}, what), el("p", { class: "soft" }, how)));
+  // Sentences that this very index answers, where it has some.
+  const asks = (about.examples ?? []).map((q) => el("div", {}, chip(q, () => go({ q }))));
+  byId("ways").replaceChildren(...(asks.length ? asks : hints));
   const folders = (about.folders ?? []).filter((folder) => nameOf(folder));
   byId("places").hidden = !folders.length;
   byId("places").querySelector("ul").replaceChildren(
