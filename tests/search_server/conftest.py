@@ -7,6 +7,15 @@ from helpers.server import index_plainly, serve
 BIG = 40_000_000
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Previews are kept in no cache of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def embedder(tmp_path_factory):
     return library.make_embedder(tmp_path_factory.mktemp("model"))

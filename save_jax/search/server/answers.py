@@ -77,13 +77,13 @@ def hit(moment: Moment, row: dict | None, media: Media) -> dict[str, Any]:
     film = f"/media/{id}"
     if plays == "preview":
         origin, end = previews.around(moment.start, moment.end, moment.best, row["duration"] if row else moment.end)
-        film = f"/preview/{id}?start={origin:g}&end={end:g}"
+        film = f"/preview/{id}?start={origin:.2f}&end={end:.2f}"
     if captions and origin:
-        captions += f"?start={origin:g}"
+        captions += f"?start={origin:.2f}"
     return {
         "id": id, "name": name, "folder": folder, "start": moment.start, "end": moment.end, "best": moment.best,
         "score": moment.score, "why": moment.why, "words": moment.words, "quoted": moment.quoted,
         "duration": row["duration"] if row else moment.end, "there": there,
         "plays": plays, "media": film, "origin": origin,
-        "thumbnail": f"/thumbnail/{id}?at={moment.best:g}", "captions": captions,
+        "thumbnail": f"/thumbnail/{id}?at={moment.best:.2f}", "captions": captions,
     }  # fmt: skip

@@ -2,15 +2,14 @@
 
 import functools
 import math
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from typing import Annotated, Any, TypeVar
 
 import anyio
-from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI, HTTPException, Query
+from anyio import to_thread
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -19,11 +18,13 @@ from save_jax.search.library import Filters, Library
 from save_jax.search.server import answers, captions, pictures, previews
 from save_jax.search.server.access import Access
 from save_jax.search.server.answers import Files
+from save_jax.search.server.encoding import TooSlow
 from save_jax.search.server.media import Media
 from save_jax.search.server.opening import Gone
 from save_jax.search.server.previews import Busy, Full, Previews
 from save_jax.search.server.ranges import FileAnswer, tag_of
 from save_jax.search.server.safety import Limits, Safety
+from save_jax.search.server.turns import Crowded, Left, Turns
 from save_jax.search.store import LibraryError
 
 _ASSETS = resources.files("save_jax.search.server")
@@ -31,6 +32,7 @@ _SCRIPTS = ("page", "address", "controls", "keys", "live", "parts", "player", "r
 _STATIC = {"page.css": "text/css"} | {f"{name}.js": "text/javascript" for name in _SCRIPTS}
 _LONGEST = 10_000  # characters of a query
 _ONE_BY_ONE = 2  # threads of decoding for thumbnails, and of scoring: each keeps a core busy
+_LINE = 64  # thumbnails, and questions, that wait or are answered
 _LOOK = 1.0  # seconds from one look at an index for news to the next
 _BOTH = ["GET", "HEAD"]
 T = TypeVar("T")
@@ -50,18 +52,19 @@ def make_app(
     Args:
         access: by default this machine alone, on any port.
         limits: of what it does at once.
-        films: previews; by default kept in the index's folder.
+        films: previews; by default kept in the user's cache.
     """
     app = FastAPI(title="save_jax search", docs_url=None, redoc_url=None, redirect_slashes=False)
-    films = films or Previews(os.path.join(library.store.folder, "previews"))
-    _add_questions(app, library, Files(library), media := Media(library))
-    _add_files(app, library, Files(library), media, films)
+    films = films or Previews(previews.folder_of(library.store.folder))
+    files, media = Files(library), Media(library)
+    _add_questions(app, library, files, media)
+    _add_files(app, library, files, media, films)
     _add_page(app)
     return Safety(app, access or Access(), limits or Limits())
 
 
 def _add_questions(app: FastAPI, library: Library, files: Files, media: Media) -> None:
-    turns = CapacityLimiter(_ONE_BY_ONE)
+    turns = Turns(_ONE_BY_ONE, _LINE)
 
     @app.get("/api/library")
     def about() -> dict[str, Any]:
@@ -69,6 +72,7 @@ def _add_questions(app: FastAPI, library: Library, files: Files, media: Media) -
 
     @app.get("/api/search")
     async def search(
+        request: Request,
         q: Sentence = "",
         like: Name = "",  # ID or ID@SECOND
         top: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -88,16 +92,22 @@ def _add_questions(app: FastAPI, library: Library, files: Files, media: Media) -
             answer = answers.answer(found, files.rows(), media)
             return answer | {"took_ms": round(1000 * (time.perf_counter() - begin), 1)}
 
-        return await to_thread.run_sync(ask, limiter=turns)
+        return await _turn(turns, ask, request)
 
     @app.get("/api/files/{id}/along")
-    async def along(id: str, q: Sentence = "", like: Name = "", mute: Senses = []) -> dict[str, Any]:  # noqa: B006
+    async def along(
+        request: Request,
+        id: str,
+        q: Sentence = "",
+        like: Name = "",
+        mute: Senses = [],  # noqa: B006
+    ) -> dict[str, Any]:
         def ask() -> dict[str, Any]:
             row, named = _row(files, id), _named(files, like)
             windows = _told(lambda: library.along(row["file"], q, named, mute))
             return {"windows": windows, "duration": row["duration"], "cutoff": library.cutoff}
 
-        return await to_thread.run_sync(ask, limiter=turns)
+        return await _turn(turns, ask, request)
 
     @app.get("/api/progress", response_class=EventSourceResponse)
     async def events() -> AsyncIterator[ServerSentEvent]:
@@ -115,10 +125,10 @@ def _add_questions(app: FastAPI, library: Library, files: Files, media: Media) -
 
 
 def _add_files(app: FastAPI, library: Library, files: Files, media: Media, films: Previews) -> None:
-    turns = CapacityLimiter(_ONE_BY_ONE)
+    turns = Turns(_ONE_BY_ONE, _LINE)
 
     @app.get("/thumbnail/{id}")
-    async def thumbnail(id: str, at: Second = 0.0) -> Response:
+    async def thumbnail(request: Request, id: str, at: Second = 0.0) -> Response:
         def draw() -> bytes:
             row = _row(files, id)
             try:
@@ -127,7 +137,7 @@ def _add_files(app: FastAPI, library: Library, files: Files, media: Media, films
             except (Gone, ValueError, OSError, ArithmeticError):  # of any file, the index has a picture
                 return _told(lambda: library.picture(row["content"], at))
 
-        drawn = await to_thread.run_sync(draw, limiter=turns)
+        drawn = await _turn(turns, draw, request)
         return Response(drawn, media_type="image/jpeg", headers={"cache-control": "private, max-age=300"})
 
     @app.api_route("/media/{id}", methods=_BOTH, include_in_schema=False)
@@ -141,23 +151,34 @@ def _add_files(app: FastAPI, library: Library, files: Files, media: Media, films
 
     @app.api_route("/preview/{id}", methods=_BOTH, include_in_schema=False)
     async def preview(
-        id: str, start: Second = 0.0, end: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None
+        request: Request,
+        id: str,
+        start: Second = 0.0,
+        end: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     ) -> Response:
         row = await to_thread.run_sync(_row, files, id)
         begin, longest = round(start, 1), round(start + previews.LONGEST, 1)
         last = round(min(row["duration"], longest if end is None else end, longest), 1)
         if not begin < last:
-            raise HTTPException(400, f"nothing lies between {begin:g} and {last:g} s of {row['duration']:g}")
+            raise HTTPException(400, f"nothing lies between {begin:.2f} and {last:.2f} s of {row['duration']:.2f}")
         try:
-            made = await films.get(id, functools.partial(media.take, row), row, begin, last)
+            client = request.client.host if request.client else ""
+            take = functools.partial(media.take, row)
+            made = await films.get(id, take, row, begin, last, request.is_disconnected, client)
         except Gone as error:
             raise HTTPException(410, str(error)) from error
+        except TooSlow as error:
+            raise HTTPException(504, "it takes too long to make a preview of this file") from error
         except (ValueError, ArithmeticError) as error:
             raise HTTPException(415, "this file cannot be shown: nothing here decodes it") from error
         except Full as error:
             raise HTTPException(507, str(error)) from error
-        except (Busy, InterruptedError) as error:
+        except Busy as error:
             raise HTTPException(503, "too many previews at once; ask again", {"retry-after": "2"}) from error
+        except InterruptedError as error:
+            raise HTTPException(503, "the server ends") from error
+        except Left as error:
+            raise HTTPException(503, "nobody waits for it") from error
         return FileAnswer(made.number, made.size, f"{tag_of(row)}-{begin:.1f}-{last:.1f}", made.kind)
 
     @app.get("/captions/{name}")
@@ -191,6 +212,16 @@ def _row(files: Files, id: str) -> dict:
     if (row := _told(lambda: files.get(id))) is None:
         raise HTTPException(404, "no such file in this index")
     return row
+
+
+async def _turn(turns: Turns, work: Callable[[], T], request: Request) -> T:
+    """`work()` when its turn comes; 503 where too many wait."""
+    try:
+        return await turns.take(work, request.is_disconnected)
+    except Crowded as error:
+        raise HTTPException(503, "too much is asked at once; ask again", {"retry-after": "1"}) from error
+    except Left as error:
+        raise HTTPException(503, "nobody waits for it") from error
 
 
 def _named(files: Files, like: str) -> str:

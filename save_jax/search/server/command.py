@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from save_jax.search.door import open_library
     from save_jax.search.server.access import Access
     from save_jax.search.server.app import make_app
-    from save_jax.search.server.previews import Previews
+    from save_jax.search.server.previews import Previews, folder_of
     from save_jax.search.store import Store
     from save_jax.training import process
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     port = listening.getsockname()[1]
     process.set_up_process()
     library = open_library(args.library, args.model)
-    films = Previews(os.path.join(library.store.folder, "previews"), args.preview_mb * 2**20)
+    films = Previews(folder_of(library.store.folder), args.preview_mb * 2**20)
     access = Access(args.host, port, token, tuple(args.name))
     app = make_app(library, access, films=films)
     library.view  # noqa: B018  # the first question need not wait for it

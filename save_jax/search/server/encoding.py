@@ -22,7 +22,11 @@ _OPTIONS = {"preset": "veryfast", "crf": "26", "maxrate": "2M", "bufsize": "4M"}
 _UNIT = Fraction(1, 90000)  # of the pictures' times
 _APART = 2.0  # seconds that tracks of a file may lie apart in it
 _GAP = 0.1  # seconds without sound that are silence, and no rounding
-_PATIENCE = 120.0  # seconds
+PATIENCE = 120.0  # seconds
+
+
+class TooSlow(MediaError):
+    """A film is not made within `PATIENCE`."""
 
 
 def encode(path: str, target: str, start: float, end: float, stopped: Callable[[], bool]) -> None:
@@ -37,7 +41,7 @@ def encode(path: str, target: str, start: float, end: float, stopped: Callable[[
             sound = tracks.best(source, path, "audio")
         except MediaError:  # one that nothing decodes: the pictures are worth showing
             sound = None
-        zero, deadline = clock.picture_start(source, path), time.monotonic() + _PATIENCE
+        zero, deadline = clock.picture_start(source, path), time.monotonic() + PATIENCE
         heard = _Sound(film) if isinstance(sound, av.AudioStream) else None
         seen = _Pictures(film, picture, zero + start)
         if start > 0:
@@ -46,7 +50,7 @@ def encode(path: str, target: str, start: float, end: float, stopped: Callable[[
             if stopped():
                 raise InterruptedError
             if time.monotonic() > deadline:
-                raise MediaError(f"{path}: it takes too long to decode")
+                raise TooSlow(f"{path}: it takes too long to decode")
             if packet.dts is not None and packet.time_base and packet.dts * packet.time_base - zero > end + _APART:
                 break
             try:
