@@ -1,12 +1,15 @@
 """Who may ask: names of the server, origins, tokens; and how much at once."""
 
+import contextlib
+import socket
 import threading
 import time
 
 import pytest
 from helpers.server import id_of, serve
 
-from save_jax.search.server.access import check_token, is_loopback
+from save_jax.search.server import app, pictures
+from save_jax.search.server.access import Access, check_token, is_loopback
 from save_jax.search.server.safety import Limits
 
 TOKEN = "a-token-of-the-test-1234567"
@@ -48,6 +51,22 @@ def test_a_further_name_is_answered_where_it_is_given(opened):
         assert ask(server, b"host: videos.example").status == 200
         assert ask(server, b"host: videos.example\r\norigin: https://videos.example").status == 200
         assert ask(server, b"host: example").status == 421
+
+
+def test_a_server_for_all_addresses_knows_that_of_its_own_at_which_it_was_reached(monkeypatch):
+    access = Access("0.0.0.0", 8765, TOKEN)
+    assert access.knows_host("192.0.2.1:8765", "192.0.2.1")
+    assert access.knows_host("192.0.2.1:8765", "::ffff:192.0.2.1") and access.knows_host(
+        "[2001:db8::1]:8765", "2001:db8::1"
+    )
+    assert not access.knows_host("192.0.2.2:8765", "192.0.2.1") and not access.knows_host("192.0.2.1:1", "192.0.2.1")
+    assert not Access("192.0.2.1", 8765, TOKEN).knows_host("192.0.2.9:8765", "192.0.2.9")
+    monkeypatch.setattr(socket, "getfqdn", lambda: pytest.fail("a name is looked up again"))
+    assert access.knows_host("127.0.0.1:8765") and not access.knows_host("evil.example:8765")
+
+
+def test_an_unknown_name_is_told_what_to_do(served):
+    assert "--name" in ask(served, b"host: evil.example").json()["detail"]
 
 
 OWN = "http://127.0.0.1:{port}"
@@ -164,11 +183,19 @@ def test_the_token_leaves_the_address_after_one_redirect(guarded):
     assert (answer.status, answer.headers["location"]) == (303, "/?q=a%26b&mute=audio")
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith(f"save_jax_{guarded.port}=")
-    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Path=/" in cookie and "Domain" not in cookie
+    assert "HttpOnly" in cookie and "SameSite=lax" in cookie and "Path=/" in cookie and "Domain" not in cookie
     assert TOKEN not in str(answer.headers) and TOKEN not in answer.body.decode()
     assert answer.headers["referrer-policy"] == "no-referrer" and answer.headers["cache-control"] == "no-store"
     assert guarded.get("/", {"cookie": cookie.split(";")[0]}).status in (200, 404)
     assert guarded.get(f"/?token={TOKEN}").headers["location"] == "/"
+
+
+def test_people_without_a_token_get_a_sentence(guarded):
+    for target in ("/", "/?token=wrong"):
+        answer = guarded.get(target)
+        assert answer.status == 401 and answer.headers["content-type"].startswith("text/html")
+        assert b"oken" in answer.body and b"<p>" in answer.body
+    assert "json" in guarded.get("/api/library").headers["content-type"]
 
 
 def test_the_token_is_taken_in_one_place_alone(guarded):
@@ -183,8 +210,6 @@ def test_the_token_is_taken_in_one_place_alone(guarded):
 
 
 def test_a_token_for_one_address(opened):
-    from save_jax.search.server.access import Access
-
     access = Access(token=TOKEN)
     once = access.once()
     assert once not in repr(access) and access.take_once(once) and not access.take_once(once)
@@ -226,7 +251,7 @@ def test_too_many_searches_wait(opened):
 
 
 def test_too_many_streams_wait_and_end(opened):
-    with serve(opened, limits=Limits(1000, 1000, streams=3)) as server:
+    with serve(opened, limits=Limits(1000, 1000, films=1, events=4, events_of_one=3)) as server:
 
         def listen():
             connection = server.connect()
@@ -235,15 +260,58 @@ def test_too_many_streams_wait_and_end(opened):
             return connection
 
         streams = [listen() for _ in range(3)]
-        assert server.get(f"/media/{id_of(opened, 'dog.mp4')}").status == 503
+        answer = server.get("/api/progress")
+        assert answer.status == 503 and answer.headers["retry-after"]
+        assert server.get(f"/media/{id_of(opened, 'dog.mp4')}").status == 200  # films have a count of their own
         assert server.get("/api/search?q=dog").status == 200
         streams.pop().close()
         deadline = time.monotonic() + 5
-        while server.get(f"/media/{id_of(opened, 'dog.mp4')}").status == 503 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert server.get(f"/media/{id_of(opened, 'dog.mp4')}").status == 200
+        while len(streams) < 3 and time.monotonic() < deadline:
+            with contextlib.suppress(AssertionError):
+                streams.append(listen())
+        assert len(streams) == 3
         for stream in streams:
             stream.close()
+
+
+def test_a_line_is_bounded_and_nobody_stands_in_it_who_left(opened, monkeypatch):
+    """Thumbnails of which the first two last: of those behind them, who left is not drawn, and who stays is."""
+    drawn, go_on, real = [], threading.Event(), pictures.thumbnail
+
+    def thumbnail(path, second, *rest):
+        drawn.append(second)
+        go_on.wait(20)
+        return real(path, second, *rest)
+
+    monkeypatch.setattr(pictures, "thumbnail", thumbnail)
+    monkeypatch.setattr(app, "_LINE", 5)
+    with serve(opened) as server:
+        address = f"/thumbnail/{id_of(opened, 'dog.mp4')}?at="
+
+        def ask(second):
+            connection = server.connect()
+            head = f"GET {address}{second} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n\r\n"
+            connection.sendall(head.encode())
+            return connection
+
+        first = [ask(0.1), ask(0.2)]
+        deadline = time.monotonic() + 20
+        while len(drawn) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        later = [ask(0.3), ask(0.4)]
+        stays = ask(0.5)
+        time.sleep(0.3)
+        answer = server.get(address + "0.6")
+        assert answer.status == 503 and answer.headers["retry-after"]
+        assert server.get("/api/search?q=dog").status == 200
+        for connection in later:
+            connection.close()
+        time.sleep(0.6)
+        go_on.set()
+        assert b"200 OK" in stays.recv(1 << 16)
+        assert sorted(drawn) == [0.1, 0.2, 0.5]
+        for connection in [*first, stays]:
+            connection.close()
 
 
 def test_searches_at_once_answer_as_one_by_one(served):

@@ -94,6 +94,24 @@ def test_a_reader_who_stops_is_let_go(big):
             connection.close()
 
 
+def test_a_reader_who_stops_at_the_end_is_let_go(tmp_path):
+    """What is left fits into the server's own buffer, and the connection is to be closed behind it."""
+    path = tmp_path / "root" / "a.mp4"
+    path.parent.mkdir()
+    path.write_bytes(b"\0\0\0\x20ftypisom" + bytes(100_000))
+    library = index_plainly(tmp_path / "index", path.parent)
+    with serve(library) as server:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        head = f"GET /media/{id_of(library, 'a.mp4')} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nconnection: close\r\n\r\n"
+        with small_buffers():
+            connection.sendall(head.encode())
+            assert until(lambda: sockets_at(server.port))
+            assert until(lambda: not sockets_at(server.port))
+        connection.close()
+
+
 def test_a_reader_who_leaves_is_noticed(big):
     """The rest of the film, of which there is far more than can be read meanwhile, is not read for nobody."""
     library, path = big

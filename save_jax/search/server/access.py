@@ -1,6 +1,7 @@
 """Who may ask a server: the names under which it is reached, and the token where others could reach it, too."""
 
 import dataclasses
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -35,6 +36,11 @@ def check_token(token: str, source: str) -> str:
     return token
 
 
+def _in_header(name: str) -> str:
+    name = name.lower().removeprefix("::ffff:")  # an address of IPv4 on a socket of IPv6
+    return f"[{name}]" if ":" in name else name
+
+
 @dataclasses.dataclass(frozen=True)
 class Access:
     """What a request must bring along. Without a port, any port of this machine will do: for tests and notebooks."""
@@ -46,22 +52,31 @@ class Access:
     _once: set[str] = dataclasses.field(default_factory=set, repr=False)
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock, repr=False)
 
+    @functools.cached_property
     def hosts(self) -> set[str]:
-        """What a Host header may say, but for its port where none is given."""
+        """What a Host header may say, but for its port where none is given. Names of this machine are looked up once."""
         own = [self.host] if self.host not in _ANY else [socket.gethostname(), socket.getfqdn()]
-        hosts = {*LOOPBACK, *(f"[{name}]" if ":" in name else name.lower() for name in own)}
-        if self.port is not None:
-            hosts = {f"{name}:{self.port}" for name in hosts} | (hosts if self.port == 80 else set())
-        return hosts | {name.lower() for name in self.names}
+        return self._with_port({*LOOPBACK, *map(_in_header, own)}) | {name.lower() for name in self.names}
 
-    def knows_host(self, host: str) -> bool:
-        """`host`: a Host header."""
+    def knows_host(self, host: str, address: str = "") -> bool:
+        """
+        Args:
+            host: a Host header.
+            address: of this machine, at which the connection arrived; a name where the server listens on all of them.
+        """
         host = host.lower()
         if self.port is None:
             name, colon, port = host.rpartition(":")
             if colon and port.isascii() and port.isdigit():
                 host = name
-        return host in self.hosts()
+        if host in self.hosts:
+            return True
+        return self.host in _ANY and bool(address) and host in self._with_port({_in_header(address)})
+
+    def _with_port(self, hosts: set[str]) -> set[str]:
+        if self.port is None:
+            return hosts
+        return {f"{name}:{self.port}" for name in hosts} | (hosts if self.port == 80 else set())
 
     # ---------------------------------------------------------------- token
 

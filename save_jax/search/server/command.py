@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     library = open_library(args.library, args.model)
     films = Previews(folder_of(library.store.folder), args.preview_mb * 2**20)
     access = Access(args.host, port, token, tuple(args.name))
+    access.hosts  # noqa: B018  # a slow name server is waited for now, and by no request
     app = make_app(library, access, films=films)
     library.view  # noqa: B018  # the first question need not wait for it
     address = _address(args.host, port)

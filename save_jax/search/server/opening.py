@@ -75,15 +75,6 @@ def take(row: Mapping, folders: Mapping[str, str]) -> Opened:
         raise
 
 
-def is_there(row: Mapping, folders: Mapping[str, str]) -> bool:
-    """Whether it could be opened now."""
-    try:
-        with opened(row, folders):
-            return True
-    except Gone:
-        return False
-
-
 def _descend(row: Mapping, folders: Mapping[str, str]) -> int:
     """The descriptor of what lies at a row's path. Raises Gone."""
     folder = folders.get(row["root"], "")

@@ -28,6 +28,7 @@ class Patient(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # pyright: ignore[reportAttributeAccessIssue] - any byte left is waited for
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
@@ -40,12 +41,12 @@ class Patient(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._stop_stall_timer()
         self._stall_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._stall_timer:
-            self._stall_timer.cancel()
+        self._stop_stall_timer()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -53,9 +54,13 @@ class Patient(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
+        self._stop_stall_timer()
+        super().connection_lost(exc)
+
+    def _stop_stall_timer(self) -> None:
         if self._stall_timer:
             self._stall_timer.cancel()
-        super().connection_lost(exc)
+            self._stall_timer = None
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_seconds, self.transport.abort)
