@@ -133,6 +133,11 @@ def upright(frame: av.VideoFrame, convert: VideoReformatter, aspect: float = 1.0
         image = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
     else:
         image = convert.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
+    return turned(image, frame)
+
+
+def turned(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """A picture, [height, width, 3], turned and mirrored as the file says of the frame that it was made of."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return image

@@ -10,6 +10,7 @@ import time
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from helpers import library as made
 from helpers import media
 from helpers.server import id_of, index_plainly, serve
@@ -113,6 +114,38 @@ def test_a_preview_stands_upright_and_is_small(tmp_path):
     with av.open(str(tmp_path / "out.mp4")) as film:
         assert (film.streams.video[0].width, film.streams.video[0].height) == (360, 640)
         assert not film.streams.audio
+
+
+def test_a_file_whose_clock_restarts(tmp_path):
+    """Two films of MPEG-TS in one file: times go on, as they do in the index."""
+    root = tmp_path / "root"
+    root.mkdir()
+    for name, numbers in (("a.ts", range(100)), ("b.ts", range(100, 200))):
+        media.write_media(tmp_path / name, [media.numbered(k) for k in numbers], fps=FPS, sound=TONE)
+    joined = (tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes()
+    (root / "joined.ts").write_bytes(joined)
+    path, out = str(root / "joined.ts"), str(tmp_path / "out.mp4")
+    for start, end in ((4, 7), (6, 8)):
+        encoding.encode(path, out, start, end, lambda: False, 10.0)
+        with open(out, "rb") as film:
+            _, seen, heard = decoded(film.read())
+        assert seen[-1][0] > end - start - 0.3 and heard[-1].time > end - start - 0.3
+        assert max(abs(number - (start + time) * FPS) for time, number in seen) <= 3, seen
+    for second in (2, 4, 6, 8):
+        picture = np.asarray(Image.open(io.BytesIO(pictures.thumbnail(path, second, 10.0))))
+        assert abs(media.number_of(picture) - second * FPS) <= 3
+
+
+def test_a_large_picture_is_made_small_first(monkeypatch):
+    """Of 4K no picture in full size is made of all colours."""
+    frame = av.VideoFrame.from_ndarray(np.zeros((2160 * 3 // 2, 3840), np.uint8), "yuv420p")
+    monkeypatch.setattr(pictures.video, "upright", lambda *_: pytest.fail("it is made in full size"))
+    assert pictures.small(frame, VideoReformatter(), 1.0, 640).shape == (360, 640, 3)
+    assert pictures.small(frame, VideoReformatter(), 0.5, 640).shape == (640, 569, 3)
+    begun = time.process_time()
+    for _ in range(3):
+        pictures.small(frame, VideoReformatter(), 1.0, 640)
+    assert (time.process_time() - begun) / 3 < 0.1
 
 
 def test_what_lies_nowhere_is_said(shown):

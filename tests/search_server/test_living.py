@@ -1,6 +1,5 @@
 """An index that is written while it is asked, an indexer that tells how far it is, and folders that come and go."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -8,11 +7,13 @@ import sys
 import threading
 import time
 
+import pytest
 from helpers import library as made
 from helpers.server import PATIENCE, id_of, serve
 
 from save_jax.search import library as library_module
 from save_jax.search import progress
+from save_jax.search.server import damage
 from save_jax.search.store import Store
 
 
@@ -175,16 +176,38 @@ def test_a_root_that_goes_away_and_comes_back(tmp_path, embedder):
         assert server.get("/api/search?q=red+car").json()["hits"] == [hit]
 
 
-def test_an_index_that_is_damaged_while_it_is_served_says_so(plain, tmp_path):
-    library, _ = plain(a=b"a" * 50)
+def remove(folder):
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            os.unlink(os.path.join(inner, name))
+
+
+@pytest.mark.parametrize("part", ["files.lance", "windows.lance/data"])
+def test_an_index_that_is_damaged_while_it_is_served_says_so(tmp_path, embedder, capsys, part):
+    root = tmp_path / "mine"
+    made.write_video(root / "a.mp4", 2, 1, ["a red car"])
+    library = made.make_library(tmp_path / "lib", embedder, root)
     with serve(library) as server:
+        id = id_of(library, "a.mp4")
         assert server.get("/api/library").status == 200
-        for folder, _, names in os.walk(tmp_path / "index" / "files.lance"):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(folder, name))
-        assert server.get("/api/library").status in (200, 500, 503)
-        assert server.get("/").status in (200, 404)
+        events = Events(server)
+        events.next()
+        os.rename(root, tmp_path / "away")
+        remove(tmp_path / "lib" / part)
+        rooms = [f"/thumbnail/{id}"]  # the picture lies in the windows' rows
+        if not part.endswith("data"):
+            rooms += ["/api/library", "/api/search?q=car", f"/api/files/{id}/along?q=car", f"/captions/{id}.vtt"]
+            rooms += [f"/media/{id}", f"/preview/{id}"]
+        for room in rooms:
+            answer = server.get(room)
+            assert answer.status == 500 and answer.json() == {"detail": damage.SENTENCE}, (room, answer)
+        assert server.get("/").status == 200
+        if not part.endswith("data"):
+            with pytest.raises(AssertionError):  # the news end, and nothing is said of it
+                events.until(lambda kind, data: False)
+        events.close()
+    said = capsys.readouterr().err
+    assert said.count(damage.SENTENCE) == 1 and "Traceback" not in said and "Exception in ASGI" not in said
 
 
 def test_an_empty_index_is_served(tmp_path, embedder):

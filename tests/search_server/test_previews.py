@@ -77,7 +77,7 @@ def test_what_another_server_writes_is_left(tmp_path):
 def test_what_nobody_waits_for_is_not_made(films, tmp_path, monkeypatch):
     begun, ended = [], []
 
-    def encode(path, target, start, end, stopped):
+    def encode(path, target, start, end, stopped, duration):
         begun.append(start)
         while not stopped():
             time.sleep(0.01)

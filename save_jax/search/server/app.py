@@ -18,6 +18,7 @@ from save_jax.search.library import Filters, Library
 from save_jax.search.server import answers, captions, pictures, previews
 from save_jax.search.server.access import Access
 from save_jax.search.server.answers import Files
+from save_jax.search.server.damage import KINDS, Damage
 from save_jax.search.server.encoding import TooSlow
 from save_jax.search.server.media import Media
 from save_jax.search.server.opening import Gone
@@ -25,7 +26,6 @@ from save_jax.search.server.previews import Busy, Full, Previews
 from save_jax.search.server.ranges import FileAnswer, tag_of
 from save_jax.search.server.safety import Limits, Safety
 from save_jax.search.server.turns import Crowded, Left, Turns
-from save_jax.search.store import LibraryError
 
 _ASSETS = resources.files("save_jax.search.server")
 _SCRIPTS = ("page", "address", "controls", "keys", "live", "parts", "player", "results", "strip")
@@ -56,8 +56,10 @@ def make_app(
     """
     app = FastAPI(title="save_jax search", docs_url=None, redoc_url=None, redirect_slashes=False)
     films = films or Previews(previews.folder_of(library.store.folder))
-    files, media = Files(library), Media(library)
+    files, media, damage = Files(library), Media(library), Damage()
+    damage.add(app)
     _add_questions(app, library, files, media)
+    _add_events(app, library, files, damage)
     _add_files(app, library, files, media, films)
     _add_page(app)
     return Safety(app, access or Access(), limits or Limits())
@@ -68,7 +70,7 @@ def _add_questions(app: FastAPI, library: Library, files: Files, media: Media) -
 
     @app.get("/api/library")
     def about() -> dict[str, Any]:
-        return _told(lambda: answers.about(library, files))
+        return answers.about(library, files)
 
     @app.get("/api/search")
     async def search(
@@ -109,18 +111,28 @@ def _add_questions(app: FastAPI, library: Library, files: Files, media: Media) -
 
         return await _turn(turns, ask, request)
 
+
+def _add_events(app: FastAPI, library: Library, files: Files, damage: Damage) -> None:
+    def look(before: tuple) -> tuple[tuple, dict | None]:
+        """(version and progress now, the library where it changed)."""
+        version, now = library.view.version, progress.read(library.store.folder)
+        changed = before[0] != version or (before[1] is None) != (now is None)
+        return (version, now), answers.about(library, files) if changed else None
+
     @app.get("/api/progress", response_class=EventSourceResponse)
     async def events() -> AsyncIterator[ServerSentEvent]:
         told: tuple = (None, None)
         while True:
-            version, now = await to_thread.run_sync(
-                lambda: (_told(lambda: library.view).version, progress.read(library.store.folder))
-            )
-            if told[0] != version or (told[1] is None) != (now is None):
-                yield ServerSentEvent(data=await to_thread.run_sync(answers.about, library, files), event="library")
-            if now is not None and now != told[1]:
-                yield ServerSentEvent(data=now, event="progress")
-            told = version, now
+            try:
+                seen, about = await to_thread.run_sync(look, told)
+            except KINDS as error:  # its reader asks again, some time
+                damage.tell(error)
+                return
+            if about is not None:
+                yield ServerSentEvent(data=about, event="library")
+            if seen[1] is not None and seen[1] != told[1]:
+                yield ServerSentEvent(data=seen[1], event="progress")
+            told = seen
             await anyio.sleep(_LOOK)
 
 
@@ -133,9 +145,12 @@ def _add_files(app: FastAPI, library: Library, files: Files, media: Media, films
             row = _row(files, id)
             try:
                 with media.opened(row) as file:
-                    return pictures.thumbnail(file.path, min(at, row["duration"]))
+                    return pictures.thumbnail(file.path, min(at, row["duration"]), row["duration"])
             except (Gone, ValueError, OSError, ArithmeticError):  # of any file, the index has a picture
-                return _told(lambda: library.picture(row["content"], at))
+                kept = library.picture(row["content"], at)
+            if not kept:
+                raise HTTPException(404, "there is no picture of this file")
+            return kept
 
         drawn = await _turn(turns, draw, request)
         return Response(drawn, media_type="image/jpeg", headers={"cache-control": "private, max-age=300"})
@@ -185,7 +200,7 @@ def _add_files(app: FastAPI, library: Library, files: Files, media: Media, films
     def lines(name: str, start: Number = 0.0) -> Response:
         id, dot, kind = name.partition(".")
         row = _row(files, id if dot + kind == ".vtt" else "")
-        said = _told(lambda: library.store.segments_of(row["content"]))
+        said = library.store.segments_of(row["content"])
         return Response(captions.webvtt(said, start), media_type="text/vtt")
 
 
@@ -209,7 +224,7 @@ def _asset(name: str, kind: str) -> Response:
 
 
 def _row(files: Files, id: str) -> dict:
-    if (row := _told(lambda: files.get(id))) is None:
+    if (row := files.get(id)) is None:
         raise HTTPException(404, "no such file in this index")
     return row
 
@@ -231,10 +246,10 @@ def _named(files: Files, like: str) -> str:
 
 
 def _told(ask: Callable[[], T]) -> T:
-    """The answer; 400 with the words of what was asked wrongly, 503 where the index cannot be read."""
+    """The answer; 400 with the words of what was asked wrongly."""
     try:
         return ask()
-    except LibraryError as error:
-        raise HTTPException(503, str(error)) from error
     except ValueError as error:
+        if type(error) is not ValueError:  # it is of the index, and none of the question
+            raise
         raise HTTPException(400, str(error)) from error

@@ -10,11 +10,10 @@ import av
 import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from PIL import Image
 
-from data_prep.media import clock, tracks, video
+from data_prep.media import clock, tracks
 from data_prep.media.opening import MediaError, open_media
-from save_jax.search.server.pictures import go_to, picture_track
+from save_jax.search.server.pictures import packets_from, picture_track, small
 
 SIDE = 640
 _RATE, _FASTEST = 48000, 30  # of sound; of pictures
@@ -29,8 +28,12 @@ class TooSlow(MediaError):
     """A film is not made within `PATIENCE`."""
 
 
-def encode(path: str, target: str, start: float, end: float, stopped: Callable[[], bool]) -> None:
+def encode(
+    path: str, target: str, start: float, end: float, stopped: Callable[[], bool], duration: float = 0.0
+) -> None:
     """Writes the film between two seconds of a file; its clock begins with `start`.
+
+    `duration`: seconds of the file as it was indexed, which tells where its clock restarts on the way.
 
     Raises MediaError where nothing can be shown, OSError where it cannot be written, and InterruptedError once
     `stopped()`.
@@ -44,9 +47,8 @@ def encode(path: str, target: str, start: float, end: float, stopped: Callable[[
         zero, deadline = clock.picture_start(source, path), time.monotonic() + PATIENCE
         heard = _Sound(film) if isinstance(sound, av.AudioStream) else None
         seen = _Pictures(film, picture, zero + start)
-        if start > 0:
-            go_to(source, zero, start)
-        for packet in source.demux([picture, sound] if heard and sound else [picture]):
+        wanted = [picture, sound] if heard and sound else [picture]
+        for packet in packets_from(source, wanted, zero, start, duration):
             if stopped():
                 raise InterruptedError
             if time.monotonic() > deadline:
@@ -105,6 +107,7 @@ class _Pictures:
     def __init__(self, film: _Film, source: av.VideoStream, zero: float):
         """`zero`: the file's own clock at the film's begin."""
         self._film, self._zero, self._convert = film, zero, VideoReformatter()
+        self._fit = VideoReformatter()  # one for each conversion: it is set up once
         self._step, self._at = 1 / float(source.guessed_rate or _FASTEST), 0.0
         self._aspect = float(source.sample_aspect_ratio or 1)
         self._before: av.VideoFrame | None = None
@@ -133,16 +136,15 @@ class _Pictures:
             self._before = None
 
     def _write(self, frame: av.VideoFrame, at: float) -> None:
-        image = Image.fromarray(video.upright(frame, self._convert, self._aspect))
+        image = small(frame, self._convert, self._aspect, SIDE)
         if self._stream is None:
-            image.thumbnail((SIDE, SIDE))
             self._stream = self._film.add("libx264", _FASTEST, options=_OPTIONS)
-            self._stream.width, self._stream.height = (max(2, side // 2 * 2) for side in image.size)
+            self._stream.height, self._stream.width = (max(2, side // 2 * 2) for side in image.shape[:2])
             self._stream.pix_fmt, self._stream.codec_context.time_base = "yuv420p", _UNIT
             self._stream.codec_context.thread_count = 2
             self._film.complete = True
-        size = self._stream.width, self._stream.height
-        made = av.VideoFrame.from_ndarray(np.asarray(image if image.size == size else image.resize(size)), "rgb24")
+        made = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+        made = self._fit.reformat(made, self._stream.width, self._stream.height, "yuv420p", threads=1)
         made.pts, made.time_base = round(at / _UNIT), _UNIT
         self._film.mux(self._stream.encode(made))
         self._last = at

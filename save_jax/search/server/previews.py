@@ -141,7 +141,9 @@ class Previews:
                 if found := await to_thread.run_sync(look):
                     return found
                 ends = lambda: self._stopping.is_set() or not film.readers  # noqa: E731
-                return await to_thread.run_sync(self._make, name, take, start, end, ends, limiter=limiter)
+                return await to_thread.run_sync(
+                    self._make, name, take, start, end, ends, row["duration"], limiter=limiter
+                )
 
         film.readers += 1
         there = [film]  # until the client leaves, or is answered
@@ -170,12 +172,12 @@ class Previews:
         return Opened(number, about.st_size, 0, "video/mp4")
 
     def _make(
-        self, name: str, take: Callable[[], Opened], start: float, end: float, ends: Callable[[], bool]
+        self, name: str, take: Callable[[], Opened], start: float, end: float, ends: Callable[[], bool], duration: float
     ) -> Opened:
         source = take()
         unfinished = os.path.join(self._folder, f"{name}.{os.getpid()}.{threading.get_ident()}.part")
         try:
-            encoding.encode(source.path, unfinished, start, end, ends)
+            encoding.encode(source.path, unfinished, start, end, ends, duration)
             with self._writing:
                 self._make_room(os.path.getsize(unfinished))
                 os.replace(unfinished, os.path.join(self._folder, name))
