@@ -122,6 +122,25 @@ def test_it_serves_hides_its_token_and_ends_at_once(made, tmp_path):
         process.kill()
 
 
+def test_a_service_that_is_ended_takes_its_temporary_films_along(made, tmp_path):
+    """Where the user's cache cannot be written, they lie in a temporary folder."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "temporary").mkdir()
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path / "temporary")}
+    arguments = [sys.executable, "-m", "save_jax.search", "serve", str(made[0]), "--port", "0"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    try:
+        assert "Ctrl-C ends" in process.stdout.readline()
+        films = lambda: [name for name in os.listdir(tmp_path / "temporary") if "previews" in name]  # noqa: E731
+        assert films()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=10)
+        assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err, err
+        assert not films()
+    finally:
+        process.kill()
+
+
 def id_of_index(folder) -> str:
     class Opened:
         store = Store.open(str(folder))

@@ -6,6 +6,7 @@ import signal
 import sys
 import webbrowser
 from collections.abc import Callable
+from types import FrameType
 
 from save_jax.data.command_line import visible
 
@@ -71,13 +72,25 @@ def run(args: argparse.Namespace) -> int:
     if args.open and (sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
         webbrowser.open(address + (f"?token={access.once()}" if token else ""))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # raised behind the server's end, where it is noticed
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         serving.Server(app, films.stop).run([listening])
+    except _Terminated:
+        films.close()
+        os._exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         films.close()
         print("stopped", file=sys.stderr, flush=True)
         os._exit(130)  # to take down JAX and the store would last seconds, and nothing is left to be written
     return 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _token(path: str) -> str:

@@ -48,11 +48,15 @@ def encode(
         heard = _Sound(film) if isinstance(sound, av.AudioStream) else None
         seen = _Pictures(film, picture, zero + start)
         wanted = [picture, sound] if heard and sound else [picture]
-        for packet in packets_from(source, wanted, zero, start, duration):
+
+        def check() -> None:
             if stopped():
                 raise InterruptedError
             if time.monotonic() > deadline:
                 raise TooSlow(f"{path}: it takes too long to decode")
+
+        for packet in packets_from(source, wanted, zero, start, duration, check):
+            check()
             if packet.dts is not None and packet.time_base and packet.dts * packet.time_base - zero > end + _APART:
                 break
             try:

@@ -6,7 +6,7 @@ Little of a file is read for it: decoding begins at the key frame before, and ne
 import contextlib
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import av
 import av.container
@@ -74,12 +74,18 @@ def is_restarting(container: av.container.InputContainer, duration: float) -> bo
 
 
 def packets_from(
-    container: av.container.InputContainer, tracks: list, zero: float, second: float, duration: float
+    container: av.container.InputContainer,
+    tracks: list,
+    zero: float,
+    second: float,
+    duration: float,
+    check: Callable[[], None],
 ) -> Iterator[av.Packet]:
     """Packets of some tracks from the key frame before a second on; their clock goes on where the file's restarts.
 
     Where it does, there is nothing to seek by: all that lies before is read, as it was for the index, and kept from the
-    last key frame on. `zero`, `duration`: as `go_to` and `is_restarting` take them.
+    last key frame on. `zero`, `duration`: as `go_to` and `is_restarting` take them. `check`
+    is called again and again, and may raise what ends it.
     """
     if not is_restarting(container, duration):
         if second > 0:
@@ -88,6 +94,7 @@ def packets_from(
         return
     chosen, kept, begun = {track.index for track in tracks}, [], second <= 0
     for packet in clock.packets(container):
+        check()
         if packet.stream.index not in chosen:
             continue
         if not begun:
@@ -113,8 +120,13 @@ def from_second(path: str, second: float, duration: float = 0.0) -> Iterator[tup
     """
     with open_media(path) as container:
         stream = picture_track(container, path)
-        zero, at = clock.picture_start(container, path), 0.0
-        for packet in packets_from(container, [stream], zero, second, duration):
+        zero, at, deadline = clock.picture_start(container, path), 0.0, time.monotonic() + _PATIENCE
+
+        def check() -> None:
+            if not at and time.monotonic() > deadline:
+                raise MediaError(f"{path}: it takes too long to come to {second:.2f} s")
+
+        for packet in packets_from(container, [stream], zero, second, duration, check):
             for frame in packet.decode():
                 if isinstance(frame, av.VideoFrame):
                     at = frame.time - zero if frame.time is not None else at
