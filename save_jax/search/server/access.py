@@ -54,7 +54,7 @@ class Access:
 
     @functools.cached_property
     def hosts(self) -> set[str]:
-        """What a Host header may say, but for its port where none is given. Names of this machine are looked up once."""
+        """What a Host header may say, but for its port where none is given. Looked up once."""
         own = [self.host] if self.host not in _ANY else [socket.gethostname(), socket.getfqdn()]
         return self._with_port({*LOOPBACK, *map(_in_header, own)}) | {name.lower() for name in self.names}
 
