@@ -83,7 +83,7 @@ def test_the_api_as_it_is_written_down(served):
     about = served.get("/api/library").json()
     assert set(about) == {
         "name", "files", "hours", "windows", "senses", "folders", "languages", "offline", "cutoff", "indexing",
-        "version",
+        "version", "examples",
     }  # fmt: skip
     assert about["files"] == 2 and about["folders"] == ["mine/animals", "mine/films"] and about["name"] == "lib"
     found = search(served, q='"the dog"', top=5).json()
@@ -97,7 +97,7 @@ def test_the_api_as_it_is_written_down(served):
     muted = search(served, q="dog", mute=["audio", "speech"]).json()["hits"]
     assert all(set(hit["why"]) == {"vision"} for hit in muted)
     [bird] = search(served, q="dog", folder="films").json()["hits"]
-    assert bird["plays"] == "preview" and bird["media"].startswith(f"/preview/{bird['id']}?start=0&end=")
+    assert bird["plays"] == "preview" and bird["media"].startswith(f"/preview/{bird['id']}?start=0.00&end=")
     assert search(served, like=f"{id}@1", top=1).json()["hits"][0]["id"] == id
     along = served.get(f"/api/files/{id}/along?q=dog").json()
     assert along["duration"] == 3 and [(x["start"], x["end"]) for x in along["windows"]] == [(0, 3)]
