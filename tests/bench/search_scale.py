@@ -300,7 +300,9 @@ def proof(windows: Windows, vectors: np.ndarray) -> None:
     numbers = np.arange(min(windows.count, 20_000))
     frames, there = windows.frames(numbers).astype(np.float32), windows.mask(numbers)
     frames /= np.maximum(np.linalg.norm(frames, axis=-1, keepdims=True), 1e-12)
-    off = np.where(there[..., None], frames - windows.means[numbers][:, None], 0)
+    means = np.where(there[..., None], frames, 0).sum(axis=1)
+    means /= np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)
+    off = np.where(there[..., None], frames - means[:, None], 0)
     full = windows.scores(vectors)[: len(numbers)]
     tenth = np.sort(full, axis=0)[-10]
     count = np.log(there.sum(axis=1))[:, None]
@@ -319,7 +321,7 @@ def proof(windows: Windows, vectors: np.ndarray) -> None:
         inside = vectors @ along.T
         beyond = np.sqrt(np.maximum(0, 1 - (inside**2).sum(axis=1)))
         known = np.where(there[..., None], shares @ inside.T, -np.inf).max(axis=1) if kept else 0.0
-        whole = windows.means[numbers] @ vectors.T
+        whole = means @ vectors.T
         bound = 0.5 * (2 * scale * whole + scale * (known + rest * beyond) + count)
         assert (bound >= full - 1e-3 * scale).all()
         left = (bound >= tenth).sum(axis=0)

@@ -98,7 +98,7 @@ def test_the_api_as_it_is_written_down(served):
     assert all(set(hit["why"]) == {"vision"} for hit in muted)
     [bird] = search(served, q="dog", folder="films").json()["hits"]
     assert bird["plays"] == "preview" and bird["media"].startswith(f"/preview/{bird['id']}?start=0.00&end=")
-    assert search(served, like=f"{id}@1", top=1).json()["hits"][0]["id"] == id
+    assert {other["id"] for other in search(served, like=f"{id}@1").json()["hits"]} == {bird["id"]}
     along = served.get(f"/api/files/{id}/along?q=dog").json()
     assert along["duration"] == 3 and [(x["start"], x["end"]) for x in along["windows"]] == [(0, 3)]
     for room in (hit["media"], hit["thumbnail"], hit["captions"], bird["media"], bird["thumbnail"]):
