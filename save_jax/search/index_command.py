@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 
@@ -50,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
     if args.nice and hasattr(os, "nice"):  # not on Windows
         os.nice(10)
     process.set_up_process()
-    embedder = open_embedder(args.model or (store.about.model if store else ""))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # no callback of JAX is here that could lose it
+    name = args.model or (store.about.model if store else "")
+    print(f"opening the model {visible(name)}", file=sys.stderr, flush=True)  # JAX takes some seconds
+    embedder = open_embedder(name)
     transcriber = Transcriber(speech, os.path.join(args.index, "speech"), language)
     if store is None:
         cut = Cut(args.window or embedder.cut.seconds, args.hop or (args.window or embedder.cut.seconds) / 2)

@@ -2,12 +2,18 @@
 
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
-from helpers.library import write_video
+from helpers.library import settle, write_video
 from helpers.made_run import make_run, plain_clips
 
 from save_jax.search import command, index_command, indexing, transcripts
+from save_jax.search.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +126,26 @@ def test_speech_is_chosen_and_taken_back(made, type_in, tmp_path, monkeypatch):
     for typed in (["--speech", "base", "--language", "fr"], [], ["--language", "none"], ["--speech", "none"], []):
         assert type_in("index", mine, "--index", lib, "--model", run, "--nice", *typed)[0] == 0
     assert asked == [("base", "fr"), ("base", "fr"), ("base", ""), ("", ""), ("", "")]
+
+
+def test_ctrl_c_keeps_what_is_whole(made, tmp_path):
+    """The command itself, as typed: it says what is kept, and the same command goes on."""
+    run, root, lib = made[2], tmp_path / "many", tmp_path / "lib"
+    first = write_video(root / "0.mp4", 3, 1)
+    for number in range(1, 200):
+        with open(root / f"{number}.mp4", "wb") as file:
+            file.write(first.read_bytes() + bytes([number]))  # of another content
+        settle(root / f"{number}.mp4")
+    command = [sys.executable, "-m", "save_jax.search", "index", root, "--index", lib, "--model", run, "--jobs", "1"]
+    with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (lib / "progress.json").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "stopped; what was committed is kept, and the same command goes on" in out
+    kept = Store.open(str(lib)).files.count_rows()
+    assert kept < 200
+    assert abs(kept - int(re.search(r"(\d+) files embedded", out)[1])) <= 1  # one may have been about to be counted
+    assert not (lib / "progress.json").exists()
