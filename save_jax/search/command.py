@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from save_jax.data import command_line, files
 from save_jax.data.command_line import visible
@@ -108,9 +108,9 @@ def _add(commands, name: str, do: Callable, what: str) -> argparse.ArgumentParse
     return command
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    args = parser().parse_args(command_line.arguments())
+    args = parser().parse_args(command_line.arguments(argv))
     try:
         return args.do(args) or 0
     except KeyboardInterrupt:
@@ -134,20 +134,19 @@ def _demo(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from save_jax.search import demo
+    from save_jax.search.door import open_library
 
     command_line.check_folder("the folder", args.folder, "a library is made")
     videos, index = os.path.join(args.folder, "videos"), os.path.join(args.folder, "library")
     count = demo.make_videos(Path(videos), args.jobs)
     print(f"{count} videos in {videos}")
-    made = parser().parse_args(["index", videos, "--index", index, "--model", demo.MODEL, "--jobs", str(args.jobs)])
-    if status := made.do(made):
+    if status := main(["index", videos, "--index", index, "--model", demo.MODEL, "--jobs", str(args.jobs)]):
         return status
-    for sentence in demo.offer(index, demo.questions(Path(videos))):
+    for sentence in demo.offer(open_library(index), demo.questions(Path(videos))):
         print(f'save-jax search query {index} "{sentence}"')
     if args.no_serve:
         return 0
-    served = parser().parse_args(["serve", index, "--port", str(args.port), "--open"])
-    return served.do(served)
+    return main(["serve", index, "--port", str(args.port), "--open"])
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -19,6 +19,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from save_jax.search.library import Library
+
 MODEL = "demo"  # by this name: the weights in this package
 CLIPS, SEED = 40, 2026
 SIZE, RATE, SOUND = (320, 240), 12, 22050  # of joined files: pixels, pictures and samples a second
@@ -64,11 +66,8 @@ def questions(folder: Path) -> list[str]:
     return (folder / QUESTIONS).read_text(encoding="utf-8").splitlines()
 
 
-def offer(index: str, sentences: Sequence[str]) -> list[str]:
+def offer(library: Library, sentences: Sequence[str]) -> list[str]:
     """Of the sentences, some that this index answers, of several kinds; kept in it for its page."""
-    from save_jax.search.door import open_library
-
-    library = open_library(index)
     answered = [sentence for sentence in sentences if not library.search(sentence, 1).nothing_relevant]
     with library.store.writing():
         library.store.about.examples = answered[:OFFERED]

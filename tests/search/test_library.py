@@ -136,7 +136,10 @@ def test_like_a_file_or_a_second_of_it(opened, videos, monkeypatch):
     chosen = next(k for k in range(len(view)) if view.starts[k] == 2 and view.ends[k] == 5)
     assert np.allclose(opened._like(view, f"{dog}@4.5"), view.means[chosen], atol=1e-6)
     for wrong, message in (
-        ("none.mp4", "none.mp4 is no file of this index; give one of its files, or FILE@SECOND"),
+        (
+            "none.mp4",
+            "none.mp4 is no file of this index; give one as `save-jax search stats LIBRARY --files` lists them",
+        ),
         (f"{dog}@late", "'late' after @ is no number of seconds"),
         (f"{dog}@nan", "'nan' after @ is no number of seconds"),
     ):

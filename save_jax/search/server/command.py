@@ -67,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
     app = make_app(library, access, films=films)
     library.view  # noqa: B018  # the first question need not wait for it
     address = _address(args.host, port)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # raised behind the server's end, where it is noticed
+    signal.signal(signal.SIGTERM, _terminated)
     told = " (open it once with ?token=…)" if token else ""
     print(f"{visible(os.path.basename(os.path.abspath(args.library)))} is at {address}{told}; Ctrl-C ends", flush=True)
     if args.open and (sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
         webbrowser.open(address + (f"?token={access.once()}" if token else ""))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # raised behind the server's end, where it is noticed
-    signal.signal(signal.SIGTERM, _terminated)
     try:
         serving.Server(app, films.stop).run([listening])
     except _Terminated:
