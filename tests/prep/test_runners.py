@@ -45,7 +45,7 @@ def test_trouble_costs_its_item_alone():
         late,
         "d",
     ]
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30  # without the limit "sleep" and "stop" take 60 each
 
 
 def test_here_keeps_errors_too():
