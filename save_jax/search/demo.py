@@ -18,6 +18,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pysubs2
 
 from save_jax.search.library import Library
 
@@ -128,14 +129,12 @@ def _mixed(sentences: Sequence[tuple[str, str]]) -> list[str]:
 
 def write_subtitles(lines: Sequence[tuple[float, float, str]], path: Path) -> None:
     """An .srt of (start, end, text), or nothing where nothing is said."""
-
-    def code(seconds: float) -> str:
-        rest, thousandths = divmod(round(1000 * seconds), 1000)
-        return f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d},{thousandths:03d}"
-
-    text = [f"{k}\n{code(start)} --> {code(end)}\n{said}\n" for k, (start, end, said) in enumerate(lines, 1)]
-    if text:
-        path.write_text("\n".join(text), encoding="utf-8")
+    times = pysubs2.time.make_time
+    events = [pysubs2.SSAEvent(times(s=start), times(s=end), said) for start, end, said in lines]
+    if events:
+        written = pysubs2.SSAFile()
+        written.events = events
+        written.save(str(path))
 
 
 def join(clips: Sequence[Path], path: Path) -> list[tuple[float, float]]:

@@ -22,10 +22,8 @@ from save_jax.search.windows import Window
 
 _WAITING = 64  # windows that are read ahead, half a megabyte each
 _NOTES = 5  # of a file
-_RAN_OUT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
-
-
 _PART = 512  # windows of a file that are handed on before its end: some 30 MB
+_RAN_OUT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 @dataclasses.dataclass

@@ -93,11 +93,6 @@ def _match(store: Store, text: str, column: str, operator: FullTextOperator, mos
     return [Line(*values) for values in zip(*columns, strict=True)]
 
 
-def holds_all(line: str, text: str) -> bool:
-    """Whether every word of a text occurs in a line, but for case and accents."""
-    return set(plain(text).split()) <= set(plain(line).split())
-
-
 def holding_all(lines: list[Line], text: str) -> list[Line]:
     """Those that hold every word of a text."""
     wanted = set(plain(text).split())

@@ -169,6 +169,21 @@ def absent(work: Path, embedder: Embedder) -> None:
     print(f"cut-off: {library.store.about.cutoff}")
     share = 100 * fired / asked
     print(f"{fired} of {asked} absent queries are answered ({share:.1f} %), {answered} of them where present")
+    own = [without_own(library, row, frames, mask) for row in test]
+    without, present = (
+        100 * np.mean([scores[k] >= library.store.about.cutoff["score"] for scores in own]) for k in (0, 1)
+    )
+    print(f"of all {len(test)} queries {without:.1f} % without their own windows, {present:.1f} % with them")
+
+
+def without_own(library: Library, row: dict, frames: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """(best score without the windows that overlap what is meant, best score of all)."""
+    view = library.view
+    scores = library.embedder.score(library.embedder.texts([row["query"]])[0], frames, mask)
+    content = next(c for c, files in view.files.items() if any(file["file"] == row["file"] for file in files))
+    same = view.windows_of(content)
+    own = same[(view.starts[same] < float(row["end"])) & (view.ends[same] > float(row["start"]))]
+    return float(np.delete(scores, own).max()), float(scores.max())
 
 
 def updates(work: Path, embedder: Embedder, sentences: list[str]) -> None:

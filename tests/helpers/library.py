@@ -76,6 +76,13 @@ def write_video(path: Path, seconds: float = 3, number: int = 0, said: Sequence[
     return path
 
 
+def write_text(path: Path, text: str) -> None:
+    """A file that no decoder reads, for `update_plainly`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    settle(path)
+
+
 def settle(path: Path) -> None:
     """Makes a file older than those that may still be written."""
     about = os.stat(path)

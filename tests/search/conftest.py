@@ -2,6 +2,7 @@
 
 import pytest
 from helpers import library
+from helpers.library import update_plainly, write_text
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,18 @@ def videos(tmp_path_factory):
 def opened(tmp_path_factory, embedder, videos):
     """Of `videos`; for reading alone."""
     return library.make_library(tmp_path_factory.mktemp("index") / "lib", embedder, videos)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three files that no decoder reads: rows come from `embed_plainly`."""
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        write_text(tmp_path / "root" / name, name)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def lib(tmp_path, root):
+    """The index of `root`."""
+    update_plainly(tmp_path / "lib", root)
+    return tmp_path / "lib"

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 from helpers import library
-from helpers.library import NoModel, contents, names, plain_rows, settle, update_plainly, write_video
+from helpers.library import NoModel, contents, names, plain_rows, update_plainly, write_text, write_video
 
 from data_prep.media.opening import MediaError
 from data_prep.speech.recognise import Stop
@@ -33,25 +33,6 @@ class Plain(NoModel):
         return Embedded(frames[:, 0], frames, np.zeros((len(windows), self.size), np.float32))
 
 
-@pytest.fixture
-def root(tmp_path):
-    for name in ("a.mp4", "b.mp4", "c.mp4"):
-        write(tmp_path / "root" / name, name)
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def lib(tmp_path, root):
-    update_plainly(tmp_path / "lib", root)
-    return tmp_path / "lib"
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    settle(path)
-
-
 def made_in(folder, root) -> Store:
     store = Store.create(str(folder), NoModel(), Cut())
     store.about.roots = {"root": str(root)}
@@ -73,8 +54,8 @@ def truly(files):
 
 @pytest.mark.parametrize("when", ["before they are read", "while they are decoded"])
 def test_a_disk_that_goes_is_no_fault_of_its_files(lib, root, monkeypatch, when):
-    write(root / "a.mp4", "another one, no video")
-    write(root / "d.mp4", "a new one, no video")
+    write_text(root / "a.mp4", "another one, no video")
+    write_text(root / "d.mp4", "a new one, no video")
     away = root.parent / "away"
 
     def unplugged(files):
@@ -100,7 +81,7 @@ def test_a_disk_that_goes_is_no_fault_of_its_files(lib, root, monkeypatch, when)
 
 
 def test_what_runs_out_is_no_fault_of_a_file(lib, root, monkeypatch):
-    write(root / "a.mp4", "another one, no video")
+    write_text(root / "a.mp4", "another one, no video")
     without = OSError(errno.ENOMEM, "Cannot allocate memory")
     for error, cause in ((MemoryError(), None), (OSError(errno.EIO, "I/O"), None), (MediaError("stops"), without)):
 
@@ -130,7 +111,7 @@ def test_a_recogniser_that_does_not_load_is_no_fault_of_a_file(tmp_path):
 
 
 def test_a_worker_that_dies_is_no_fault_of_its_files(lib, root):
-    write(root / "a.mp4", "another")
+    write_text(root / "a.mp4", "another")
     before = Store.open(str(lib)).file_rows()
     update(Store.open(str(lib)), lambda files: iter([Left(found, "died") for found in files]))
     assert Store.open(str(lib)).file_rows() == before
@@ -262,8 +243,8 @@ def test_a_recogniser_that_comes_later_is_asked(tmp_path, root, capsys):
     """Of what has no subtitles, and once; another one, or another language, is asked anew."""
     store = made_in(tmp_path / "lib", root)
     update(store, heard_by(""))
-    write(root / "d.mp4", "with subtitles")
-    write(root / "e.mp4", "a.mp4")  # a copy
+    write_text(root / "d.mp4", "with subtitles")
+    write_text(root / "e.mp4", "a.mp4")  # a copy
     update(store, heard_by("", "subtitles (.srt file)"))
     for recogniser in ("base", "base fr"):
         summary = update(store, heard_by(recogniser, "whisper"), recogniser)

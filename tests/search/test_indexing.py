@@ -6,33 +6,11 @@ import subprocess
 
 import pytest
 from helpers import library
-from helpers.library import NoModel, contents, names, settle, update_plainly, write_video
+from helpers.library import NoModel, contents, names, settle, update_plainly, write_text, write_video
 
 from save_jax.search import command, indexing, roots
 from save_jax.search.store import Store
 from save_jax.search.windows import Cut
-
-
-@pytest.fixture
-def root(tmp_path):
-    """Three files that no decoder reads: rows come from `embed_plainly`."""
-    folder = tmp_path / "root"
-    folder.mkdir()
-    for name in ("a.mp4", "b.mp4", "c.mp4"):
-        write(folder / name, name)
-    return folder
-
-
-@pytest.fixture
-def lib(tmp_path, root):
-    update_plainly(tmp_path / "lib", root)
-    return tmp_path / "lib"
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    settle(path)
 
 
 def test_new_files_alone_are_embedded(tmp_path, embedder, videos):
@@ -74,7 +52,7 @@ def test_a_root_that_is_not_mounted_loses_nothing(tmp_path, lib, root, left):
     away = tmp_path / "away"
     root.rename(away)
     other = tmp_path / "other"
-    write(other / "d.mp4", "d")
+    write_text(other / "d.mp4", "d")
     gone = update_plainly(lib, other)
     assert (gone.offline, gone.removed, gone.embedded) == (["root"], 0, 1)
     root.mkdir()
@@ -92,7 +70,7 @@ def test_a_root_that_is_not_mounted_loses_nothing(tmp_path, lib, root, left):
 def test_a_file_replaced_in_place_is_read_again(lib, root):
     """And what it held before goes in the same run."""
     old = contents(Store.open(str(lib)))
-    write(root / "a.mp4", "other content")
+    write_text(root / "a.mp4", "other content")
     summary = update_plainly(lib, root)
     assert (summary.embedded, summary.same, summary.removed) == (1, 2, 0)
     store = Store.open(str(lib))
@@ -105,11 +83,11 @@ def test_a_file_replaced_in_place_is_read_again(lib, root):
 
 def test_files_of_one_content_share_their_windows(tmp_path):
     root, lib = tmp_path / "root", tmp_path / "lib"
-    write(root / "a.mp4", "same")
-    write(root / "b.mp4", "same")
+    write_text(root / "a.mp4", "same")
+    write_text(root / "b.mp4", "same")
     first = update_plainly(lib, root)
     assert (first.embedded, first.moved) == (1, 1)
-    write(root / "c.mp4", "same")
+    write_text(root / "c.mp4", "same")
     second = update_plainly(lib, root)
     assert (second.embedded, second.moved, second.same) == (0, 1, 2)
     store = Store.open(str(lib))
@@ -123,7 +101,7 @@ def test_files_of_one_content_share_their_windows(tmp_path):
 def test_copies_of_a_broken_file_have_a_reason_each(tmp_path):
     root = tmp_path / "root"
     for name in ("a.mp4", "b.mp4"):
-        write(root / name, "bad file")
+        write_text(root / name, "bad file")
     assert update_plainly(tmp_path / "lib", root).failed.keys() == {"root/a.mp4", "root/b.mp4"}
 
 
@@ -139,8 +117,8 @@ def test_a_broken_file_stops_nothing(tmp_path, embedder, capsys):
     """With the real reader; one whose name is no UTF-8 and breaks as well, too."""
     root = tmp_path / "root"
     write_video(root / "good.mp4", 2, 1)
-    write(root / "text.mp4", "no video at all")
-    write(root / "empty.mkv", "")
+    write_text(root / "text.mp4", "no video at all")
+    write_text(root / "empty.mkv", "")
     (root / "cut.mp4").write_bytes((root / "good.mp4").read_bytes()[:3000])
     settle(root / "cut.mp4")
     hostile = os.fsencode(str(root)) + b"/\x1b[31mred \xff.mp4"
@@ -171,10 +149,10 @@ def test_a_growing_file_is_left_for_the_next_run(lib, root):
 
 def test_hidden_files_links_and_folders_are_passed_over(tmp_path, root):
     outside = tmp_path / "outside"
-    write(outside / "x.mp4", "outside")
-    write(root / ".hidden.mp4", "hidden")
-    write(root / ".cache" / "x.mp4", "hidden folder")
-    write(root / "folder.mp4" / "inside.mp4", "inside")
+    write_text(outside / "x.mp4", "outside")
+    write_text(root / ".hidden.mp4", "hidden")
+    write_text(root / ".cache" / "x.mp4", "hidden folder")
+    write_text(root / "folder.mp4" / "inside.mp4", "inside")
     (root / "link.mp4").symlink_to(outside / "x.mp4")
     (root / "folder").symlink_to(outside)
     os.mkfifo(root / "pipe.mp4")
@@ -202,7 +180,7 @@ NAMES = (
 def test_names_are_shown_and_not_obeyed(tmp_path, monkeypatch, capsys):
     root, lib = tmp_path / "root", tmp_path / "lib"
     for name in NAMES:
-        write(root / name, f"content of {name}")
+        write_text(root / name, f"content of {name}")
     raw = os.fsencode(str(root)) + b"/caf\xe9.mp4"
     with open(raw, "wb") as file:
         file.write(b"latin")
@@ -271,7 +249,7 @@ def test_a_disk_below_a_root_that_is_not_mounted_loses_nothing(tmp_path, lib, ro
     if subprocess.run(["mount", "-t", "tmpfs", "none", disk], capture_output=True).returncode:
         pytest.skip("nothing can be mounted here")
     try:
-        write(disk / "d.mp4", "d")
+        write_text(disk / "d.mp4", "d")
         assert update_plainly(lib, root).embedded == 1
     finally:
         subprocess.run(["umount", disk], check=True)

@@ -9,30 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.library import SILENT, NoModel, embed_plainly, environment, names, settle, update_plainly
+from helpers.library import SILENT, NoModel, embed_plainly, environment, names, settle, update_plainly, write_text
 
 from save_jax.search import command, indexing, roots
 from save_jax.search.store import LibraryError, Store
-
-
-@pytest.fixture
-def root(tmp_path):
-    folder = tmp_path / "root"
-    for name in ("a.mp4", "b.mp4", "c.mp4"):
-        write(folder / name, name)
-    return folder
-
-
-@pytest.fixture
-def lib(tmp_path, root):
-    update_plainly(tmp_path / "lib", root)
-    return tmp_path / "lib"
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    settle(path)
 
 
 def changes_of(lib, folder):
@@ -54,9 +34,9 @@ def test_a_folder_that_cannot_be_read_hides_itself_alone():
         os.chmod(folder, 0o755)
         lib, root = Path(folder, "lib"), Path(folder, "root")
         for name in ("b/b.mp4", "lost+found/c.mp4", "z/z.mp4"):
-            write(root / name, name)
+            write_text(root / name, name)
         update_plainly(lib, root)
-        write(root / "a" / "a.mp4", "a")
+        write_text(root / "a" / "a.mp4", "a")
         (root / "z" / "z.mp4").unlink()
         os.chmod(root / "lost+found", 0o000)
         rows = json.dumps(Store.open(str(lib)).file_rows())
@@ -129,7 +109,7 @@ def test_a_file_that_was_put_on_another_disk_is_marked(lib, root):
 
 def test_names_that_are_written_alike_are_told(tmp_path):
     root, lib = tmp_path / "root", tmp_path / "lib"
-    write(root / "x\\xe9.mp4", "as text")
+    write_text(root / "x\\xe9.mp4", "as text")
     raw = os.fsencode(str(root)) + b"/x\xe9.mp4"
     with open(raw, "wb") as file:
         file.write(b"as a byte")
@@ -141,7 +121,7 @@ def test_names_that_are_written_alike_are_told(tmp_path):
 
 def test_a_folder_whose_name_is_no_utf_8(tmp_path):
     root = Path(os.fsdecode(os.fsencode(str(tmp_path)) + b"/caf\xe9"))
-    write(root / "a.mp4", "a")
+    write_text(root / "a.mp4", "a")
     assert update_plainly(tmp_path / "lib", root).embedded == 1
     assert update_plainly(tmp_path / "lib", root).same == 1
     assert names(Store.open(str(tmp_path / "lib"))) == ["caf\\xe9/a.mp4"]
@@ -199,7 +179,7 @@ def test_a_root_lies_elsewhere_now(lib, root, tmp_path):
     assert (summary.same, summary.embedded, summary.removed) == (3, 0, 0)
     assert Store.open(str(lib)).about.roots == {"root": str(root)}
     assert Store.open(str(lib)).windows.to_arrow().to_pylist() == before
-    write(tmp_path / "other" / "d.mp4", "d")
+    write_text(tmp_path / "other" / "d.mp4", "d")
     update_plainly(lib, tmp_path / "other")
     known = Store.open(str(lib)).about.roots
     with pytest.raises(LibraryError, match="is a root already"):
@@ -213,7 +193,7 @@ def test_a_root_lies_elsewhere_now(lib, root, tmp_path):
 
 
 def test_a_root_is_forgotten(lib, root, tmp_path, monkeypatch, capsys):
-    write(tmp_path / "it's" / "d.mp4", "d")
+    write_text(tmp_path / "it's" / "d.mp4", "d")
     update_plainly(lib, tmp_path / "it's")
     for given, left in (("it's", ["root"]), (str(root), [])):
         monkeypatch.setattr("sys.argv", ["search", "forget", str(lib), "--root", given])

@@ -29,12 +29,6 @@ def root(tmp_path):
     return tmp_path / "root"
 
 
-@pytest.fixture
-def lib(tmp_path, root):
-    update_plainly(tmp_path / "lib", root)
-    return tmp_path / "lib"
-
-
 def fill(root, count):
     root.mkdir(exist_ok=True)
     for number in range(count):
