@@ -7,6 +7,7 @@ import importlib.metadata
 import re
 import zlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias, TypeVar
 
 import jax
@@ -223,3 +224,17 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
     """This process's rows of a batch, a tree of NumPy arrays → arrays of the global batch, sharded by sample."""
     sharding = by_sample(mesh)
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)
+
+
+def on_host() -> AbstractContextManager:
+    """Within, what has no place yet is computed on this process's CPU, where JAX_PLATFORMS does not leave it out."""
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # no such platform
+        return nullcontext()
+
+
+def from_host(x: jax.Array, where: NamedSharding) -> jax.Array:
+    """An array that every process holds → laid out so; each device gets its shard alone."""
+    numbers = np.asarray(x)
+    return jax.make_array_from_callback(numbers.shape, where, lambda index: numbers[index])

@@ -1,11 +1,12 @@
 """`bench all`: everything that is asked of an accelerator, in one command for a machine that is lent for minutes.
 
-    save-jax bench all --device gpu --json FILE          ten minutes at most, no network, no data
+    save-jax bench all --device gpu --json FILE          half an hour at most, no network, no data
     save-jax bench all --device cpu                      tiny sizes, to see that it runs; writes bench-all.json
 
 The parts run one after the other, each in a process of its own, because a process keeps the device's memory; this one
 never touches the device. After each part everything measured is written. A part that fails, or that time ends, says so
-in its row of the summary, and the others go on.
+in its row of the summary, and the others go on. A part that is begun may take all the time that is left: on an H200,
+parts that were stopped to keep time for others all came to nothing, in the middle of compiling.
 
 The PyTorch twin is a script, `--peer`, that is called with `--twin-alone --device --backbone --batch --dtype --cache
 --rounds --json`, on a GPU also `--compile`, and writes {"rows": [{"sides": {name: {"median": seconds}}}]}.
@@ -46,7 +47,6 @@ class Part:
     name: str
     command: list[str]
     least: float
-    kept: bool = True  # the parts before it leave it that time
     absent: str = ""  # why it cannot run here at all
     programs: str = "others"  # where it keeps compiled programs: a first start must not find another's
 
@@ -54,7 +54,7 @@ class Part:
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of `bench all`."""
     command.add_argument("--device", choices=["gpu", "cpu"], required=True)
-    command.add_argument("--minutes", type=float, default=9.0, help="in all; default %(default)s")
+    command.add_argument("--minutes", type=float, default=30.0, help="in all; default %(default)s")
     command.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs; always so on a CPU")
     command.add_argument("--model", choices=list(recipe.MODELS), default="save")
     command.add_argument("--peer", metavar="SCRIPT", help=f"the PyTorch twin's; default {PEER.name} of the checkout")
@@ -66,20 +66,21 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def parts(args: argparse.Namespace) -> list[Part]:
     """What is run, in this order."""
     small = args.small or args.device == "cpu"
-    scale = 0.3 if small else 1.0  # of the seconds below, which are judged for an H200
+    scale = 0.2 if small else 1.0  # of the seconds below, which are an H200's with 16 cores, or guesses
     sizes = ["--model", args.model, "--dtype", "bfloat16"]
     sizes += ["--backbone", "tiny", "--batch", "8"] if small else ["--backbone", "B/32", "--batch", "128"]
     often = ["--rounds", str(args.rounds), "--budget", "10"]
     bench, steps = ["-m", "save_jax.bench"], ["--steps", "2" if small else "10"]
-    found = []
-    for attention in ("cudnn", "xla") if args.device == "gpu" else ("xla",):
+    gallery = ["--queries", "100", "--videos", "2000"] if small else ["--queries", "1000", "--videos", "1000000"]
+    found = [Part("top_k", [*bench, "score", "--on-device", *gallery, *often], 35)]
+
+    def add_steps(attention: str) -> None:
         for cache in CACHES[::-1]:
-            one = [*sizes, "--attention", attention, "--cache", cache]
-            first = attention == "cudnn" or args.device != "gpu"
-            seconds = {"none": 45, "ast": 35, "towers": 30}[cache]
-            name, step = f"{cache} {attention}", [*bench, "step", *one, *often, *steps]
-            found.append(Part(f"step {name}", step, seconds, kept=first, programs=name))
-            found.append(Part(f"start {name}", [*bench, "first", *one], 15, kept=first, programs=name))
+            one, name = [*sizes, "--attention", attention, "--cache", cache], f"{cache} {attention}"
+            found.append(Part(f"step {name}", [*bench, "step", *one, *often, *steps], 120, programs=name))
+            found.append(Part(f"start {name}", [*bench, "first", *one], 30, programs=name))
+
+    add_steps("cudnn" if args.device == "gpu" else "xla")
     peer, torch = Path(args.peer or PEER), importlib.util.find_spec("torch")
     absent = "" if torch else "torch is not installed"
     if args.model != "save":
@@ -88,21 +89,23 @@ def parts(args: argparse.Namespace) -> list[Part]:
         absent = f"there is no {peer}; --peer names the twin's script"
     for cache in CACHES[::-1]:
         of_twin = [str(peer), "--twin-alone", "--device", args.device, "--cache", cache, *sizes[2:]]
-        if args.device == "gpu":  # a short step may wait for launches, which a graph spares; compiling takes minutes
-            of_twin += ["--compile", "whole,graphs" if cache == "towers" else "whole"]
-        found.append(Part(f"twin {cache}", [*of_twin, "--rounds", str(args.rounds)], 50, absent=absent))
-    memory = [*bench, "memory", *sizes, "--cache", "none", "--micro-batches", "0", "--remats", "none,blocks"]
-    compiled = "none cudnn" if args.device == "gpu" else "none xla"
-    found.append(Part("memory", [*memory, "--measure"], 75, kept=False, programs=compiled))
+        of_twin += ["--compile", "eager"] if args.device == "gpu" else []
+        found.append(Part(f"twin {cache}", [*of_twin, "--rounds", str(args.rounds)], 30, absent=absent))
     golden = [str(path) for path in args.golden or GOLDEN]
     missing = [path for path in golden if not Path(path).exists()]
-    absent = f"there is no {missing[0]}; --golden names such files" if missing else ""
+    no_golden = f"there is no {missing[0]}; --golden names such files" if missing else ""
     parity = ["-m", "save_jax.parity", *golden, "--failed-only", "--precision"]
-    found += [Part(f"parity {name}", [*parity, name], 30, absent=absent) for name in ("float32", "bfloat16")]
-    gallery = ["--queries", "100", "--videos", "2000"] if small else ["--queries", "1000", "--videos", "1000000"]
-    found.append(Part("top_k", [*bench, "score", "--on-device", *gallery, *often], 25))
-    if args.device == "gpu":  # on a CPU the same as float32
-        found.append(Part("parity default", [*parity, "default"], 30, kept=False, absent=absent))
+    found += [Part(f"parity {name}", [*parity, name], 90, absent=no_golden) for name in ("float32", "bfloat16")]
+    memory = [*bench, "memory", *sizes, "--cache", "none", "--micro-batches", "0", "--remats", "none,blocks"]
+    compiled = "none cudnn" if args.device == "gpu" else "none xla"
+    found.append(Part("memory", [*memory, "--measure"], 120, programs=compiled))
+    if args.device == "gpu":
+        add_steps("xla")
+        found.append(Part("parity default", [*parity, "default"], 90, absent=no_golden))  # on a CPU the same as float32
+        for cache in CACHES[::-1]:  # minutes of compiling; a short step may wait for launches, which a graph spares
+            compile = ["--compile", "whole,graphs" if cache == "towers" else "whole"]
+            of_twin = [str(peer), "--twin-alone", "--device", "gpu", "--cache", cache, *sizes[2:], *compile]
+            found.append(Part(f"twin {cache} compiled", [*of_twin, "--rounds", str(args.rounds)], 120, absent=absent))
     words = args.only.split(",") if args.only else [""]
     chosen = [part for part in found if any(word in part.name for word in words)]
     if not chosen:
@@ -127,9 +130,8 @@ def everything(args: argparse.Namespace) -> dict:
             raise ValueError(done["failed"].removeprefix("error: "))
         found["machine"] = done["figures"]
         write_json(args.json, found)
-        for number, part in enumerate(todo):
-            kept = sum(later.least for later in todo[number + 1 :] if later.kept and not later.absent)
-            left = deadline - time.monotonic() - kept
+        for part in todo:
+            left = deadline - time.monotonic()
             print(f"\n=== {part.name}", flush=True)
             if part.absent:
                 found["parts"][part.name] = {"left_out": part.absent}

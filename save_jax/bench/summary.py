@@ -52,8 +52,9 @@ def of_parts(found: dict, goals: bool) -> list[Row]:
         goal = f"<= {START['cold']} s, {START['warm']} s"
         add(f"first step, {NAMES[cache]}, {attention}", ", ".join(told), goal, reached)
     for part in [name for name in parts if name.startswith("twin ")]:
-        cache = part.split()[1]
-        add(*_of_twin(cache, _row(parts[part]) or {}, best.get(cache), missing(part)))
+        _, cache, *compiled = part.split()
+        what = ", ".join(["beside the twin", NAMES[cache], *compiled])
+        add(what, *_of_twin(_row(parts[part]) or {}, best.get(cache), missing(part)))
     if "memory" in parts:
         told = [
             f"remat {row['remat']} {row['bytes_compiled'] / 2**30:.2f} GiB compiled"
@@ -84,18 +85,18 @@ def _row(part: dict) -> dict[str, Any] | None:
     return next(iter(part.get("figures", {}).get("rows", [])), None)
 
 
-def _of_twin(cache: str, row: dict, ours: float | None, missing: str) -> tuple[str, str, str, bool | None]:
+def _of_twin(row: dict, ours: float | None, missing: str) -> tuple[str, str, bool | None]:
     """The line that compares a step with the fastest twin's; `ours` in milliseconds, of the faster attention."""
-    what, goal, sides = f"beside the twin, {NAMES[cache]}", f">= {TWIN} times as fast", row.get("sides", {})
+    goal, sides = f">= {TWIN} times as fast", row.get("sides", {})
     times = {name: 1e3 * side["median"] for name, side in sides.items() if "median" in side}
     if not times:
         failed = "; ".join(f"{name} failed: {side['failed']}" for name, side in sides.items() if "failed" in side)
-        return what, f"not measured: {failed}" if failed else missing, goal, None
+        return f"not measured: {failed}" if failed else missing, goal, None
     fastest = min(times, key=lambda name: times[name])
     told = f"{fastest} {times[fastest]:.1f} ms"
     if ours is None:
-        return what, f"{told}; ours not measured", goal, None
-    return what, f"{told}: ours is {times[fastest] / ours:.2f} times as fast", goal, times[fastest] / ours >= TWIN
+        return f"{told}; ours not measured", goal, None
+    return f"{told}: ours is {times[fastest] / ours:.2f} times as fast", goal, times[fastest] / ours >= TWIN
 
 
 def as_text(rows: list[Row]) -> str:

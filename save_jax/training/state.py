@@ -1,5 +1,7 @@
 """The train state: parameters, optimiser and step, created on the mesh."""
 
+from typing import Any
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -12,6 +14,7 @@ from save_jax import sharding
 from save_jax.config import frozen_patterns
 from save_jax.config.retrieval import RANDOM
 from save_jax.config.vlsa import FINETUNED_WITHOUT
+from save_jax.models.trees import Flat, flatten, unflatten
 from save_jax.training import optim
 from save_jax.weights import description, loading
 
@@ -27,7 +30,7 @@ class TrainState:
 
 def init_params(model: nn.Module, config: ConfigDict, key: jax.Array) -> dict:
     """Random parameters. Some may start as copies of others (`model.complete`)."""
-    return model.complete(model.init(key, model.example(config))["params"])
+    return model.complete(_drawn(model, config, key))
 
 
 def check_start(model: nn.Module, config: ConfigDict) -> None:
@@ -60,7 +63,7 @@ def check_start(model: nn.Module, config: ConfigDict) -> None:
 
 def shapes(model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings (config.sharding) of a state on a mesh; nothing is computed or allocated."""
-    made = jax.eval_shape(lambda: _init(model, optimizer, config, jax.random.key(0), {}))
+    made = jax.eval_shape(lambda: _state(init_params(model, config, jax.random.key(0)), optimizer, config))
 
     def laid_out(x: jax.ShapeDtypeStruct, where: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
@@ -88,7 +91,8 @@ def create(
 
     In SAVE and AVIGATE the fusion, the resampler and the frame positions that are not given start as copies of the text
     tower. No random number is computed, and no program for it compiled, in whose place something else comes: that would
-    take half a minute.
+    take half a minute. They are drawn on the host: an H200's compiler took 87 s for the program that draws them, and
+    every accelerator starts from the same ones.
 
     Args:
         model: has `example(config)`, a batch to initialise with, and `complete(params, keep)`. That one copies
@@ -96,16 +100,33 @@ def create(
         modules: on the mesh, laid out as `shapes` says. Their memory is taken over.
     """
     layout = jax.tree.map(lambda x: x.sharding, shapes(model, optimizer, config, mesh))
-    make = jax.jit(
-        lambda key, modules: _init(model, optimizer, config, key, modules), out_shardings=layout, donate_argnums=1
-    )
-    return make(jax.random.key(config.seed), modules)
+    like = jax.eval_shape(lambda: _drawn(model, config, jax.random.key(0)))
+
+    def completed(random: dict, modules: dict) -> dict:
+        return model.complete({**random, **modules}, keep=tuple(modules))
+
+    # What is copied over, or given, is not drawn.
+    used = {id(x) for x in jax.tree.leaves(completed(like, modules))}
+    names = {name for name, x in flatten(like).items() if id(x) in used}
+
+    def draw(key: jax.Array) -> Flat:
+        return {name: x for name, x in flatten(_drawn(model, config, key)).items() if name in names}
+
+    with sharding.on_host():
+        numbers = jax.jit(draw)(jax.random.key(config.seed))
+    places: dict[str, Any] = flatten(layout.params)
+    numbers = {name: sharding.from_host(x, places[name]) for name, x in numbers.items()}
+
+    def finished(numbers: Flat, modules: dict) -> TrainState:
+        return _state(completed(unflatten({**flatten(like), **numbers}), modules), optimizer, config)
+
+    return jax.jit(finished, out_shardings=layout, donate_argnums=(0, 1))(numbers, modules)
 
 
-def _init(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict, key: jax.Array, modules: dict
-) -> TrainState:
-    random = model.init(key, model.example(config))["params"]
-    params = model.complete({**random, **modules}, keep=tuple(modules))
+def _drawn(model: nn.Module, config: ConfigDict, key: jax.Array) -> dict:
+    return dict(model.init(key, model.example(config))["params"])
+
+
+def _state(params: dict, optimizer: optax.GradientTransformation, config: ConfigDict) -> TrainState:
     trained, _ = optim.split_frozen(params, frozen_patterns(config))
     return TrainState(step=jnp.zeros([], jnp.int32), params=params, opt_state=optimizer.init(trained))

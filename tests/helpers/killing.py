@@ -1,6 +1,7 @@
 """A run that is killed with SIGKILL again and again: for the test, which does it a few times, and for the bench."""
 
 import json
+import os
 import random
 import re
 import signal
@@ -11,9 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers.places import REPOSITORY
+from helpers.places import COMPILE_FAST, REPOSITORY
 
 STEPS = 40
+ENVIRONMENT = os.environ | {"XLA_FLAGS": COMPILE_FAST}  # one device: its program compiles sooner
 MOMENTS = ("starting", "step", "writing", "written")
 
 
@@ -39,7 +41,7 @@ def command(workdir: Path, shards: Path) -> list[str]:
 
 def finish(workdir: Path, shards: Path) -> tuple[dict, str]:
     """Lets a run come to its end: (results.json, what it printed)."""
-    done = subprocess.run(command(workdir, shards), cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(command(workdir, shards), cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the run ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return json.loads((workdir / "results.json").read_text()), done.stdout
@@ -51,7 +53,9 @@ def kills(workdir: Path, shards: Path, moments: list[str], rng: random.Random) -
     for moment in moments:
         begun = max(whole(workdir), default=0)
         with log.open("w") as out:
-            process = subprocess.Popen(command(workdir, shards), cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command(workdir, shards), cwd=REPOSITORY, env=ENVIRONMENT, stdout=out, stderr=subprocess.STDOUT
+            )
         come = _come(moment, workdir, log, begun, rng)
         while process.poll() is None and not come():
             time.sleep(0.001)

