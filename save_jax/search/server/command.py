@@ -61,19 +61,20 @@ def run(args: argparse.Namespace) -> int:
     port = listening.getsockname()[1]
     process.set_up_process()
     library = open_library(args.library, args.model)
-    films = Previews(folder_of(library.store.folder), args.preview_mb * 2**20)
     access = Access(args.host, port, token, tuple(args.name))
     access.hosts  # noqa: B018  # a slow name server is waited for now, and by no request
-    app = make_app(library, access, films=films)
-    library.view  # noqa: B018  # the first question need not wait for it
-    address = _address(args.host, port)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # raised behind the server's end, where it is noticed
-    signal.signal(signal.SIGTERM, _terminated)
+    name = visible(os.path.basename(os.path.abspath(args.library)))
     told = " (open it once with ?token=…)" if token else ""
-    print(f"{visible(os.path.basename(os.path.abspath(args.library)))} is at {address}{told}; Ctrl-C ends", flush=True)
-    if args.open and (sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
-        webbrowser.open(address + (f"?token={access.once()}" if token else ""))
+    address = _address(args.host, port)
+    films = Previews(folder_of(library.store.folder), args.preview_mb * 2**20)
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # raised behind the server's end, where it is noticed
+        signal.signal(signal.SIGTERM, _terminated)
+        app = make_app(library, access, films=films)
+        library.view  # noqa: B018  # the first question need not wait for it
+        print(f"{name} is at {address}{told}; Ctrl-C ends", flush=True)
+        if args.open and (sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
+            webbrowser.open(address + (f"?token={access.once()}" if token else ""))
         serving.Server(app, films.stop).run([listening])
     except _Terminated:
         films.close()

@@ -1,0 +1,196 @@
+"""Why VLSA's matching of sound with picture is hard to learn: the demo's model, one cause at a time.
+
+    python tests/bench/vlsa_matching.py --task matching --clips 4000 --steps 1500
+    python tests/bench/vlsa_matching.py --task naming --masked 0.5
+
+Clips come from the demo's generator, straight from its pictures and sounds: no video file is written, so 4,000 of them
+take three minutes. `matching` trains InfoNCE of sound and picture alone, and ranks clips that were not trained on.
+`naming` tells the two encoders what is seen and what is heard: how fast can they learn that at all? Nothing of the
+demo's test split is read.
+"""
+
+import argparse
+import functools
+import json
+import math
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.signal
+
+from data_prep.demo.clip import SOUND_RATE, mix
+from data_prep.demo.pictures import frames
+from data_prep.demo.scenes import NO_TRACK, RELATED, Scene, generator, sample_scenes
+from data_prep.media.spectrogram import SAMPLE_RATE, middle, spectrogram
+from save_jax import sharding
+from save_jax.config import resolve
+from save_jax.config.finding import read_config
+from save_jax.models.apply import apply
+from save_jax.models.similarity import unit
+from save_jax.models.vlsa import Vlsa, make_model
+from save_jax.training import losses
+
+FRAMES, SIZE, HELD_OUT = 4, 64, 300
+SILENCE = np.full((256, 256), -1, np.float16)
+
+
+def made(seed: int, scene: Scene) -> dict[str, np.ndarray]:
+    """What VLSA reads of one clip, and what it shows and sounds like."""
+    rng = generator(seed, "media", int(scene.video_id.removeprefix("video")))
+    pictures = []
+    for picture in frames(rng, scene.thing, scene.colour, scene.place, scene.motion, scene.size, FRAMES):
+        side = min(picture.size)
+        left, top = ((length - side) // 2 for length in picture.size)
+        square = picture.crop((left, top, left + side, top + side)).resize((SIZE, SIZE))
+        pictures.append(np.asarray(square.convert("RGB")))
+    heard = scene.bed != NO_TRACK
+    if heard:
+        sound = scipy.signal.resample_poly(mix(scene, rng), SAMPLE_RATE, SOUND_RATE)
+    return {
+        "frames": np.stack(pictures),
+        "spectrogram": spectrogram(middle(sound.astype(np.float32))) if heard else SILENCE,
+        "has_audio": np.bool_(heard),
+        "belongs": np.bool_(scene.bed == RELATED),
+        "thing": np.str_(scene.thing),
+        "event": np.str_(scene.event or scene.bed),
+    }
+
+
+def made_clips(count: int, seed: int) -> dict[str, np.ndarray]:
+    """The clips of one seed, as arrays."""
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        clips = pool.map(functools.partial(made, seed), sample_scenes(count, seed), chunksize=20)
+    return {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
+
+
+def kept_clips(path: str, count: int, seed: int) -> dict[str, np.ndarray]:
+    """As `made_clips`; with a path, of a file that an earlier call wrote, if it holds as many."""
+    if path and os.path.exists(path):
+        with np.load(path) as file:
+            clips = {name: file[name][:count] for name in file.files}
+        if len(clips["belongs"]) == count:
+            return clips
+    clips = made_clips(count, seed)
+    if path:
+        np.savez(path, **clips)
+    return clips
+
+
+def batch_of(clips: dict[str, np.ndarray], numbers: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Some clips as the model reads them."""
+    return {name: clips[name][numbers] for name in ("frames", "spectrogram", "has_audio")} | {
+        "frame_mask": np.ones((len(numbers), FRAMES), bool),
+        "words": np.zeros((len(numbers), 24), np.int32),
+        "draw": rng.integers(0, 2**31, len(numbers)).astype(np.int32),
+    }
+
+
+class Trial:
+    """One setting: its model, what it is asked, its training."""
+
+    def __init__(self, args: argparse.Namespace, train: dict, test: dict):
+        config = read_config("vlsa_pretrain:demo")
+        config.model.shares = (args.masked or 0.75, 0.15, args.masked or 0.75)
+        config = resolve(config)
+        self.args, self.train, self.test, self.rng = args, train, test, np.random.default_rng(args.seed)
+        self.model = make_model(config, sharding.make_mesh(jax.devices()[:1]))
+        draw = jax.jit(lambda key: self.model.init(key, self.model.example(config))["params"])
+        self.params = {"model": draw(jax.random.key(args.seed))}
+        self.labels = {name: np.unique(train[name], return_inverse=True) for name in ("thing", "event")}
+        width = config.model.width
+        self.params |= {name: jnp.zeros((width, len(names))) for name, (names, _) in self.labels.items()}
+        rate = optax.warmup_cosine_decay_schedule(0, args.lr, args.steps // 20, args.steps)
+        self.optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, 0.9, 0.95, weight_decay=0.01))
+        self.state = self.optimizer.init(self.params)
+        self.step = jax.jit(self._step)
+        self.embed_whole = jax.jit(lambda params, batch: jax.tree.map(unit, self._embed(params, batch, 0.0)))
+
+    def _embed(self, params: dict, batch: dict, masked: float) -> dict[str, jax.Array]:
+        if masked:
+            return apply(Vlsa.embed_visible, self.model, params["model"], batch)
+        return apply(Vlsa.embed, self.model, params["model"], batch, ("video", "audio"))
+
+    def _loss(self, params: dict, batch: dict, labels: dict) -> tuple[jax.Array, dict]:
+        embedded, heard = self._embed(params, batch, self.args.masked), batch["has_audio"]
+        if self.args.task == "matching":
+            scale = params["model"]["logit_scale"]
+            loss = losses.info_nce(embedded["video"], embedded["audio"], scale, heard)
+            return loss, {"InfoNCE": loss}
+        logits = {"thing": embedded["video"] @ params["thing"], "event": embedded["audio"] @ params["event"]}
+        valid = {"thing": jnp.ones_like(heard), "event": heard}
+        parts, total = {}, jnp.zeros(())
+        for name, x in logits.items():
+            errors = optax.softmax_cross_entropy_with_integer_labels(x, labels[name])
+            total += losses.mean_of_valid(errors, valid[name])
+            parts[f"{name}s named"] = losses.mean_of_valid(1.0 * (x.argmax(-1) == labels[name]), valid[name])
+        return total, parts
+
+    def _step(self, params: dict, state: optax.OptState, batch: dict, labels: dict) -> tuple:
+        (_, parts), gradient = jax.value_and_grad(self._loss, has_aux=True)(params, batch, labels)
+        updates, state = self.optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, parts
+
+    def run(self) -> list[dict]:
+        """Trains; a row four times on the way."""
+        rows, seen, count, begin = [], [], len(self.train["belongs"]), time.monotonic()
+        for number in range(1, self.args.steps + 1):
+            chosen = self.rng.choice(count, min(self.args.batch, count), replace=False)
+            labels = {name: of_clips[chosen] for name, (_, of_clips) in self.labels.items()}
+            batch = batch_of(self.train, chosen, self.rng)
+            self.params, self.state, parts = self.step(self.params, self.state, batch, labels)
+            seen.append(parts)
+            if number % math.ceil(self.args.steps / 4) == 0 or number == self.args.steps:
+                last = jax.device_get(seen[-50:])
+                row = {name: round(float(np.mean([x[name] for x in last])), 3) for name in last[0]}
+                row = {"step": number, "seconds": round(time.monotonic() - begin)} | row
+                rows.append(row | (self.ranks() if self.args.task == "matching" else {}))
+                print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+        return rows
+
+    def ranks(self) -> dict[str, float]:
+        """R@10 on clips not trained on, of those whose sound belongs to the picture, and chance; in percent."""
+        parts = []
+        for first in range(0, HELD_OUT, 50):
+            batch = batch_of(self.test, np.arange(first, first + 50), self.rng)
+            parts.append(jax.device_get(self.embed_whole(self.params, batch)))
+        video, audio = (np.concatenate([x[name] for x in parts]) for name in ("video", "audio"))
+        heard, asked, found = self.test["has_audio"], np.flatnonzero(self.test["belongs"]), {}
+        both = {"video → audio": (video @ audio.T, heard), "audio → video": (audio @ video.T, np.ones_like(heard))}
+        for name, (scores, gallery) in both.items():
+            ranks = [(scores[i, gallery] > scores[i, i]).sum() + 1 for i in asked]
+            found[f"R@10 {name}"] = round(100 * float(np.mean(np.array(ranks) <= 10)), 1)
+            found[f"chance {name}"] = round(1000 / float(gallery.sum()), 1)
+        alike = {"pictures": video, "sounds": audio[heard]}
+        for name, x in alike.items():
+            cosines = (x @ x.T)[np.triu_indices(len(x), 1)]
+            found |= {f"cosine of {name}": round(float(cosines.mean()), 2), f"± {name}": round(float(cosines.std()), 2)}
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", choices=["matching", "naming"], default="matching")
+    parser.add_argument("--clips", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--masked", type=float, default=0.75, help="share of the tokens in training; 0: none")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", metavar="FILE.npz", default="", help="of the training clips, for the next call")
+    parser.add_argument("--json", metavar="FILE")
+    args = parser.parse_args()
+    train, test = kept_clips(args.keep, args.clips, seed=1), made_clips(HELD_OUT, seed=2)
+    rows = Trial(args, train, test).run()
+    if args.json:
+        Path(args.json).write_text(json.dumps({"settings": vars(args), "rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    main()
