@@ -252,6 +252,22 @@ def test_a_drag_over_a_preview_seeks_once(browser, url):
         assert len([request for request in visit.requests if "/along" in request]) == 1
 
 
+def test_a_second_click_while_a_preview_is_made_asks_for_no_other(browser, url):
+    with Visit(browser, url, "/?q=%22opened+slowly%22") as visit:
+        page, held, made = visit.page, [], []
+        page.route("**/preview/**", lambda route: route.continue_() if made else held.append(route))
+        visit.open("film.mkv")
+        page.wait_for_selector("#strip .area")
+        for button in ("#to-best", "#to-start", "#to-best"):
+            page.click(button)
+        page.wait_for_timeout(300)
+        assert len(held) == 1 and len(previews(visit)) == 1
+        made.append(True)
+        held[0].continue_()
+        visit.plays(0.1)
+        assert len(previews(visit)) == 1
+
+
 def test_a_film_that_failed_is_loaded_again(browser, url):
     with Visit(browser, url, "/?q=%22opened+slowly%22") as visit:
         page = visit.page

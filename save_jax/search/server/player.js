@@ -104,7 +104,8 @@ export function makePlayer(tell) {
     const mine = turn;
     film.addEventListener("loadedmetadata", () => {
       if (mine !== turn || film.getAttribute("src") !== source) return;
-      film.currentTime = Math.max(0, wanted - begins);
+      if (source.startsWith("/preview/") && !within(wanted)) return loadPiece(wanted); // asked for while this one was made
+      jump();
       if (play) film.play().catch(() => {}); // a browser may want a click first: its controls are there
     }, { once: true });
     film.src = source;
@@ -128,6 +129,8 @@ export function makePlayer(tell) {
     if (!hit || !playable()) return;
     const source = film.getAttribute("src");
     wanted = second;
+    const comes = source?.startsWith("/preview/") && !film.readyState; // it is being made: it goes there once it is here
+    if (comes) return strip.at(second);
     if (source && (!source.startsWith("/preview/") || within(second))) jump();
     else if (!source && hit.plays === "direct" && !tried) load(hit.media, hit.origin ?? 0, second, true); // what was there failed
     else loadPiece(second);
