@@ -1,12 +1,14 @@
 """Why VLSA's matching of sound with picture is hard to learn: the demo's model, one cause at a time.
 
-    python tests/bench/vlsa_matching.py --task matching --clips 4000 --steps 1500
+    python tests/bench/vlsa_matching.py --task bound
     python tests/bench/vlsa_matching.py --task naming --masked 0.5
+    python tests/bench/vlsa_matching.py --task matching --clips 4000 --steps 1500
 
 Clips come from the demo's generator, straight from its pictures and sounds: no video file is written, so 4,000 of them
 take three minutes. `matching` trains InfoNCE of sound and picture alone, and ranks clips that were not trained on.
-`naming` tells the two encoders what is seen and what is heard: how fast can they learn that at all? Nothing of the
-demo's test split is read.
+`naming` tells the two encoders what is seen and what is heard: how fast can they learn that at all? `bound` is what who
+knows every object, every sound, and which belong together, would reach: no training. It alone looks at the demo's test
+split, at its plan.
 """
 
 import argparse
@@ -26,7 +28,20 @@ import scipy.signal
 
 from data_prep.demo.clip import SOUND_RATE, mix
 from data_prep.demo.pictures import frames
-from data_prep.demo.scenes import NO_TRACK, RELATED, Scene, generator, sample_scenes
+from data_prep.demo.scenes import (
+    BED_SHARES,
+    BEDS,
+    BELONGING,
+    EVENTS,
+    MUSIC,
+    NO_TRACK,
+    OBJECTS,
+    RELATED,
+    SILENT,
+    Scene,
+    generator,
+    sample_scenes,
+)
 from data_prep.media.spectrogram import SAMPLE_RATE, middle, spectrogram
 from save_jax import sharding
 from save_jax.config import resolve
@@ -173,9 +188,53 @@ class Trial:
         return found
 
 
+def bounds() -> dict[str, float]:
+    """What perfect knowledge of objects and sounds gives on the demo: ranks on test, and InfoNCE on training clips.
+
+    Every object has three or four sounds and every sound two to four objects, all alike: the best score of a pair is
+    how much more often the two come together than by chance, and what it cannot tell apart is in random order.
+    """
+    scenes = [scene for scene in sample_scenes(900, 0) if scene.bed != NO_TRACK or scene.split == "test"]
+    share = dict(zip(BEDS, BED_SHARES, strict=True))
+    audible = 1 - share[NO_TRACK]
+    often = {MUSIC: share[MUSIC] / audible, SILENT: share[SILENT] / audible} | dict.fromkeys(EVENTS, 0.0)
+    given = {}  # (object, sound) → how often the object has this sound
+    for thing in OBJECTS:
+        given |= {(thing, bed): often[bed] for bed in (MUSIC, SILENT)}
+        given |= {(thing, event): share[RELATED] / audible / len(BELONGING[thing]) for event in BELONGING[thing]}
+    for (_, sound), probability in given.items():
+        if sound in EVENTS:
+            often[sound] += probability / len(OBJECTS)
+
+    def scores(clips: list[Scene], sounds: list[Scene]) -> np.ndarray:
+        heard = [scene.event or scene.bed for scene in sounds]
+        return np.array([[given.get((c.thing, sound), 1e-9) / often[sound] for sound in heard] for c in clips])
+
+    test = [scene for scene in scenes if scene.split == "test"]
+    with_sound, asked = [s for s in test if s.bed != NO_TRACK], [s for s in test if s.bed == RELATED]
+    found = {}
+    for name, gallery, matrix in (
+        ("video → audio", with_sound, scores(asked, with_sound)),
+        ("audio → video", test, scores(test, asked).T),
+    ):
+        own = np.array([[row[gallery.index(scene)]] for row, scene in zip(matrix, asked, strict=True)])
+        above, alike = (matrix > 1.0001 * own).sum(1), (np.abs(matrix / own - 1) <= 1e-4).sum(1)
+        reached, chance = np.clip((10 - above) / alike, 0, 1).mean(), 10 / len(gallery)
+        found |= {f"R@10 {name}": 100 * reached, f"chance {name}": 100 * chance, f"ratio {name}": reached / chance}
+    train, rng = [s for s in scenes if s.split == "train" and s.bed != NO_TRACK], np.random.default_rng(0)
+    for size in (28, 56):
+        errors = []
+        for _ in range(200):
+            batch = [train[number] for number in rng.choice(len(train), size, replace=False)]
+            logits = np.log(scores(batch, batch))
+            errors += [np.mean(np.logaddexp.reduce(logits, axis) - np.diag(logits)) for axis in (0, 1)]
+        found |= {f"InfoNCE of {size} pairs": float(np.mean(errors)), f"ln {size}": math.log(size)}
+    return {name: round(float(value), 2) for name, value in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", choices=["matching", "naming"], default="matching")
+    parser.add_argument("--task", choices=["matching", "naming", "bound"], default="matching")
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=64)
@@ -185,6 +244,9 @@ def main() -> None:
     parser.add_argument("--keep", metavar="FILE.npz", default="", help="of the training clips, for the next call")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
+    if args.task == "bound":
+        print("\n".join(f"{name:24}{value:8.2f}" for name, value in bounds().items()))
+        return
     train, test = kept_clips(args.keep, args.clips, seed=1), made_clips(HELD_OUT, seed=2)
     rows = Trial(args, train, test).run()
     if args.json:
