@@ -123,6 +123,7 @@ def _index_split(args: argparse.Namespace) -> int:
     if args.folders or args.model or args.moved:
         raise ValueError("--run brings its clips and its model; give neither folders nor --model nor --moved")
     process.set_up_process()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as for folders
     embedder = open_embedder(args.run)
     store, summary = splits.make(args.index, embedder, args.run, args.videos, args.data_dir)
     _calibrate(store, embedder)

@@ -5,6 +5,7 @@ The films themselves are not in shards; where their folder is given, hits can be
 
 import itertools
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -34,7 +35,8 @@ def make(index: str, embedder: Embedder, run: str, videos: str = "", data_dir: s
         data_dir: of the shards, where they moved.
     Raises:
         ValueError for a run whose shards are not there, a folder in which no film has a clip's id, and an index that
-        holds something. Then nothing is written.
+        holds something. Then nothing is written. Whatever else ends it, Ctrl-C too, leaves the folder as it was: half a
+        split would be asked as if it were whole.
     """
     config = runs.read_config(run, data_dir or None)
     source = records.ShardSource(records.split_shards(config.data_dir, config.data.test_split))
@@ -43,14 +45,23 @@ def make(index: str, embedder: Embedder, run: str, videos: str = "", data_dir: s
     root = os.path.abspath(videos or config.data_dir)
     if videos and not any(id in films for id in source.ids):
         raise ValueError(f"no file in {videos} is named after a clip of {run}, such as {source.ids[0]}.mp4")
+    there = os.path.isdir(index)
     store = Store.create(index, embedder, Cut(embedder.cut.seconds, embedder.cut.seconds))
     summary = Summary()
-    with store.writing(), tqdm(total=len(source), unit="clip", disable=None, file=sys.stderr) as bar:
-        store.about.roots, store.about.split = {"test": root}, config.data.test_split
-        store.save()
-        indexing.commit_all(store, _rows(clips, embedder, films, root), summary, bar)
-        words.index(store)
-        store.tidy()
+    try:
+        with store.writing(), tqdm(total=len(source), unit="clip", disable=None, file=sys.stderr) as bar:
+            store.about.roots, store.about.split = {"test": root}, config.data.test_split
+            store.save()
+            indexing.commit_all(store, _rows(clips, embedder, films, root), summary, bar)
+            if summary.stopped:
+                raise KeyboardInterrupt
+            words.index(store)
+            store.tidy()
+    except BaseException:
+        shutil.rmtree(index)  # it was new or empty
+        if there:
+            os.mkdir(index)
+        raise
     return store, summary
 
 

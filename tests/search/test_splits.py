@@ -8,7 +8,7 @@ from helpers.library import write_video
 from helpers.made_run import make_run, plain_clips
 
 from save_jax.inference import runs
-from save_jax.search import command
+from save_jax.search import command, splits
 from save_jax.search.door import open_library
 from save_jax.search.store import Store
 
@@ -36,6 +36,24 @@ def test_it_ranks_as_the_run_does(run, tmp_path, monkeypatch, capsys):
     assert "holds the test split of a run, and no folders" in capsys.readouterr().err
     assert index(monkeypatch, "--run", run, "--index", tmp_path / "lib") == 1
     assert "is an index already, of the test split of a run; choose a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (OSError("the disk is full"), 1)])
+def test_what_ends_it_half_way_leaves_the_folder_as_it_was(run, tmp_path, monkeypatch, capsys, error, status):
+    rows = splits._rows
+
+    def some(*given):
+        yield next(rows(*given))
+        raise error
+
+    for folder in (tmp_path / "new", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        before = folder.exists()
+        monkeypatch.setattr(splits, "_rows", some)
+        assert index(monkeypatch, "--run", run, "--index", folder) == status
+        assert folder.exists() == before and not (before and [*folder.iterdir()])
+        monkeypatch.setattr(splits, "_rows", rows)
+        assert index(monkeypatch, "--run", run, "--index", folder) == 0
 
 
 def test_films_are_found_by_the_clips_ids(run, tmp_path, monkeypatch, capsys):
