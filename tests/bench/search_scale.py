@@ -101,7 +101,7 @@ def memory() -> str:
 
 
 def stages(windows: Windows, vectors: np.ndarray, stores: list[str], work: Path) -> None:
-    """One row for each first stage: time of its 512 candidates, and what of the full score's ten they hold."""
+    """One row for each first stage: time of its candidates, and what of the full score's ten they hold."""
     judged = vectors[:: max(1, len(vectors) // TRUTHS)][:TRUTHS]
     truths = [set(np.argsort(-scores, kind="stable")[:10].tolist()) for scores in windows.scores(judged).T]
     print(
@@ -124,7 +124,8 @@ def stages(windows: Windows, vectors: np.ndarray, stores: list[str], work: Path)
         print(f"| {name} | {made:.0f} | {percentiles(alone)} | {together_95:.0f} | {hits / (10 * len(truths)):.3f} |")
         sys.stdout.flush()
 
-    row("NumPy, exact", 0, lambda vector: ranking.best(windows.means, vector, CANDIDATES))
+    for count in sorted({32, 64, 128, 256, 512, CANDIDATES}):
+        row(f"NumPy, exact, {count}", 0, lambda vector, count=count: ranking.best(windows.means, vector, count))
     if "usearch" in stores:
         usearch(windows, row)
     if "lance" in stores:
