@@ -70,8 +70,9 @@ def test_work_of_a_sample_of_vit_base():
     assert totals["all"] / totals["visible"] == pytest.approx(3.11, abs=0.01)
 
 
-def test_it_prints_and_writes_its_figures(tmp_path, capsys):
-    path = tmp_path / "vlsa.json"
+def test_it_prints_and_writes_its_figures(tmp_path, monkeypatch, capsys):
+    path, mesh = tmp_path / "vlsa.json", sharding.make_mesh(jax.devices()[:1])  # for eight, it compiles for a minute
+    monkeypatch.setattr(sharding, "make_mesh", lambda devices=None: mesh)
     bench.main(f"vlsa --small --batch 8 --rounds 2 --steps 2 --json {path}".split())
     found = json.loads(path.read_text())
     visible, everything = found["rows"]
