@@ -3,9 +3,9 @@
 The films themselves are not in shards; where their folder is given, hits can be played.
 """
 
+import contextlib
 import itertools
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -48,8 +48,8 @@ def make(index: str, embedder: Embedder, run: str, videos: str = "", data_dir: s
     there = os.path.isdir(index)
     store = Store.create(index, embedder, Cut(embedder.cut.seconds, embedder.cut.seconds))
     summary = Summary()
-    try:
-        with store.writing(), tqdm(total=len(source), unit="clip", disable=None, file=sys.stderr) as bar:
+    with store.writing(), tqdm(total=len(source), unit="clip", disable=None, file=sys.stderr) as bar:
+        try:
             store.about.roots, store.about.split = {"test": root}, config.data.test_split
             store.save()
             indexing.commit_all(store, _rows(clips, embedder, films, root), summary, bar)
@@ -57,11 +57,12 @@ def make(index: str, embedder: Embedder, run: str, videos: str = "", data_dir: s
                 raise KeyboardInterrupt
             words.index(store)
             store.tidy()
-    except BaseException:
-        shutil.rmtree(index)  # it was new or empty
-        if there:
-            os.mkdir(index)
-        raise
+        except BaseException:
+            store.discard()
+            if not there:
+                with contextlib.suppress(OSError):  # somebody put something into it
+                    os.rmdir(index)
+            raise
     return store, summary
 
 

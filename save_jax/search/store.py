@@ -27,6 +27,7 @@ from save_jax.search.windows import Cut
 
 SCHEMA = 2  # raise it when rows change their form
 ABOUT = "library.json"
+LOCK = "writer.lock"
 READY, FAILED = "ready", "failed"
 TABLES = ("files", "windows", "segments")
 _PIECES, _LOOSE = 32, 1.25  # of a table that is joined again: more pieces, or more bytes than its rows have
@@ -186,13 +187,21 @@ class Store:
     def save(self) -> None:
         files.write_json(os.path.join(self.folder, ABOUT), dataclasses.asdict(self.about))
 
+    def discard(self) -> None:
+        """Takes back what `create` made, and nothing else: the folder may hold what is not ours, such as dot files."""
+        os.unlink(os.path.join(self.folder, ABOUT))  # first: a folder without it is no index
+        for name in TABLES:
+            shutil.rmtree(os.path.join(self.folder, f"{name}.lance"), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self.folder, LOCK))
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Alone, and on what the last writer left: rows and `about` are read anew.
 
         Raises LibraryError while another process writes, or where the folder cannot be written.
         """
-        lock = filelock.FileLock(os.path.join(self.folder, "writer.lock"), timeout=0)
+        lock = filelock.FileLock(os.path.join(self.folder, LOCK), timeout=0)
         try:
             lock.acquire()
         except filelock.Timeout:

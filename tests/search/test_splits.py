@@ -46,12 +46,13 @@ def test_what_ends_it_half_way_leaves_the_folder_as_it_was(run, tmp_path, monkey
         yield next(rows(*given))
         raise error
 
-    for folder in (tmp_path / "new", tmp_path / "empty"):
-        (tmp_path / "empty").mkdir(exist_ok=True)
-        before = folder.exists()
+    kept = tmp_path / "there" / ".notes"  # an index may be made beside dot files
+    kept.parent.mkdir()
+    kept.write_text("the user's own")
+    for folder, left in ((tmp_path / "new", None), (tmp_path / "there", [kept])):
         monkeypatch.setattr(splits, "_rows", some)
         assert index(monkeypatch, "--run", run, "--index", folder) == status
-        assert folder.exists() == before and not (before and [*folder.iterdir()])
+        assert ([*folder.iterdir()] if folder.exists() else None) == left
         monkeypatch.setattr(splits, "_rows", rows)
         assert index(monkeypatch, "--run", run, "--index", folder) == 0
 

@@ -12,7 +12,7 @@ from save_jax.search.server import serving
 from save_jax.search.server.safety import Limits
 
 BIG = 30_000_000
-SOON = 20  # seconds, on a busy machine; what is waited for in vain takes a minute or for ever
+SOON = 10  # seconds, on a busy machine; what is waited for in vain takes a quarter of a minute, or for ever
 
 
 @pytest.fixture

@@ -104,7 +104,8 @@ export function makePlayer(tell) {
     const mine = turn;
     film.addEventListener("loadedmetadata", () => {
       if (mine !== turn || film.getAttribute("src") !== source) return;
-      if (source.startsWith("/preview/") && !within(wanted)) return loadPiece(wanted); // asked for while this one was made
+      const other = wanted !== second && source.startsWith("/preview/") && !within(wanted);
+      if (other) return loadPiece(wanted); // asked for while this one was made
       jump();
       if (play) film.play().catch(() => {}); // a browser may want a click first: its controls are there
     }, { once: true });
