@@ -132,6 +132,13 @@ def test_loader_files_and_configurations_import_no_jax():
             assert not {name.split(".")[0] for name in imports(path)} & {"jax", "flax", "optax"}, path
 
 
+def test_figures_leave_the_backend_of_a_notebook_alone():
+    """pyplot's is one for the process; a report drawn in a notebook must not take it."""
+    for path in SOURCES:
+        assert not {name for name in imports(path) if "pyplot" in name}, path
+        assert "matplotlib.use(" not in path.read_text(), path
+
+
 def test_preparation_enters_the_core_by_its_contract_alone():
     allowed = tuple(f"save_jax.data.{name}" for name in ("records", "tokenizer", "golden", "command_line"))
     for path in (REPOSITORY / "data_prep").rglob("*.py"):

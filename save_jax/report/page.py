@@ -10,7 +10,7 @@ import io
 from importlib import resources
 
 import jinja2
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -71,11 +71,10 @@ def _signed(value: float) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """A figure as data URI, and lets go of it."""
+    """A figure as data URI."""
     buffer = io.BytesIO()
-    with plt.rc_context({"svg.hashsalt": "save_jax"}):  # the same figure, the same bytes
+    with matplotlib.rc_context({"svg.hashsalt": "save_jax"}):  # the same figure, the same bytes
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

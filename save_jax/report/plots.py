@@ -3,8 +3,8 @@
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib
 import numpy as np
 import simplejpeg
 from matplotlib.figure import Figure
@@ -13,18 +13,21 @@ from save_jax.data.pipeline import Data
 from save_jax.evaluation.contract import Evaluation
 from save_jax.judge.metrics import NOWHERE
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 RECALLS = ("R@1", "R@5", "R@10")
 HEAT_MAP = 400  # points of a side
 EXAMPLES = 8  # queries shown
 
 
+def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **settings: Any) -> tuple[Figure, Any]:
+    """(figure, its axes or an array of them) as pyplot's, whose one backend of the process is left to the user."""
+    figure = Figure(figsize=figsize)
+    return figure, figure.subplots(rows, columns, **settings)
+
+
 def loss(rows: list[dict]) -> Figure:
     """Loss and its parts over steps."""
     rows = [row for row in rows if "loss" in row]
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = subplots(figsize=(7, 4))
     for name in ("loss", "contrastive", "albef"):
         if rows and name in rows[0]:
             axes.plot([row["step"] for row in rows], [row[name] for row in rows], marker=".", label=name)
@@ -36,7 +39,7 @@ def loss(rows: list[dict]) -> Figure:
 def recalls_over_time(rows: list[dict], picked_step: int, split: str) -> Figure:
     """Text→video recalls of every validation, and the step that was picked."""
     rows = [row for row in rows if "t2v" in row and row["split"] == split]
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = subplots(figsize=(7, 4))
     for name in RECALLS:
         axes.plot([row["step"] for row in rows], [row["t2v"][name] for row in rows], marker=".", label=name)
     axes.axvline(picked_step, color="grey", linestyle=":", label=f"picked: step {picked_step}")
@@ -48,7 +51,7 @@ def recalls_over_time(rows: list[dict], picked_step: int, split: str) -> Figure:
 def recalls_by_group(test: dict) -> Figure:
     """Text→video recalls of all queries and of every group."""
     groups = {"all": test["t2v"]} | {name: group["t2v"] for name, group in test["groups"].items()}
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = subplots(figsize=(7, 4))
     for offset, name in enumerate(RECALLS):
         bars = axes.bar(
             np.arange(len(groups)) + 0.27 * (offset - 1), [g[name] for g in groups.values()], 0.25, label=name
@@ -62,7 +65,7 @@ def recalls_by_group(test: dict) -> Figure:
 
 def gates(table: dict) -> Figure:
     """Mean absolute gates of each branch by kind of clip."""
-    figure, panels = plt.subplots(1, len(table), figsize=(5.5 * len(table), 4), squeeze=False, sharey=True)
+    figure, panels = subplots(1, len(table), figsize=(5.5 * len(table), 4), squeeze=False, sharey=True)
     for axes, (branch, tags) in zip(panels[0], table.items(), strict=True):
         for offset, kind in enumerate(("attention", "mlp")):
             bars = axes.bar(
@@ -96,7 +99,7 @@ def heat_map(scores: np.ndarray, caption_to_video: np.ndarray, groups: Sequence[
         if grid.shape[axis] > HEAT_MAP:
             starts = np.linspace(0, grid.shape[axis], HEAT_MAP, endpoint=False).astype(int)
             grid = np.fmax.reduceat(grid, starts, axis=axis)
-    figure, axes = plt.subplots(figsize=(6.5, 5.6))
+    figure, axes = subplots(figsize=(6.5, 5.6))
     low, high = np.nanpercentile(grid, [1, 99.8]) if np.isfinite(grid).any() else (0, 1)
     extent = (0, scores.shape[1], len(rows), 0)
     shown = axes.imshow(grid, "magma", aspect="auto", interpolation="nearest", vmin=low, vmax=high, extent=extent)
@@ -117,7 +120,7 @@ def gate_histograms(gates: dict[str, dict[str, np.ndarray]], kinds: dict[str, np
         kinds: name → bool [videos], the clips of a kind.
     """
     size = (3.6 * len(gates), 0.75 * len(kinds) + 0.9)
-    figure, panels = plt.subplots(len(kinds), len(gates), figsize=size, squeeze=False, sharex=True)
+    figure, panels = subplots(len(kinds), len(gates), figsize=size, squeeze=False, sharex=True)
     for column, (branch, values) in enumerate(gates.items()):
         opened = np.abs(values["attention"]).mean(axis=1)
         for row, (name, member) in enumerate(kinds.items()):
@@ -155,7 +158,7 @@ def examples(evaluation: Evaluation, data: Data, split: str) -> Figure:
     """A few queries with the middle frames of their top five; the right video has a green frame."""
     source = data.sources[split]
     queries = _example_queries(evaluation, EXAMPLES)
-    figure, panels = plt.subplots(
+    figure, panels = subplots(
         len(queries), 5, figsize=(9, 1.6 * len(queries)), squeeze=False, gridspec_kw={"hspace": 0.25, "wspace": 0.05}
     )
     for row, query in zip(panels, queries, strict=True):
@@ -186,7 +189,7 @@ def examples(evaluation: Evaluation, data: Data, split: str) -> Figure:
 def sweep(table: dict) -> Figure:
     """SumR of all queries and of every group by variant: bars are medians over seeds, dots the seeds."""
     groups = list(next(iter(table.values())))
-    figure, axes = plt.subplots(figsize=(8, 4.2))
+    figure, axes = subplots(figsize=(8, 4.2))
     width = 0.8 / len(table)
     for number, (name, row) in enumerate(table.items()):
         at = np.arange(len(groups)) + width * (number - (len(table) - 1) / 2)
@@ -202,9 +205,8 @@ def sweep(table: dict) -> Figure:
 
 
 def save(figure: Figure, path: str) -> None:
-    """Writes a figure as PNG and lets go of it."""
+    """Writes a figure as PNG."""
     figure.savefig(path, dpi=110, bbox_inches="tight")
-    plt.close(figure)
 
 
 def write_all(rows: list[dict], results: dict, evaluation: Evaluation, data: Data, directory: str) -> list[str]:

@@ -3,7 +3,6 @@
 import os
 
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,16 +18,13 @@ from save_jax.models.masking import Masking
 from save_jax.models.vlsa import patches, pictures
 from save_jax.report import plots
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 MASKED = 0.5  # grey
 
 
 def losses(rows: list[dict]) -> Figure:
     """The total and its parts over steps."""
     rows = [row for row in rows if "loss" in row]
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plots.subplots(figsize=(7, 4))
     aside = ("step", "split", "grad_norm", "logit_scale", "pairs_per_second", "input_wait")
     for name in [name for name in (rows[0] if rows else ()) if name not in aside]:
         axes.plot([row["step"] for row in rows], [row[name] for row in rows], marker=".", label=name)
@@ -40,7 +36,7 @@ def losses(rows: list[dict]) -> Figure:
 def directions(test: dict) -> Figure:
     """R@1, R@5 and R@10 of every direction."""
     shown = [d for d in DIRECTIONS if d in test]
-    figure, axes = plt.subplots(figsize=(8, 4))
+    figure, axes = plots.subplots(figsize=(8, 4))
     for offset, name in enumerate(plots.RECALLS):
         bars = axes.bar(np.arange(len(shown)) + 0.27 * (offset - 1), [test[d][name] for d in shown], 0.25, label=name)
         axes.bar_label(bars, fmt="%.0f", fontsize=8)
@@ -57,7 +53,7 @@ def reconstructions(shown: Examples) -> Figure:
     standard deviation of their patch, as in MAE's figures.
     """
     count = len(shown.ids)
-    figure, panels = plt.subplots(count, 6, figsize=(12, 2.1 * count + 0.4), squeeze=False)
+    figure, panels = plots.subplots(count, 6, figsize=(12, 2.1 * count + 0.4), squeeze=False)
     video, audio = _filled_video(shown), _filled_audio(shown)
     for row, clip in zip(panels, range(count), strict=True):
         for axes, picture in zip(row, [x[clip] for x in video], strict=False):
@@ -118,7 +114,9 @@ def neighbours(evaluation: Evaluation, data: Data, split: str, count: int = 5, b
     heard = np.flatnonzero(np.abs(clips["audio"]).max(axis=1) > 0)
     chosen = heard[np.linspace(0, len(heard) - 1, min(count, len(heard))).astype(int)]
     columns = 1 + 2 * best
-    figure, panels = plt.subplots(len(chosen), columns, figsize=(1.3 * columns, 1.5 * len(chosen) + 0.6), squeeze=False)
+    figure, panels = plots.subplots(
+        len(chosen), columns, figsize=(1.3 * columns, 1.5 * len(chosen) + 0.6), squeeze=False
+    )
     for row, number in zip(panels, chosen, strict=True):
         _thumbnail(row[0], source, number, "this sound")
         for first, name in ((1, "video"), (1 + best, "audio")):
@@ -145,7 +143,7 @@ def _thumbnail(axes: Axes, source: ShardSource, number: int, title: str) -> None
 def ablation(table: dict) -> Figure:
     """SumR after fine-tuning, by direction and by pre-training. Bars are medians, dots are seeds."""
     shown = [d for d in DIRECTIONS if all(d in row for row in table.values())]
-    figure, axes = plt.subplots(figsize=(8.5, 4.2))
+    figure, axes = plots.subplots(figsize=(8.5, 4.2))
     width = 0.8 / len(table)
     for number, (name, row) in enumerate(table.items()):
         at = np.arange(len(shown)) + width * (number - (len(table) - 1) / 2)

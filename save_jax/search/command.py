@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "--like", default="", metavar="FILE[@SECOND]", help="moments like this one, in a sentence's place"
     )
     query.add_argument("--top", type=int, default=10, help="how many (default: %(default)s)")
-    query.add_argument("--exact", action="store_true", help="score every window, not only the nearest 512")
+    query.add_argument("--exact", action="store_true", help="score every window, not only the nearest")
     query.add_argument("--evidence", choices=("joined", "fused", "lexical"), default="joined", help="what ranks")
     query.add_argument("--in", dest="folder", default="", metavar="FOLDER", help="files of this folder alone")
     query.add_argument("--after", default="", metavar="DATE", help="files changed since, such as 2026-05-01")

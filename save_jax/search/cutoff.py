@@ -74,5 +74,5 @@ def calibrate(library: Library, asked: Sequence[str], about: str, share: float =
 def _best_score(library: Library, view: View, vector: np.ndarray) -> float:
     """That of the best window."""
     nearest = ranking.best(view.means, vector, CANDIDATES, view.named)
-    frames, mask, _ = library.store.frames(view.table, nearest)
+    frames, mask = library.store.frames(view.table, nearest)
     return float(library.embedder.score(vector, frames, mask).max())

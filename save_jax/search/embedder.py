@@ -21,6 +21,8 @@ from save_jax.models.apply import apply
 from save_jax.models.retrieval import Retrieval
 from save_jax.search.windows import Cut, Window
 
+_FEWEST = 7  # windows are scored 2^7 or more at a time: few sizes, few programs to compile before the first answer
+
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
@@ -77,7 +79,7 @@ class Embedder:
             frames: [n, t, d] as `Embedded.frames`.
             mask: bool [n, t].
         """
-        size = 1 << max(4, (len(frames) - 1).bit_length())  # few sizes, so that few programs are compiled
+        size = 1 << max(_FEWEST, (len(frames) - 1).bit_length())
         padded = np.zeros((size, *frames.shape[1:]), np.float32)
         padded[: len(frames)] = frames
         there = np.zeros((size, mask.shape[1]), bool)
@@ -91,8 +93,8 @@ class Embedder:
         """
         terms = terms.astype(np.float32)
         whole, senses = terms.sum(axis=1), terms.shape[1]
-        sums = [whole - terms[:, k] if senses > 1 else whole for k in range(senses)]
-        return np.stack([self.score(query, tokens, mask) for tokens in sums])
+        sums = np.concatenate([whole - terms[:, k] if senses > 1 else whole for k in range(senses)])
+        return self.score(query, sums, np.tile(mask, (senses, 1))).reshape(senses, len(terms))
 
     def matching(self, query: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """float32 [n, t]: cosine of the query with each frame."""

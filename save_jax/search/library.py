@@ -14,7 +14,8 @@ from save_jax.search.moments import NOTHING, Answer, Filters, Moment
 from save_jax.search.ranking import View
 from save_jax.search.store import Store, read_about
 
-CANDIDATES = 512  # windows whose frames are scored
+CANDIDATES = 128  # windows whose frames are scored: they hold the ten best of 100,000 (tests/bench/RESULTS.md)
+_FOR_A_MOMENT = 12  # and at least so many for a moment that is asked for: windows that overlap a better one are none
 _AT_ONCE = 4096  # windows whose frames are in memory, where all are scored
 _LOOK_AGAIN = 2.0  # seconds between looks at the roots
 
@@ -64,7 +65,7 @@ class Library:
             query: what is seen, heard or said; "words in quotation marks" must have been said.
             top: how many moments.
             like: FILE or FILE@SECOND, in place of a query.
-            exact: score every window's frames, not only those of the nearest 512.
+            exact: score every window's frames, not only those whose mean is nearest.
             filters: which files are asked.
             evidence: "fused" for the model alone; "lexical" for the words alone; "joined": moments whose line holds
                 every word of the query come first, and the model ranks them and the others.
@@ -134,12 +135,12 @@ class Library:
         parsed = words.parse(query)
         return parsed, self.embedder.texts([parsed.text])[0]
 
-    def _frames(self, view: View, numbers: np.ndarray, kept: list[int]) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+    def _frames(self, view: View, numbers: np.ndarray, kept: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """As `Store.frames`, of the senses that are left."""
-        frames, mask, rows = self.store.frames(view.table, numbers)
+        frames, mask = self.store.frames(view.table, numbers)
         if len(kept) < len(self.embedder.senses):
             frames = self.store.terms(view.table, numbers)[:, kept].astype(np.float32).sum(axis=1)
-        return frames, mask, rows
+        return frames, mask
 
     def _search(
         self, query: str, top: int, like: str, exact: bool, filters: Filters, evidence: str, kept: list[int], deaf: bool
@@ -154,30 +155,31 @@ class Library:
             said = np.zeros(len(view), bool)
             said[words.windows_of(view, quotes)[0]] = True
             allowed = allowed & said
+        count = max(CANDIDATES, _FOR_A_MOMENT * top)
         nearest = (
-            self._nearest(view, vector, allowed, kept)
+            self._nearest(view, vector, allowed, kept)[:count]
             if exact
-            else ranking.best(view.means, vector, CANDIDATES, allowed)
+            else ranking.best(view.means, vector, count, allowed)
         )
-        ranks_of_words = self._ranks(view, lines, allowed)
+        ranks_of_words = self._ranks(view, lines[:count], allowed)
         already = set(nearest.tolist())
-        extra = [number for number in list(ranks_of_words)[:CANDIDATES] if number not in already]
+        extra = [number for number in list(ranks_of_words)[:count] if number not in already]
         numbers = np.array([*nearest.tolist(), *extra], np.int64)
         covers = filters == NOTHING and parsed is not None and not deaf and len(kept) == len(self.embedder.senses)
         cutoff = self.cutoff if covers else None  # it was measured with all files, all senses and sentences
         if not len(numbers):
             return Answer([], True, cutoff, self.offline(), self.embedder.senses)
-        frames, mask, rows = self._frames(view, numbers, kept)
+        frames, mask = self._frames(view, numbers, kept)
         scores = self.embedder.score(vector, frames, mask)
         order = self._order(scores, numbers, ranks_of_words, evidence if lines else "fused")
-        chosen = _best_apart(order, rows, view, top)
-        terms = self.store.terms(view.table, numbers[chosen])[:, kept]
-        lost = scores[chosen] - self.embedder.without(vector, terms, mask[chosen])
+        chosen = _best_apart(order, numbers, view, top)
+        rows, terms = self.store.explained(view.table, numbers[chosen])
+        lost = scores[chosen] - self.embedder.without(vector, terms[:, kept], mask[chosen])
         matching = np.where(mask[chosen], self.embedder.matching(vector, frames[chosen]), -2)
         senses = [self.embedder.senses[k] for k in kept]
         quoted = _first_line(view, quotes, numbers[chosen])
         hits = [
-            self._moment(view, rows[place], matching[k], float(scores[place]), why, quoted[k], filters)
+            self._moment(view, rows[k], matching[k], float(scores[place]), why, quoted[k], filters)
             for k, (place, why) in enumerate(
                 zip(chosen, (dict(zip(senses, values, strict=True)) for values in lost.T.tolist()), strict=True)
             )
@@ -213,21 +215,23 @@ class Library:
             return (found if evidence == "lexical" else []), found
         if deaf:
             return [], []
-        found = words.find(self.store, parsed.text)
-        whole = words.holding_all(found, parsed.text)
-        return {"lexical": found, "joined": whole}.get(evidence, []), whole
+        if evidence == "lexical":
+            found = words.find(self.store, parsed.text)
+            return found, words.holding_all(found, parsed.text)
+        whole = words.find_all(self.store, parsed.text)
+        return (whole if evidence == "joined" else []), whole
 
     def _nearest(self, view: View, vector: np.ndarray, allowed: np.ndarray, kept: list[int]) -> np.ndarray:
-        """Numbers of the best windows by the score of their frames, of all that are allowed."""
+        """Numbers of the windows that are allowed, best first by the score of their frames."""
         numbers = np.flatnonzero(allowed)
-        return numbers[np.argsort(-self._scores(view, vector, numbers, kept), kind="stable")[:CANDIDATES]]
+        return numbers[np.argsort(-self._scores(view, vector, numbers, kept), kind="stable")]
 
     def _scores(self, view: View, vector: np.ndarray, numbers: np.ndarray, kept: list[int]) -> np.ndarray:
         """float32 [n]: of windows, however many: some thousands are in memory at a time."""
         scores = np.empty(len(numbers), np.float32)
         for first in range(0, len(numbers), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
-            frames, mask, _ = self._frames(view, numbers[part], kept)
+            frames, mask = self._frames(view, numbers[part], kept)
             scores[part] = self.embedder.score(vector, frames, mask)
         return scores
 
@@ -303,7 +307,7 @@ class Library:
     def _ranks(self, view: View, lines: Sequence[words.Line], allowed: np.ndarray) -> dict[int, int]:
         """Window → rank of the best line said in it, from 0."""
         ranks: dict[int, int] = {}
-        for number, rank in zip(*words.windows_of(view, [*lines[:CANDIDATES]]), strict=True):
+        for number, rank in zip(*words.windows_of(view, lines), strict=True):
             if allowed[number]:
                 ranks[int(number)] = min(int(rank), ranks.get(int(number), len(lines)))
         return dict(sorted(ranks.items(), key=lambda item: item[1]))
@@ -354,16 +358,17 @@ def _first_line(view: View, lines: list[words.Line], numbers: np.ndarray) -> lis
     return [lines[first[number]].text if number in first else "" for number in numbers.tolist()]
 
 
-def _best_apart(order: np.ndarray, rows: Sequence[dict], view: View, top: int) -> np.ndarray:
+def _best_apart(order: np.ndarray, numbers: np.ndarray, view: View, top: int) -> np.ndarray:
     """Positions of the best windows, none of which overlaps a better one: that one is the moment."""
-    taken: dict[str, list[tuple[float, float]]] = {}
+    taken: dict[int, list[tuple[float, float]]] = {}
     chosen = []
-    for place in order:
-        row = rows[place]
-        spans = taken.setdefault(row["content"], [])
-        if row["content"] in view.files and not any(row["start"] < high and row["end"] > low for low, high in spans):
-            spans.append((row["start"], row["end"]))
-            chosen.append(int(place))
+    for place in order.tolist():
+        number = numbers[place]
+        content, start, end = int(view.contents[number]), float(view.starts[number]), float(view.ends[number])
+        spans = taken.setdefault(content, [])
+        if view.names[content] in view.files and not any(start < high and end > low for low, high in spans):
+            spans.append((start, end))
+            chosen.append(place)
         if len(chosen) == top:
             break
     return np.array(chosen, np.int64)

@@ -263,27 +263,25 @@ class Store:
         table.checkout(version)
         return table
 
-    def frames(self, table: Any, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[dict]]:
-        """(frames float16 [n, t, d], mask bool [n, t], other columns) of rows of the windows' table."""
-        columns = ["content", "number", "start", "end", "times", "words"]
-        rows, found = self._take(table, offsets, columns, "frames", (self.about.frames, self.about.size))
-        mask = np.arange(self.about.frames)[None] < np.array([len(row["times"]) for row in rows])[:, None]
-        return found, mask, rows
+    def frames(self, table: Any, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(frames float16 [n, t, d], mask bool [n, t]) of rows of the windows' table."""
+        taken = _take(table, offsets, ["times", "frames"])
+        lengths = taken["times"].combine_chunks().value_lengths().to_numpy()
+        return _arrays(taken["frames"], self.about.frames, self.about.size), _mask(lengths, self.about.frames)
 
     def terms(self, table: Any, offsets: np.ndarray) -> np.ndarray:
         """float16 [n, senses, t, d]: what the frames of those rows are the sum of."""
-        return self._take(table, offsets, [], "terms", (len(self.about.senses), self.about.frames, self.about.size))[1]
+        return _arrays(_take(table, offsets, ["terms"])["terms"], *self._shape_of_terms)
 
-    def _take(
-        self, table: Any, offsets: np.ndarray, columns: list[str], name: str, shape: tuple[int, ...]
-    ) -> tuple[list[dict], np.ndarray]:
-        """Rows in the order asked for, and their arrays."""
-        order = np.argsort(offsets, kind="stable")
-        taken = table.take_offsets([int(offsets[k]) for k in order]).select([*columns, name]).to_arrow()
-        back = np.argsort(order)
-        arrays = [np.frombuffer(value.as_buffer(), np.float16).reshape(shape) for value in taken[name]]
-        rows = taken.select(columns).to_pylist() if columns else []
-        return [rows[k] for k in back] if columns else [], np.stack([arrays[k] for k in back])
+    def explained(self, table: Any, offsets: np.ndarray) -> tuple[list[dict], np.ndarray]:
+        """(what a hit shows of rows of the windows' table, their `terms`)."""
+        shown = ["content", "number", "start", "end", "times", "words"]
+        taken = _take(table, offsets, [*shown, "terms"])
+        return taken.select(shown).to_pylist(), _arrays(taken["terms"], *self._shape_of_terms)
+
+    @property
+    def _shape_of_terms(self) -> tuple[int, int, int]:
+        return len(self.about.senses), self.about.frames, self.about.size
 
     # ---------------------------------------------------------------- writing
 
@@ -360,6 +358,23 @@ class Store:
     def _delete_contents(self, contents: set[str]) -> None:
         for table in (self.segments, self.windows) if contents else ():
             table.delete(f"content IN ({_quoted(sorted(contents))})")
+
+
+def _take(table: Any, offsets: np.ndarray, columns: list[str]) -> pa.Table:
+    """Rows in the order asked for."""
+    order = np.argsort(offsets, kind="stable")
+    taken = table.take_offsets(offsets[order].tolist()).select(columns).to_arrow()
+    return taken.take(pa.array(np.argsort(order)))
+
+
+def _arrays(column: pa.ChunkedArray, *shape: int) -> np.ndarray:
+    """float16 [n, *shape] of a column of bytes."""
+    return np.stack([np.frombuffer(value.as_buffer(), np.float16).reshape(shape) for value in column])
+
+
+def _mask(lengths: np.ndarray, size: int) -> np.ndarray:
+    """bool [n, size]: the first of each row, as many as its length."""
+    return np.arange(size)[None] < lengths[:, None]
 
 
 def _contents(table: Any) -> dict[str, int]:

@@ -5,6 +5,7 @@ the next line: subtitles break sentences.
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +74,11 @@ def find(store: Store, text: str, most: int = MOST) -> list[Line]:
     return _match(store, plain(text), "plain", FullTextOperator.OR, most)
 
 
+def find_all(store: Store, text: str, most: int = MOST) -> list[Line]:
+    """Segments that hold every word, best first."""
+    return holding_all(_match(store, plain(text), "plain", FullTextOperator.AND, most), text)
+
+
 def find_phrases(store: Store, phrases: list[str]) -> list[Line]:
     """Segments in which each phrase begins, best first: all of them, however many hold its words."""
     count = max(1, store.segments.count_rows())
@@ -107,7 +113,7 @@ def holding(lines: list[Line], phrase: str) -> list[Line]:
     return [line for line in lines if 0 <= f" {line.joined} ".find(f" {wanted} ") < max(1, len(line.plain))]
 
 
-def windows_of(view: View, lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:
+def windows_of(view: View, lines: Sequence[Line]) -> tuple[np.ndarray, np.ndarray]:
     """(numbers of windows, positions of the lines said in them): a pair for each line and window that meet in time."""
     by_content: dict[str, list[int]] = {}
     for number, line in enumerate(lines):

@@ -132,7 +132,7 @@ def overlaps(library: Library, judged: list[judgements.Judged]) -> str:
 def by_hand(library: Library, judged: list[judgements.Judged]) -> float:
     """R@1 by a full product over every window's frames, without store, candidates and moments."""
     view = library.view
-    frames, mask, _ = library.store.frames(view.table, np.arange(len(view)))
+    frames, mask = library.store.frames(view.table, np.arange(len(view)))
     right = 0
     for row in judged:
         vector = library.embedder.texts([row.query])[0]
@@ -149,7 +149,7 @@ def absent(work: Path, embedder: Embedder) -> None:
     view, things = library.view, ("car", "bird", "bell", "drum", "boat", "dog", "clock", "train", "house", "phone")
     fired = asked = answered = 0
     groups = [row for row in test if row["group"] == "vision"]
-    frames, mask, _ = library.store.frames(view.table, np.arange(len(view)))
+    frames, mask = library.store.frames(view.table, np.arange(len(view)))
     for thing in things:
         about = [row for row in groups if f" {thing}" in f" {row['query']}"]
         if len(about) < 3:

@@ -62,7 +62,7 @@ class Windows:
         self.turn = widened(library.store.about.size)
         self.real = np.asarray(library.view.means) @ self.turn
         self.means, self.near = jittered(self.real, count, np.random.default_rng(0))
-        stored, mask, _ = library.store.frames(library.view.table, np.arange(len(library.view)))
+        stored, mask = library.store.frames(library.view.table, np.arange(len(library.view)))
         places = np.arange(FRAMES) % stored.shape[1]
         self.stored, self.there = (stored.astype(np.float32) @ self.turn)[:, places], mask[:, places]
 

@@ -26,7 +26,8 @@ def names(answer) -> list[str]:
 def test_moments_are_ranked_by_the_score_of_training(opened, embedder):
     """`model.score` over the same windows; what is stored has half the bits."""
     view = opened.view
-    stored, mask, rows = opened.store.frames(view.table, np.arange(len(view)))
+    stored, mask = opened.store.frames(view.table, np.arange(len(view)))
+    rows, _ = opened.store.explained(view.table, np.arange(len(view)))
     frames = stored.astype(np.float32)
     np.testing.assert_allclose(
         opened.store.terms(view.table, np.arange(len(view))).astype(np.float32).sum(axis=1), frames, atol=2e-2
@@ -71,7 +72,8 @@ def test_hits_that_overlap_are_one_moment(opened):
 
 def test_a_muted_sense_is_left_out(opened, embedder):
     view, vector = opened.view, embedder.texts(["a bird in the grass"])[0]
-    _, mask, rows = opened.store.frames(view.table, np.arange(len(view)))
+    _, mask = opened.store.frames(view.table, np.arange(len(view)))
+    rows, _ = opened.store.explained(view.table, np.arange(len(view)))
     without = embedder.without(vector, opened.store.terms(view.table, np.arange(len(view))), mask)
     for number, sense in enumerate(embedder.senses):
         answer = opened.search("a bird in the grass", mute=[sense])
@@ -259,7 +261,7 @@ def test_a_copy_is_as_good_for_a_judgement(changing, embedder, tmp_path):
 
 
 def test_vectors_are_unit_and_finite(opened):
-    frames, mask, _ = opened.store.frames(opened.view.table, np.arange(len(opened.view)))
+    frames, mask = opened.store.frames(opened.view.table, np.arange(len(opened.view)))
     np.testing.assert_allclose(np.linalg.norm(frames[mask].astype(np.float32), axis=-1), 1, atol=2e-3)
 
 
