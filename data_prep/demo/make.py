@@ -16,7 +16,7 @@ from data_prep.demo.clip import media_paths, write_clip
 from data_prep.demo.scenes import Scene, sample_scenes
 from data_prep.files import write_json
 
-GENERATOR_VERSION = 2  # raise it when the same arguments begin to give other files
+GENERATOR_VERSION = 3  # raise it when the same arguments begin to give other files
 
 
 def make_corpus(out: Path, clips: int, seed: int, jobs: int = 1, transcripts: str = "generator") -> None:

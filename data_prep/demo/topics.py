@@ -1,8 +1,7 @@
 """What the voices of the demo corpus talk about: topics, each with other words for it and sentences to be spoken.
 
 Data only. A sentence has 6–12 words, so that it fits a clip of 3–5 s, and carries words characteristic of its topic, so
-that a transcript tells the topic even with a word or two wrong. Lower case without punctuation, as the noisy
-transcripts are.
+that a transcript tells the topic even with a word or two wrong.
 """
 
 from typing import NamedTuple
@@ -156,14 +155,3 @@ def _parse(text: str) -> tuple[Topic, ...]:
 
 
 TOPICS = _parse(_TEXT)
-VOCABULARY = tuple(sorted({word for topic in TOPICS for sentence in topic.sentences for word in sentence.split()}))
-
-# What speech recognisers are known to make up for sound without speech.
-INVENTED_LINES = (
-    "thanks for watching",
-    "please subscribe to my channel",
-    "thank you very much",
-    "see you in the next video",
-    "subtitles by the community",
-    "like and subscribe",
-)

@@ -2,13 +2,17 @@
 
     python tests/bench/word_errors.py --model FOLDER [--model FOLDER …]
     python tests/bench/word_errors.py --demo DIR --transcripts FILE [--transcripts FILE …]
+    python tests/bench/word_errors.py --demo DIR --transcripts FILE --readings data_prep/demo/heard.json
 
 The first speaks one sentence of each topic over beds in turn, as the demo mixes them; a model is a folder in
-faster-whisper's form. The second reads what `data_prep.transcribe` heard in a demo corpus.
+faster-whisper's form. The second reads what `data_prep.transcribe` heard in a demo corpus. The third keeps it, sentence
+by sentence, for the generator, which gives such a corpus transcripts without a recogniser.
 """
 
 import argparse
+import collections
 import csv
+import json
 import os
 import sys
 from pathlib import Path
@@ -66,10 +70,24 @@ def resampled(sound: np.ndarray) -> np.ndarray:
     return np.concatenate([part.to_ndarray()[0] for given in (frame, None) for part in resampler.resample(given)])
 
 
+def read_spoken(demo: Path) -> dict[str, dict[str, str]]:
+    """Clip → {"sentence", "hard", …}."""
+    with (demo / "Annotations" / "spoken.csv").open(newline="", encoding="utf-8") as file:
+        return {row["video_id"]: row for row in csv.DictReader(file)}
+
+
+def keep_readings(demo: Path, transcript: str, recogniser: str, out: Path) -> None:
+    """Writes what each sentence was heard as, once for each clip that speaks it."""
+    heard, readings = transcripts.read(transcript), collections.defaultdict(list)
+    for clip, row in sorted(read_spoken(demo).items()):
+        readings[row["sentence"]].append(heard[clip][0])
+    content = {"recogniser": recogniser, "readings": dict(sorted(readings.items()))}
+    out.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
 def of_corpus(demo: Path, files: list[str]) -> None:
     """Prints word errors of transcript files by kind of voice, what was lost, and what was invented."""
-    with (demo / "Annotations" / "spoken.csv").open(newline="", encoding="utf-8") as file:
-        spoken = {row["video_id"]: row for row in csv.DictReader(file)}
+    spoken = read_spoken(demo)
     print("| transcripts | all | clear voices | hard voices | spoken, nothing heard | nothing spoken, text |")
     print("|---|---|---|---|---|---|")
     for name in files:
@@ -91,9 +109,13 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], help="folder; may be given again")
     parser.add_argument("--demo", type=Path, help="folder of a demo corpus")
     parser.add_argument("--transcripts", action="append", default=[], help="of that corpus; may be given again")
+    parser.add_argument("--readings", type=Path, help="file to keep what each sentence was heard as, of one transcript")
+    parser.add_argument("--recogniser", default="", help="named in that file")
     args = parser.parse_args()
     if not (args.model or (args.demo and args.transcripts)):
         parser.error("give --model, or --demo and --transcripts")
+    if args.readings:
+        keep_readings(args.demo, args.transcripts[0], args.recogniser, args.readings)
     if args.demo:
         of_corpus(args.demo, args.transcripts)
     if args.model:

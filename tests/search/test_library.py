@@ -13,6 +13,7 @@ from helpers.library import NoModel, write_video
 import save_jax
 from save_jax.models.similarity import VideoIndex
 from save_jax.search import judgements, ranking, words
+from save_jax.search import library as library_module
 from save_jax.search.library import Filters, Library
 from save_jax.search.plain import plain
 from save_jax.search.store import Store
@@ -58,6 +59,14 @@ def test_a_window_scores_as_the_file_that_holds_it_alone(opened, embedder, video
 def test_exact_is_the_same_for_a_small_library(opened):
     for query in ("a red car", "bread"):
         assert opened.search(query) == opened.search(query, exact=True)
+
+
+def test_who_asks_for_more_moments_has_more_windows_scored(opened, monkeypatch):
+    """All of this library's, so that the order is that of `exact`; however few are scored at the least."""
+    monkeypatch.setattr(library_module, "CANDIDATES", 1)
+    assert opened.search("a red car", top=100) == opened.search("a red car", top=100, exact=True)
+    monkeypatch.setattr(library_module, "_FOR_A_MOMENT", 1)
+    assert len(opened.search("a red car", top=1).hits) == 1
 
 
 def test_hits_that_overlap_are_one_moment(opened):
