@@ -267,7 +267,8 @@ class Store:
         """(frames float16 [n, t, d], mask bool [n, t]) of rows of the windows' table."""
         taken = _take(table, offsets, ["times", "frames"])
         lengths = taken["times"].combine_chunks().value_lengths().to_numpy()
-        return _arrays(taken["frames"], self.about.frames, self.about.size), _mask(lengths, self.about.frames)
+        mask = np.arange(self.about.frames)[None] < lengths[:, None]
+        return _arrays(taken["frames"], self.about.frames, self.about.size), mask
 
     def terms(self, table: Any, offsets: np.ndarray) -> np.ndarray:
         """float16 [n, senses, t, d]: what the frames of those rows are the sum of."""
@@ -370,11 +371,6 @@ def _take(table: Any, offsets: np.ndarray, columns: list[str]) -> pa.Table:
 def _arrays(column: pa.ChunkedArray, *shape: int) -> np.ndarray:
     """float16 [n, *shape] of a column of bytes."""
     return np.stack([np.frombuffer(value.as_buffer(), np.float16).reshape(shape) for value in column])
-
-
-def _mask(lengths: np.ndarray, size: int) -> np.ndarray:
-    """bool [n, size]: the first of each row, as many as its length."""
-    return np.arange(size)[None] < lengths[:, None]
 
 
 def _contents(table: Any) -> dict[str, int]:

@@ -6,7 +6,7 @@ import time
 from argparse import Namespace
 
 import pytest
-from helpers.places import COMPILE_FAST, GOLDEN
+from helpers.places import COMPILE_FASTEST, GOLDEN
 
 from save_jax.bench import all as bench_all
 from save_jax.bench import command as bench
@@ -16,7 +16,7 @@ from save_jax.bench import summary
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs `bench all` on a CPU with these options; gives what it wrote."""
-    monkeypatch.setenv("XLA_FLAGS", COMPILE_FAST)  # one device
+    monkeypatch.setenv("XLA_FLAGS", COMPILE_FASTEST)  # one device
     path = tmp_path / "all.json"
 
     def run(options: str, failed: str = "") -> dict:

@@ -614,14 +614,14 @@ def test_ctrl_c_ends_in_one_line_and_goes_on_later(number, root, built, tmp_path
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     first = out / (records.shard_name("train", 1, 3) + records.INDEX_SUFFIX)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does: to the workers too
     else:
         process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=20)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and stdout == "" and "Traceback" not in stderr
     assert stderr.rstrip().splitlines()[-1] == (
         "data_prep.build: stopped; finished shards are kept, the same command goes on"

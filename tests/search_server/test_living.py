@@ -111,7 +111,7 @@ def test_progress_is_there_while_an_indexer_runs(tmp_path):
 
     def embed(files):
         for rows in made.embed_plainly(files):
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while (now := progress.read(str(tmp_path / "index"))) is None and time.monotonic() < deadline:
                 time.sleep(0.01)
             seen.append(now)

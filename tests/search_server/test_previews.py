@@ -22,7 +22,7 @@ def films(tmp_path_factory):
 
 
 def until(holds) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.02)
     return holds()

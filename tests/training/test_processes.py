@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from helpers.corpus import write_corpus
-from helpers.places import COMPILE_FAST, REPOSITORY
+from helpers.places import COMPILE_FASTEST, REPOSITORY
 
 from save_jax.training import place
 
@@ -48,7 +48,7 @@ def start(
             "--config.model.image_size=32", "--config.model.patch_size=16", "--config.model.vocab_size=600",
             "--config.evaluation.without_modalities=False", *more, *(together if processes > 1 else []),
         ]  # fmt: skip
-        environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}{COMPILE_FAST}"}
+        environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}{COMPILE_FASTEST}"}
         if process == 1 and first:
             environment["PYTHONPATH"] = os.pathsep.join([first, os.environ.get("PYTHONPATH", "")])
         found.append(

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 import pytest
 from helpers.corpus import write_corpus
+from helpers.killing import ENVIRONMENT
 from helpers.places import REPOSITORY
 
 from save_jax import sharding
@@ -161,9 +162,11 @@ def command(config_path: str, workdir: Path, shards: Path) -> list[str]:
 def test_a_stopped_run_ends_as_one_never_stopped(shards, tmp_path):
     """SIGTERM saves and leaves (SIGKILL: test_kill); the run that goes on ends with the same bytes."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    subprocess.run(command("configs/demo.py", straight, shards), cwd=REPOSITORY, check=True, capture_output=True)
+    subprocess.run(
+        command("configs/demo.py", straight, shards), cwd=REPOSITORY, env=ENVIRONMENT, check=True, capture_output=True
+    )
     process = subprocess.Popen(
-        command("configs/demo.py", stopped, shards), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        command("configs/demo.py", stopped, shards), cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
     )
     assert any(line.startswith("step 2/40") for line in process.stdout)
     process.send_signal(signal.SIGTERM)
@@ -171,7 +174,12 @@ def test_a_stopped_run_ends_as_one_never_stopped(shards, tmp_path):
     assert process.returncode == 128 + signal.SIGTERM
     assert not (stopped / "results.json").exists()
     again = subprocess.run(
-        command("configs/demo.py", stopped, shards), cwd=REPOSITORY, check=True, capture_output=True, text=True
+        command("configs/demo.py", stopped, shards),
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert "continuing" in again.stdout
     one, other = (json.loads((workdir / "results.json").read_text()) for workdir in (straight, stopped))
