@@ -134,7 +134,7 @@ def test_loader_files_and_configurations_import_no_jax():
 
 def test_figures_leave_the_backend_of_a_notebook_alone():
     """pyplot's is one for the process; a report drawn in a notebook must not take it."""
-    for path in SOURCES:
+    for path in [*SOURCES, *(REPOSITORY / "data_prep").rglob("*.py")]:
         assert not {name for name in imports(path) if "pyplot" in name}, path
         assert "matplotlib.use(" not in path.read_text(), path
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--transcripts",
         choices=("generator", "whisper"),
         default="generator",
-        help="what Whisper base once heard of each sentence, or a recogniser itself (default: %(default)s)",
+        help="what Whisper base once heard of the sentences, or a recogniser itself (default: %(default)s)",
     )
     parser.add_argument(
         "--model",

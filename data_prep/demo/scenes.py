@@ -58,7 +58,8 @@ BED_SHARES = (0.50, 0.34, 0.04, 0.12)
 SPEECH_SHARE = 0.60  # of all clips, though only clips with an audible bed can have it
 TEST_KIND_SHARES = (0.50, 0.23, 0.17, 0.10)  # in the order of KINDS; the paper's query groups
 CAPTIONS_PER_CLIP = 8
-# What Whisper base made of each sentence, in these voices over these beds (tests/bench/word_errors.py --readings).
+# What Whisper base made of the sentences of the corpus of 900 clips and seed 0, in its voices over its beds
+# (tests/bench/word_errors.py --readings). A corpus of another seed may say some of 13 more, which come as spoken.
 HEARD: dict[str, list[str]] = json.loads((resources.files("data_prep.demo") / "heard.json").read_text("utf-8"))[
     "readings"
 ]
@@ -230,7 +231,7 @@ def _with_test_captions(scenes: list[Scene], rng: np.random.Generator) -> list[S
 
 
 def _transcript(sentence: str, rng: np.random.Generator) -> str:
-    """One of the ways in which Whisper base heard the sentence, as often as it did; itself where it was never asked."""
+    """One of the ways in which Whisper base heard the sentence, as often as it did; itself where it never did."""
     readings = HEARD.get(sentence, [sentence])
     return readings[rng.integers(len(readings))]
 

@@ -14,8 +14,10 @@ from save_jax.search.moments import NOTHING, Answer, Filters, Moment
 from save_jax.search.ranking import View
 from save_jax.search.store import Store, read_about
 
-CANDIDATES = 128  # windows whose frames are scored: they hold the ten best of 100,000 (tests/bench/RESULTS.md)
-_FOR_A_MOMENT = 12  # and at least so many for a moment that is asked for: windows that overlap a better one are none
+# Windows whose frames are scored. Of 20 questions to 100,000 windows of the demo's model, 128 held all of the ten best
+# (tests/bench/RESULTS.md); the nearest by the mean of all senses are a worse guess where one of them is muted.
+CANDIDATES, _MUTED = 128, 4
+_FOR_A_MOMENT = 4  # times as many as overlap: windows that overlap a better one are no moments
 _AT_ONCE = 4096  # windows whose frames are in memory, where all are scored
 _LOOK_AGAIN = 2.0  # seconds between looks at the roots
 
@@ -155,13 +157,13 @@ class Library:
             said = np.zeros(len(view), bool)
             said[words.windows_of(view, quotes)[0]] = True
             allowed = allowed & said
-        count = max(CANDIDATES, _FOR_A_MOMENT * top)
+        count = self._candidates(top, kept)
         nearest = (
             self._nearest(view, vector, allowed, kept)[:count]
             if exact
             else ranking.best(view.means, vector, count, allowed)
         )
-        ranks_of_words = self._ranks(view, lines[:count], allowed)
+        ranks_of_words = self._ranks(view, lines, allowed)
         already = set(nearest.tolist())
         extra = [number for number in list(ranks_of_words)[:count] if number not in already]
         numbers = np.array([*nearest.tolist(), *extra], np.int64)
@@ -169,13 +171,13 @@ class Library:
         cutoff = self.cutoff if covers else None  # it was measured with all files, all senses and sentences
         if not len(numbers):
             return Answer([], True, cutoff, self.offline(), self.embedder.senses)
-        frames, mask = self._frames(view, numbers, kept)
-        scores = self.embedder.score(vector, frames, mask)
+        scores = self._scores(view, vector, numbers, kept)
         order = self._order(scores, numbers, ranks_of_words, evidence if lines else "fused")
         chosen = _best_apart(order, numbers, view, top)
-        rows, terms = self.store.explained(view.table, numbers[chosen])
-        lost = scores[chosen] - self.embedder.without(vector, terms[:, kept], mask[chosen])
-        matching = np.where(mask[chosen], self.embedder.matching(vector, frames[chosen]), -2)
+        rows, mask, terms = self.store.explained(view.table, numbers[chosen])
+        terms = terms[:, kept].astype(np.float32)
+        lost = scores[chosen] - self.embedder.without(vector, terms, mask)
+        matching = np.where(mask, self.embedder.matching(vector, terms.sum(axis=1)), -2)
         senses = [self.embedder.senses[k] for k in kept]
         quoted = _first_line(view, quotes, numbers[chosen])
         hits = [
@@ -220,6 +222,13 @@ class Library:
             return found, words.holding_all(found, parsed.text)
         whole = words.find_all(self.store, parsed.text)
         return (whole if evidence == "joined" else []), whole
+
+    def _candidates(self, top: int, kept: list[int]) -> int:
+        """How many windows are scored where `top` moments are asked for."""
+        cut = self.store.about.cut
+        overlapping = 2 * math.ceil(cut.seconds / cut.hop) - 1
+        count = max(CANDIDATES, _FOR_A_MOMENT * overlapping * top)
+        return count if len(kept) == len(self.embedder.senses) else _MUTED * count
 
     def _nearest(self, view: View, vector: np.ndarray, allowed: np.ndarray, kept: list[int]) -> np.ndarray:
         """Numbers of the windows that are allowed, best first by the score of their frames."""

@@ -266,19 +266,20 @@ class Store:
     def frames(self, table: Any, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(frames float16 [n, t, d], mask bool [n, t]) of rows of the windows' table."""
         taken = _take(table, offsets, ["times", "frames"])
-        lengths = taken["times"].combine_chunks().value_lengths().to_numpy()
-        mask = np.arange(self.about.frames)[None] < lengths[:, None]
-        return _arrays(taken["frames"], self.about.frames, self.about.size), mask
+        return _arrays(taken["frames"], self.about.frames, self.about.size), self._mask(taken)
 
     def terms(self, table: Any, offsets: np.ndarray) -> np.ndarray:
         """float16 [n, senses, t, d]: what the frames of those rows are the sum of."""
         return _arrays(_take(table, offsets, ["terms"])["terms"], *self._shape_of_terms)
 
-    def explained(self, table: Any, offsets: np.ndarray) -> tuple[list[dict], np.ndarray]:
-        """(what a hit shows of rows of the windows' table, their `terms`)."""
+    def explained(self, table: Any, offsets: np.ndarray) -> tuple[list[dict], np.ndarray, np.ndarray]:
+        """(what a hit shows of rows of the windows' table, their mask, their `terms`)."""
         shown = ["content", "number", "start", "end", "times", "words"]
         taken = _take(table, offsets, [*shown, "terms"])
-        return taken.select(shown).to_pylist(), _arrays(taken["terms"], *self._shape_of_terms)
+        return taken.select(shown).to_pylist(), self._mask(taken), _arrays(taken["terms"], *self._shape_of_terms)
+
+    def _mask(self, rows: pa.Table) -> np.ndarray:
+        return np.arange(self.about.frames)[None] < rows["times"].combine_chunks().value_lengths().to_numpy()[:, None]
 
     @property
     def _shape_of_terms(self) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
     python tests/bench/word_errors.py --model FOLDER [--model FOLDER …]
     python tests/bench/word_errors.py --demo DIR --transcripts FILE [--transcripts FILE …]
-    python tests/bench/word_errors.py --demo DIR --transcripts FILE --readings data_prep/demo/heard.json
+    python … --demo DIR --transcripts FILE --recogniser NAME --readings data_prep/demo/heard.json
 
 The first speaks one sentence of each topic over beds in turn, as the demo mixes them; a model is a folder in
 faster-whisper's form. The second reads what `data_prep.transcribe` heard in a demo corpus. The third keeps it, sentence
@@ -114,6 +114,8 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.model or (args.demo and args.transcripts)):
         parser.error("give --model, or --demo and --transcripts")
+    if args.readings and not (args.recogniser and args.demo and len(args.transcripts) == 1):
+        parser.error("--readings needs --demo, one file of --transcripts, and --recogniser to say whose they are")
     if args.readings:
         keep_readings(args.demo, args.transcripts[0], args.recogniser, args.readings)
     if args.demo:

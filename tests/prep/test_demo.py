@@ -203,7 +203,7 @@ def test_proportions_of_900_clips(scenes):
         (t, e) for t, events in BELONGING.items() for e in events
     }
     mute = [s for s in scenes if s.topic is None and s.bed != NO_TRACK]
-    assert 0 < np.mean([s.transcript is not None for s in mute]) < 0.04
+    assert not any(s.transcript for s in mute)
     assert 0.11 < np.mean([s.speaking is demo_scenes.HARD for s in spoken]) < 0.19
     assert {s.thing for s in scenes} == set(OBJECTS) and {s.colour for s in scenes} == set(COLOURS)
     assert {s.place for s in scenes} == set(PLACES) and {s.motion for s in scenes} == set(MOTIONS)
@@ -251,7 +251,6 @@ def test_transcripts_are_what_whisper_base_heard():
         assert wrong / sum(len(spoken_words(said)) for said, _ in pairs) == pytest.approx(0.26, abs=0.02)
     assert set(demo_scenes.HEARD) <= {sentence for topic in TOPICS for sentence in topic.sentences}
     assert sum(map(len, demo_scenes.HEARD.values())) == len(spoken)
-    assert all(scene.transcript is None for scene in sample_scenes(900, 0) if not scene.sentence)
 
 
 def test_clear_voices_speak_slowly():

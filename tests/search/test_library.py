@@ -28,7 +28,7 @@ def test_moments_are_ranked_by_the_score_of_training(opened, embedder):
     """`model.score` over the same windows; what is stored has half the bits."""
     view = opened.view
     stored, mask = opened.store.frames(view.table, np.arange(len(view)))
-    rows, _ = opened.store.explained(view.table, np.arange(len(view)))
+    rows, *_ = opened.store.explained(view.table, np.arange(len(view)))
     frames = stored.astype(np.float32)
     np.testing.assert_allclose(
         opened.store.terms(view.table, np.arange(len(view))).astype(np.float32).sum(axis=1), frames, atol=2e-2
@@ -61,12 +61,31 @@ def test_exact_is_the_same_for_a_small_library(opened):
         assert opened.search(query) == opened.search(query, exact=True)
 
 
-def test_who_asks_for_more_moments_has_more_windows_scored(opened, monkeypatch):
+def test_who_asks_for_more_or_mutes_has_more_windows_scored(opened, monkeypatch):
     """All of this library's, so that the order is that of `exact`; however few are scored at the least."""
+    scored, score = [], opened.embedder.score
+    monkeypatch.setattr(
+        opened.embedder, "score", lambda query, frames, mask: scored.append(len(frames)) or score(query, frames, mask)
+    )
     monkeypatch.setattr(library_module, "CANDIDATES", 1)
     assert opened.search("a red car", top=100) == opened.search("a red car", top=100, exact=True)
-    monkeypatch.setattr(library_module, "_FOR_A_MOMENT", 1)
-    assert len(opened.search("a red car", top=1).hits) == 1
+    monkeypatch.setattr(library_module, "_FOR_A_MOMENT", 0)
+    scored.clear()
+    opened.search("a red car", top=1)
+    opened.search("a red car", top=1, mute=["audio"])
+    assert scored[0] == 1 and 4 in scored
+
+
+def test_words_are_found_behind_those_that_a_filter_leaves_out(opened, monkeypatch):
+    """However many better lines there are elsewhere."""
+    every = opened.search("bread", top=100, evidence="lexical").hits
+    spoken = [hit for hit in every if "bread" in hit.words.lower()]
+    last = spoken[-1]
+    monkeypatch.setattr(library_module, "CANDIDATES", 1)
+    folder = last.name.rpartition("/")[0]
+    assert folder and len({hit.name for hit in spoken}) > 1
+    [first, *_] = opened.search("bread", top=1, evidence="lexical", filters=Filters(folder=folder)).hits
+    assert "bread" in first.words.lower()
 
 
 def test_hits_that_overlap_are_one_moment(opened):
@@ -82,7 +101,7 @@ def test_hits_that_overlap_are_one_moment(opened):
 def test_a_muted_sense_is_left_out(opened, embedder):
     view, vector = opened.view, embedder.texts(["a bird in the grass"])[0]
     _, mask = opened.store.frames(view.table, np.arange(len(view)))
-    rows, _ = opened.store.explained(view.table, np.arange(len(view)))
+    rows, *_ = opened.store.explained(view.table, np.arange(len(view)))
     without = embedder.without(vector, opened.store.terms(view.table, np.arange(len(view))), mask)
     for number, sense in enumerate(embedder.senses):
         answer = opened.search("a bird in the grass", mute=[sense])

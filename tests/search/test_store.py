@@ -314,7 +314,7 @@ def test_deleted_rows_do_not_shift_others(lib, root):
     store.windows.delete(f"content = '{store.windows.to_arrow()['content'][0].as_py()}'")
     view = ranking.view(store)
     offsets = view_offsets(view)
-    rows, _ = store.explained(store.windows, offsets)
+    rows, *_ = store.explained(store.windows, offsets)
     assert [row["content"] for row in rows] == [view.names[view.contents[k]] for k in offsets]
     assert [row["start"] for row in rows] == view.starts[offsets].tolist()
 
@@ -325,7 +325,7 @@ def test_a_view_keeps_its_version_when_another_thread_goes_on(lib, root):
     with store.writing():
         store.forget(["root/000.mp4"])
     store.refresh()
-    rows, _ = store.explained(view.table, np.arange(len(view)))
+    rows, *_ = store.explained(view.table, np.arange(len(view)))
     assert [row["content"] for row in rows] == [view.names[k] for k in view.contents]
     assert len(ranking.view(store)) == len(view) - 2
 
