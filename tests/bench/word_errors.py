@@ -88,8 +88,8 @@ def keep_readings(demo: Path, transcript: str, recogniser: str, out: Path) -> No
 def of_corpus(demo: Path, files: list[str]) -> None:
     """Prints word errors of transcript files by kind of voice, what was lost, and what was invented."""
     spoken = read_spoken(demo)
-    print("| transcripts | all | clear voices | hard voices | spoken, nothing heard | nothing spoken, text |")
-    print("|---|---|---|---|---|---|")
+    print("| transcripts | all | clear voices | hard voices | sentences right | nothing heard | nothing spoken, text |")
+    print("|---|---|---|---|---|---|---|")
     for name in files:
         heard = {clip: text for clip, (text, _) in transcripts.read(name).items() if text}
         wrong = {
@@ -101,7 +101,12 @@ def of_corpus(demo: Path, files: list[str]) -> None:
             total = sum(len(words(spoken[clip]["sentence"])) for clip in chosen)
             cells.append(f"{sum(wrong[clip] for clip in chosen) / total:.3f}")
         lost, invented = len(spoken.keys() - heard.keys()), len(heard.keys() - spoken.keys())
-        print(f"| {os.path.basename(name)} | {' | '.join(cells)} | {lost} of {len(spoken)} | {invented} |")
+        cells += [
+            f"{np.mean([not errors for errors in wrong.values()]):.2f}",
+            f"{lost} of {len(spoken)}",
+            str(invented),
+        ]
+        print(f"| {os.path.basename(name)} | {' | '.join(cells)} |")
 
 
 def main() -> None:
