@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ import pyarrow as pa
 from save_jax.data import files
 from save_jax.search.embedder import Embedder
 from save_jax.search.plain import plain
+from save_jax.search.rows import arrays, take
 from save_jax.search.windows import Cut
 
 SCHEMA = 2  # raise it when rows change their form
@@ -33,6 +35,7 @@ TABLES = ("files", "windows", "segments")
 _PIECES, _LOOSE = 32, 1.25  # of a table that is joined again: more pieces, or more bytes than its rows have
 _AT_ONCE = datetime.timedelta(milliseconds=1)  # LanceDB warns of 0
 _TRIES = 10
+_GONE = re.compile(r"Version \d+ no longer exists\. Was it cleaned up\?")
 T = TypeVar("T")
 
 
@@ -233,8 +236,8 @@ class Store:
                 if tries > 1:
                     self.refresh()
                 return read()
-            except RuntimeError as error:  # LanceDB has no class for it
-                if "Not found" not in str(error):
+            except (RuntimeError, ValueError) as error:
+                if not _is_gone(error):
                     raise
                 if tries == _TRIES:
                     reason = _first_line(error)
@@ -265,18 +268,18 @@ class Store:
 
     def frames(self, table: Any, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(frames float16 [n, t, d], mask bool [n, t]) of rows of the windows' table."""
-        taken = _take(table, offsets, ["times", "frames"])
-        return _arrays(taken["frames"], self.about.frames, self.about.size), self._mask(taken)
+        taken = take(table, offsets, ["times", "frames"])
+        return arrays(taken["frames"], self.about.frames, self.about.size), self._mask(taken)
 
     def terms(self, table: Any, offsets: np.ndarray) -> np.ndarray:
         """float16 [n, senses, t, d]: what the frames of those rows are the sum of."""
-        return _arrays(_take(table, offsets, ["terms"])["terms"], *self._shape_of_terms)
+        return arrays(take(table, offsets, ["terms"])["terms"], *self._shape_of_terms)
 
     def explained(self, table: Any, offsets: np.ndarray) -> tuple[list[dict], np.ndarray, np.ndarray]:
         """(what a hit shows of rows of the windows' table, their mask, their `terms`)."""
         shown = ["content", "number", "start", "end", "times", "words"]
-        taken = _take(table, offsets, [*shown, "terms"])
-        return taken.select(shown).to_pylist(), self._mask(taken), _arrays(taken["terms"], *self._shape_of_terms)
+        taken = take(table, offsets, [*shown, "terms"])
+        return taken.select(shown).to_pylist(), self._mask(taken), arrays(taken["terms"], *self._shape_of_terms)
 
     def _mask(self, rows: pa.Table) -> np.ndarray:
         return np.arange(self.about.frames)[None] < rows["times"].combine_chunks().value_lengths().to_numpy()[:, None]
@@ -362,18 +365,6 @@ class Store:
             table.delete(f"content IN ({_quoted(sorted(contents))})")
 
 
-def _take(table: Any, offsets: np.ndarray, columns: list[str]) -> pa.Table:
-    """Rows in the order asked for."""
-    order = np.argsort(offsets, kind="stable")
-    taken = table.take_offsets(offsets[order].tolist()).select(columns).to_arrow()
-    return taken.take(pa.array(np.argsort(order)))
-
-
-def _arrays(column: pa.ChunkedArray, *shape: int) -> np.ndarray:
-    """float16 [n, *shape] of a column of bytes."""
-    return np.stack([np.frombuffer(value.as_buffer(), np.float16).reshape(shape) for value in column])
-
-
 def _contents(table: Any) -> dict[str, int]:
     """Each, and how many rows have it."""
     column = table.search().select(["content"]).limit(None).to_arrow()["content"]
@@ -388,6 +379,12 @@ def size_of(folder: str) -> int:
             with contextlib.suppress(FileNotFoundError):
                 size += os.path.getsize(os.path.join(directory, name))
     return size
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether LanceDB, which has no class for it, says that a version or its rows were cleaned up."""
+    said = str(error)
+    return "Not found" in said if isinstance(error, RuntimeError) else bool(_GONE.fullmatch(said))
 
 
 def _first_line(error: Exception) -> str:

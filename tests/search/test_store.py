@@ -304,6 +304,25 @@ def test_readers_go_on_while_a_writer_cleans_up(tmp_path):
         assert len(reader.explained(view.table, view_offsets(view))[0]) == 2 * count
 
 
+def test_a_version_that_is_cleaned_up_before_it_is_opened_is_asked_for_again(lib, root):
+    reader, writer = Store.open(str(lib)), Store.open(str(lib))
+    versions, count = [reader.windows.version], reader.windows.count_rows()
+    writer.windows.delete(f"content = '{writer.windows.to_arrow()['content'][0].as_py()}'")
+    writer.windows.optimize(cleanup_older_than=library.NO_TIME, delete_unverified=True)
+    with pytest.raises(ValueError, match="no longer exists"):  # else this tests nothing
+        reader.windows_at(versions[0])
+    left = reader.reading(
+        lambda: reader.windows_at(versions.pop() if versions else reader.windows.version).count_rows()
+    )
+    assert 0 < left < count
+    with pytest.raises(ValueError, match="is no file"):  # what a user types is not taken for it
+
+        def unknown():
+            raise ValueError("Version 3 no longer exists. Was it cleaned up? is no file of this index")
+
+        reader.reading(unknown)
+
+
 def view_offsets(view):
     return ranking.best(view.means, view.means[0], len(view))
 
