@@ -60,9 +60,8 @@ TEST_KIND_SHARES = (0.50, 0.23, 0.17, 0.10)  # in the order of KINDS; the paper'
 CAPTIONS_PER_CLIP = 8
 # What Whisper base made of the sentences of the corpus of 900 clips and seed 0, in its voices over its beds
 # (tests/bench/word_errors.py --readings). A corpus of another seed may say some of 13 more, which come as spoken.
-HEARD: dict[str, list[str]] = json.loads((resources.files("data_prep.demo") / "heard.json").read_text("utf-8"))[
-    "readings"
-]
+_HEARD = (resources.files("data_prep.demo") / "heard.json").read_text("utf-8")
+HEARD: dict[str, list[str]] = json.loads(_HEARD)["readings"]
 MIN_CLIPS = 20  # below this a split runs empty or a test caption kind finds no clip
 TEACHER_SIZE = 1024
 _VECTOR_NAMES = tuple(("object", thing) for thing in OBJECTS) + tuple(

@@ -15,7 +15,8 @@ from save_jax.search.ranking import View
 from save_jax.search.store import Store, read_about
 
 # Windows whose frames are scored. Of 20 questions to 100,000 windows of the demo's model, 128 held all of the ten best
-# (tests/bench/RESULTS.md); the nearest by the mean of all senses are a worse guess where one of them is muted.
+# (tests/bench/RESULTS.md); the nearest by the mean of all senses are a worse guess where one is muted: four
+# times as many then, which is not measured.
 CANDIDATES, _MUTED = 128, 4
 _FOR_A_MOMENT = 4  # times as many as overlap: windows that overlap a better one are no moments
 _AT_ONCE = 4096  # windows whose frames are in memory, where all are scored

@@ -19,7 +19,7 @@ import numpy as np
 from save_jax.search.store import READY, Store
 
 _FOLDER, _PARTIAL = "ranking", ".tmp"
-_ONE_PRODUCT = threading.Lock()  # it takes all cores; two at once take four times as long as one
+_ONE_PRODUCT = threading.Lock()  # it takes all cores: two at once took up to five times as long as in turn
 _ABANDONED = 3600.0  # seconds after which a half-written file is a killed process's
 
 

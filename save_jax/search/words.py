@@ -74,9 +74,9 @@ def find(store: Store, text: str, most: int = MOST) -> list[Line]:
     return _match(store, plain(text), "plain", FullTextOperator.OR, most)
 
 
-def find_all(store: Store, text: str, most: int = MOST) -> list[Line]:
+def find_all(store: Store, text: str) -> list[Line]:
     """Segments that hold every word, best first."""
-    return holding_all(_match(store, plain(text), "plain", FullTextOperator.AND, most), text)
+    return holding_all(_match(store, plain(text), "plain", FullTextOperator.AND, MOST), text)
 
 
 def find_phrases(store: Store, phrases: list[str]) -> list[Line]:
