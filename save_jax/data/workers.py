@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.util
 import os
 import queue
 import shutil
@@ -50,6 +51,7 @@ def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[An
     ever: Python would wait for these processes, which ignore its SIGTERM and wait for its end.
     """
     before = set(multiprocessing.active_children())
+    at_the_end = sys.is_finalizing  # in this frame: modules may be gone then
     requests: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True for another batch, False to close
     answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
@@ -68,6 +70,7 @@ def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[An
         if thread.is_alive():
             for process in set(multiprocessing.active_children()) - before:
                 process.kill()
+            _cancel_closing()
 
     thread = threading.Thread(target=answer, name="loader", daemon=True)
     thread.start()
@@ -83,9 +86,21 @@ def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[An
             yield batch
             del batch
     finally:
-        if not sys.is_finalizing():  # no thread runs any more, and `leave` ran at exit
+        if not at_the_end():  # no thread runs any more, and `leave` ran at exit
             leave()
             atexit.unregister(leave)
+
+
+def _cancel_closing() -> None:
+    """Grain closes its iterators once more at the program's end, in the main thread, where nothing would end the wait.
+
+    The lock that it waits for may have been held by a process that was killed. Other finalizers, which remove what the
+    system holds by name, still run.
+    """
+    registered: dict[Any, Any] = getattr(multiprocessing.util, "_finalizer_registry")  # noqa: B009  # not public
+    for finalizer in list(registered.values()):
+        if getattr(finalizer._callback, "__module__", "").startswith("grain."):
+            finalizer.cancel()
 
 
 def _started(iterator: grain.DatasetIterator, workers: int) -> Iterator[Any]:

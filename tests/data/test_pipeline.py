@@ -149,6 +149,7 @@ def test_no_worker_outlives_the_program(tmp_path):
 
 
 STUCK = """
+import gc
 import multiprocessing
 import sys
 import time
@@ -156,12 +157,14 @@ import grain
 from save_jax.data import workers
 
 workers._PATIENCE = 1
-dataset = grain.MapDataset.range(10**9)
-iterator = workers.iterate(dataset, 1, 2, 1)
+iterator = workers.iterate(grain.MapDataset.range(10**9), 1, 2, 1)
 next(iterator)
-reader = iterator.gi_frame.f_locals["iterator"]
-reader.close = lambda: time.sleep(1000)  # as where one of grain's locks is never opened again
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+for reader in gc.get_objects():
+    if type(reader).__name__ == "ProcessPrefetchDatasetIterator":
+        # As where a process was killed, or a thread interrupted, while it held one of grain's locks.
+        assert reader._prefetch_should_stop._cond.acquire(timeout=30)
+        print("locked", flush=True)
 if sys.argv[1] == "closed":
     iterator.close()
 elif sys.argv[1] == "interrupted":
@@ -174,8 +177,12 @@ def test_the_program_ends_where_grain_does_not(how, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(STUCK)
     command = [sys.executable, str(script), how]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=60)
-    [child] = [int(pid) for pid in done.stdout.split()]
+    with open(tmp_path / "errors", "w+") as errors:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, timeout=120)
+        errors.seek(0)
+        assert "ignored" not in errors.read()
+    child, locked = done.stdout.split()
+    assert locked == "locked"
     assert not os.path.exists(f"/proc/{child}")
 
 
