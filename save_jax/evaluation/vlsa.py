@@ -147,15 +147,17 @@ class VlsaEvaluator:
         """Evaluates parameters on a split. The galleries are complete: what a clip lacks ranks last.
 
         results: "t2v", "v2t", "t2a", "a2t", "v2a", "a2v" (metrics.summary; absent if a side has no sample at all, and
-        after fine-tuning between what it did not bring together), "groups" {name: {"t2v", "t2a"}}, "gallery". Every
-        caption, video and sound is a query. If its right answer is missing, such as the sound of a silent clip, the
-        answer ranks last.
+        after fine-tuning between what it did not bring together), "groups" {name: {"t2v", "t2a"}}, "tags" {name of a
+        clip's tag: {"v2a", "a2v"}} where clips have tags, "gallery". Every caption, video and sound is a query. If its
+        right answer is missing, such as the sound of a silent clip, the answer ranks last.
         """
         info = self.data.info(split)
         clips = self.embed_videos(params, split)
         texts = self.embed_texts(params, info.captions) if info.captions else np.zeros((0, 1), np.float32)
         has = {name: np.abs(x).max(axis=1) > 0 for name, x in clips.items()}
         results, of_direction, groups = {}, {}, np.asarray(info.groups)
+        names = sorted({tag for tags in info.tags for tag in tags})
+        tagged = {name: np.array([name in tags for tags in info.tags]) for name in names}
         for name, x in clips.items():
             if not has[name].any() or not info.captions:
                 continue
@@ -174,7 +176,12 @@ class VlsaEvaluator:
             queries = np.flatnonzero(has[query])
             if len(queries) and has[answer].any():
                 ranks = metrics.ranks(cosines(clips[query][queries], clips[answer]), queries)
-                results[f"{query[0]}2{answer[0]}"] = metrics.summary(ranks)
+                direction = f"{query[0]}2{answer[0]}"
+                results[direction] = metrics.summary(ranks)
+                for tag, members in tagged.items():
+                    if members[queries].any():
+                        of_tag = results.setdefault("tags", {}).setdefault(tag, {})
+                        of_tag[direction] = metrics.summary(ranks[members[queries]])
         results["gallery"] = info.gallery | {f"with_{name}": int(x.sum()) for name, x in has.items()}
         return Evaluation(results | {"groups": results.get("groups", {})}, texts, clips, of_direction, info)
 

@@ -10,8 +10,8 @@ def whole(results: dict) -> str:
     """All tables of a final evaluation."""
     test = results["test"]
     rows = [(NAMES[d], test[d]) for d in DIRECTIONS if d in test]
-    for group, directions in test["groups"].items():
-        rows += [(f"{NAMES[d]}, {group}", summary) for d, summary in directions.items()]
+    for name, directions in (*test["groups"].items(), *test.get("tags", {}).items()):
+        rows += [(f"{NAMES[d]}, {name}", summary) for d, summary in directions.items()]
     table = rows_as_text(rows) if rows else "nothing to rank"
     text = f"{results['split']}, checkpoint of step {results['picked_step']}\n{table}"
     return text + (f"\n\npredictions of masked tokens\n{masked_table(test['masked'])}" if "masked" in test else "")

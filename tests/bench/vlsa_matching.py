@@ -12,6 +12,7 @@ split, at its plan.
 """
 
 import argparse
+import ast
 import functools
 import json
 import math
@@ -112,6 +113,9 @@ class Trial:
     def __init__(self, args: argparse.Namespace, train: dict, test: dict):
         config = read_config("vlsa_pretrain:demo")
         config.model.shares = (args.masked or 0.75, 0.15, args.masked or 0.75)
+        for setting in args.set:
+            name, value = setting.split("=", 1)
+            config.model[name] = ast.literal_eval(value)
         config = resolve(config)
         self.args, self.train, self.test, self.rng = args, train, test, np.random.default_rng(args.seed)
         self.model = make_model(config, sharding.make_mesh(jax.devices()[:1]))
@@ -240,6 +244,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--masked", type=float, default=0.75, help="share of the tokens in training; 0: none")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of config.model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", metavar="FILE.npz", default="", help="of the training clips, for the next call")
     parser.add_argument("--json", metavar="FILE")

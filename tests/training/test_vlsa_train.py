@@ -25,6 +25,7 @@ from save_jax.inference import runs
 from save_jax.judge import metrics
 from save_jax.methods import run as method_run
 from save_jax.models.similarity import ABSENT
+from save_jax.report import vlsa_tables
 from save_jax.sweep import vlsa as sweep_vlsa
 from save_jax.training import monitor, tower_cache
 
@@ -305,6 +306,7 @@ def test_directions_by_hand(heard):
     notes = evaluator.data.info("test")
     notes.caption_to_video, notes.captions = np.array([0, 0, 1, 2]), ["a", "b", "c", "d"]
     notes.groups = ["g", "", "g", "g"]
+    notes.tags = [[], ["quiet"], ["music", "loud"]]
     e = np.eye(4, dtype=np.float32)
     texts = np.stack([e[0], e[1], e[1], e[2]])
     clips = {"video": np.stack([e[0], e[1], e[2]]), "audio": np.stack([e[1], 0 * e[0], e[0]])}
@@ -322,6 +324,10 @@ def test_directions_by_hand(heard):
     for name, found in ranks.items():
         assert results[name] == metrics.summary(np.array(found)), name
     assert results["groups"]["g"]["t2v"] == metrics.summary(np.array([1, 1, 1]))
+    last = {"v2a": metrics.summary(np.array([2])), "a2v": metrics.summary(np.array([3]))}
+    assert results["tags"] == {"loud": last, "music": last, "quiet": {"v2a": metrics.summary(np.array([3]))}}
+    text = vlsa_tables.whole({"test": results | {"groups": {}}, "split": "test", "picked_step": 1})
+    assert "video → audio, quiet" in text and "audio → video, loud" in text
     assert cosines(texts, clips["audio"])[:, 1].max() == np.float32(ABSENT)
 
 
