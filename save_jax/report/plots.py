@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from save_jax.data.pipeline import Data
@@ -190,18 +191,25 @@ def sweep(table: dict) -> Figure:
     """SumR of all queries and of every group by variant: bars are medians over seeds, dots the seeds."""
     groups = list(next(iter(table.values())))
     figure, axes = subplots(figsize=(8, 4.2))
-    width = 0.8 / len(table)
-    for number, (name, row) in enumerate(table.items()):
-        at = np.arange(len(groups)) + width * (number - (len(table) - 1) / 2)
-        bars = axes.bar(at, [row[g]["SumR"]["median"] for g in groups], 0.92 * width, label=name)
-        axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=4)
-        for x, group in zip(at, groups, strict=True):
-            seeds = row[group]["SumR"]["seeds"]
-            axes.plot([x] * len(seeds), seeds, "k.", markersize=4)
+    bars_of_seeds(axes, table, groups)
     axes.set_xticks(range(len(groups)), groups)
     axes.set(ylabel="SumR, text→video", title="bars: median of seeds, dots: seeds", ylim=(0, 300))
     axes.legend()
     return figure
+
+
+def bars_of_seeds(axes: Axes, table: dict, groups: Sequence[str]) -> None:
+    """SumR of each group and variant: a bar for the median, a dot for every seed, the median's number above them."""
+    width = 0.8 / len(table)
+    for number, (name, row) in enumerate(table.items()):
+        at = np.arange(len(groups)) + width * (number - (len(table) - 1) / 2)
+        values = [row[group]["SumR"] for group in groups]
+        axes.bar(at, [value["median"] for value in values], 0.92 * width, label=name)
+        for x, value in zip(at, values, strict=True):
+            axes.plot([x] * len(value["seeds"]), value["seeds"], "k.", markersize=4)
+            above = (x, max(value["median"], *value["seeds"]))
+            label = f"{value['median']:.0f}"
+            axes.annotate(label, above, (0, 4), textcoords="offset points", ha="center", fontsize=7.5)
 
 
 def save(figure: Figure, path: str) -> None:

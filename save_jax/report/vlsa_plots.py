@@ -144,14 +144,7 @@ def ablation(table: dict) -> Figure:
     """SumR after fine-tuning, by direction and by pre-training. Bars are medians, dots are seeds."""
     shown = [d for d in DIRECTIONS if all(d in row for row in table.values())]
     figure, axes = plots.subplots(figsize=(8.5, 4.2))
-    width = 0.8 / len(table)
-    for number, (name, row) in enumerate(table.items()):
-        at = np.arange(len(shown)) + width * (number - (len(table) - 1) / 2)
-        bars = axes.bar(at, [row[d]["SumR"]["median"] for d in shown], 0.92 * width, label=name)
-        axes.bar_label(bars, fmt="%.0f", fontsize=7, padding=4)
-        for x, direction in zip(at, shown, strict=True):
-            seeds = row[direction]["SumR"]["seeds"]
-            axes.plot([x] * len(seeds), seeds, "k.", markersize=4)
+    plots.bars_of_seeds(axes, table, shown)
     axes.set_xticks(range(len(shown)), [NAMES[d] for d in shown])
     axes.set(ylabel="SumR", title="after fine-tuning, by pre-training (bars: median of seeds, dots: seeds)")
     axes.legend(title="pre-trained with", loc="upper left", bbox_to_anchor=(1, 1))

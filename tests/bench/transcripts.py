@@ -70,12 +70,13 @@ def main() -> None:
         variants[name] = grids.SAVE | {"data_dir": str(shards)}
     process.set_up_process()
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    pairs = [(FIRST, name) for name in variants if name != FIRST]
+    pairs = [(FIRST, name) for name in variants if name != FIRST] if FIRST in variants else []
     config = read_config(args.config)
     config.evaluation.without_modalities = False
     results = runs.run_all(config, str(args.work / "runs"), seeds, variants)
     print(tables.markdown(tables.summarize(results), seeds, pairs))
-    print(significance.markdown(significance.compare(str(args.work / "runs"), seeds, pairs), seeds))
+    if pairs:
+        print(significance.markdown(significance.compare(str(args.work / "runs"), seeds, pairs), seeds))
 
 
 if __name__ == "__main__":
