@@ -50,13 +50,13 @@ def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[An
     closing would wait for it for ever. A SimpleQueue has no such lock. Nor does the program's end wait for grain for
     ever: Python would wait for these processes, which ignore its SIGTERM and wait for its end.
     """
-    before = set(multiprocessing.active_children())
+    before, own = set(multiprocessing.active_children()), set[Any]()  # processes; `own`, once all of them are there
     at_the_end = sys.is_finalizing  # in this frame: modules may be gone then
     requests: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True for another batch, False to close
     answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def answer() -> None:
-        batches = _started(iterator, workers)
+        batches = _started(iterator, workers, own)
         while requests.get():
             try:
                 answers.put((next(batches), None))
@@ -68,9 +68,10 @@ def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[An
         requests.put(False)
         thread.join(_PATIENCE)
         if thread.is_alive():
-            for process in set(multiprocessing.active_children()) - before:
+            killed = own or set(multiprocessing.active_children()) - before
+            for process in killed:
                 process.kill()
-            _cancel_closing()
+            _cancel_closing(killed)
 
     thread = threading.Thread(target=answer, name="loader", daemon=True)
     thread.start()
@@ -91,21 +92,26 @@ def _from_workers(iterator: grain.DatasetIterator, workers: int) -> Generator[An
             atexit.unregister(leave)
 
 
-def _cancel_closing() -> None:
-    """Grain closes its iterators once more at the program's end, in the main thread, where nothing would end the wait.
+def _cancel_closing(killed: set[Any]) -> None:
+    """Of iterators whose process was killed, perhaps while it held the lock that closing them takes.
 
-    The lock that it waits for may have been held by a process that was killed. Other finalizers, which remove what the
-    system holds by name, still run.
+    Grain closes all of its iterators once more at the program's end, in the main thread, where nothing would end the
+    wait. Those of other loaders are still closed.
     """
     registered: dict[Any, Any] = getattr(multiprocessing.util, "_finalizer_registry")  # noqa: B009  # not public
     for finalizer in list(registered.values()):
-        if getattr(finalizer._callback, "__module__", "").startswith("grain."):
-            finalizer.cancel()
+        if (getattr(finalizer._callback, "__module__", None) or "").startswith("grain."):
+            reference, *_ = finalizer._args
+            if getattr(reference(), "_prefetch_process", None) in killed:
+                finalizer.cancel()
 
 
-def _started(iterator: grain.DatasetIterator, workers: int) -> Iterator[Any]:
+def _started(iterator: grain.DatasetIterator, workers: int, own: set[Any]) -> Iterator[Any]:
+    """The batches; the processes that make them are put into `own` when all of them are started."""
+    before = set(multiprocessing.active_children())
     with _no_main():
-        first = [next(iterator) for _ in range(workers)]  # one of each process: all are started now
+        first = [next(iterator) for _ in range(workers)]  # one of each process
+    own |= set(multiprocessing.active_children()) - before
     yield from first
     del first
     yield from iterator

@@ -148,8 +148,8 @@ class VlsaEvaluator:
 
         results: "t2v", "v2t", "t2a", "a2t", "v2a", "a2v" (metrics.summary; absent if a side has no sample at all, and
         after fine-tuning between what it did not bring together), "groups" {name: {"t2v", "t2a"}}, "tags" {name of a
-        clip's tag: {"v2a", "a2v"}} where clips have tags, "gallery". Every caption, video and sound is a query. If its
-        right answer is missing, such as the sound of a silent clip, the answer ranks last.
+        clip's tag: {"v2a", "a2v"}} of tags whose clips can be found, "gallery". Every caption, video and sound is a
+        query. If its right answer is missing, such as the sound of a silent clip, the answer ranks last.
         """
         info = self.data.info(split)
         clips = self.embed_videos(params, split)
@@ -179,7 +179,7 @@ class VlsaEvaluator:
                 direction = f"{query[0]}2{answer[0]}"
                 results[direction] = metrics.summary(ranks)
                 for tag, members in tagged.items():
-                    if members[queries].any():
+                    if (members & has[query] & has[answer]).any():
                         of_tag = results.setdefault("tags", {}).setdefault(tag, {})
                         of_tag[direction] = metrics.summary(ranks[members[queries]])
         results["gallery"] = info.gallery | {f"with_{name}": int(x.sum()) for name, x in has.items()}

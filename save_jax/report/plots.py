@@ -207,9 +207,10 @@ def bars_of_seeds(axes: Axes, table: dict, groups: Sequence[str]) -> None:
         axes.bar(at, [value["median"] for value in values], 0.92 * width, label=name)
         for x, value in zip(at, values, strict=True):
             axes.plot([x] * len(value["seeds"]), value["seeds"], "k.", markersize=4)
-            above = (x, max(value["median"], *value["seeds"]))
-            label = f"{value['median']:.0f}"
-            axes.annotate(label, above, (0, 4), textcoords="offset points", ha="center", fontsize=7.5)
+            above = (x, max(value["seeds"]))
+            axes.annotate(
+                f"{round(value['median'], 1):g}", above, (0, 4), textcoords="offset points", ha="center", fontsize=7.5
+            )
 
 
 def save(figure: Figure, path: str) -> None:

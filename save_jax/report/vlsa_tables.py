@@ -10,7 +10,8 @@ def whole(results: dict) -> str:
     """All tables of a final evaluation."""
     test = results["test"]
     rows = [(NAMES[d], test[d]) for d in DIRECTIONS if d in test]
-    for name, directions in (*test["groups"].items(), *test.get("tags", {}).items()):
+    of_clips = {f"clips: {tag}": directions for tag, directions in test.get("tags", {}).items()}
+    for name, directions in (test["groups"] | of_clips).items():
         rows += [(f"{NAMES[d]}, {name}", summary) for d, summary in directions.items()]
     table = rows_as_text(rows) if rows else "nothing to rank"
     text = f"{results['split']}, checkpoint of step {results['picked_step']}\n{table}"

@@ -1,7 +1,7 @@
 """Why VLSA's matching of sound with picture is hard to learn: the demo's model, one cause at a time.
 
     python tests/bench/vlsa_matching.py --task bound
-    python tests/bench/vlsa_matching.py --task naming --masked 0.5
+    python tests/bench/vlsa_matching.py --task naming --masked 0.5 --set patch_size=8
     python tests/bench/vlsa_matching.py --task matching --clips 4000 --steps 1500
 
 Clips come from the demo's generator, straight from its pictures and sounds: no video file is written, so 4,000 of them
@@ -115,7 +115,7 @@ class Trial:
         config.model.shares = (args.masked or 0.75, 0.15, args.masked or 0.75)
         for setting in args.set:
             name, value = setting.split("=", 1)
-            config.model[name] = ast.literal_eval(value)
+            config.model.update({name: type(config.model[name])(ast.literal_eval(value))})
         config = resolve(config)
         self.args, self.train, self.test, self.rng = args, train, test, np.random.default_rng(args.seed)
         self.model = make_model(config, sharding.make_mesh(jax.devices()[:1]))
