@@ -173,11 +173,7 @@ def _shuffled(
 ) -> grain.MapDataset:
     """Endless batches from number `start` on. `batch` makes each from the numbers (and draws) of its items."""
     reader = data.reader(split)
-    if reader.count < config.batch_size:
-        raise ValueError(
-            f"split {split} has {reader.count} {'pairs' if reader.to_arrays.items == 'captions' else 'clips'}, less "
-            f"than one batch of {config.batch_size}; lower config.batch_size"
-        )
+    steps_per_epoch(data, config, split)  # or there would never be a batch
     # Numbers are batched for all processes, and cut to the rows of this one before anything is read.
     order = grain.MapDataset.source(range(reader.count)).seed(config.seed).shuffle().repeat()
     if reader.to_arrays.draws:
@@ -238,8 +234,14 @@ def prefetch(batches: Batches, put: Callable[[Batch], T], ahead: int = 2) -> Gen
 
 
 def steps_per_epoch(data: Data, config: ConfigDict, split: str = "train") -> int:
-    """Whole batches in one pass over all items."""
-    return data.reader(split).count // config.batch_size
+    """Whole batches in one pass over all items. Raises ValueError where there is none."""
+    reader = data.reader(split)
+    if reader.count < config.batch_size:
+        raise ValueError(
+            f"split {split} has {reader.count} {'pairs' if reader.to_arrays.items == 'captions' else 'clips'}, less "
+            f"than one batch of {config.batch_size}; lower config.batch_size"
+        )
+    return reader.count // config.batch_size
 
 
 def eval_batches(

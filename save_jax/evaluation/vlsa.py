@@ -147,9 +147,9 @@ class VlsaEvaluator:
         """Evaluates parameters on a split. The galleries are complete: what a clip lacks ranks last.
 
         results: "t2v", "v2t", "t2a", "a2t", "v2a", "a2v" (metrics.summary; absent if a side has no sample at all, and
-        after fine-tuning between what it did not bring together), "groups" {name: {"t2v", "t2a"}}, "tags" {name of a
-        clip's tag: {"v2a", "a2v"}} of tags whose clips can be found, "gallery". Every caption, video and sound is a
-        query. If its right answer is missing, such as the sound of a silent clip, the answer ranks last.
+        after fine-tuning with a modality that its pairs do not name), "groups" {name: {"t2v", "t2a"}}, "tags" {tag of
+        clips: {"v2a", "a2v"}} of tags whose clips can be found, "gallery". Every caption, video and sound is a query.
+        If its right answer is missing, such as the sound of a silent clip, the answer ranks last.
         """
         info = self.data.info(split)
         clips = self.embed_videos(params, split)

@@ -127,10 +127,10 @@ def read(path: str) -> Given:
             raise ValueError(f"there is no {path}; save-jax eval writes it into a run's folder")
     suffix = os.path.splitext(path)[1].lower()
     readers = {".npy": _npy, ".npz": _npz, ".pt": _pt, ".pth": _pt, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
-    if suffix not in readers:
-        raise ValueError(f"{path} has suffix {suffix!r}; scores are read from {', '.join(SUFFIXES)}, or a run's folder")
     if not os.path.exists(path):
         raise ValueError(f"there is no {path}")
+    if suffix not in readers:
+        raise ValueError(f"{path} has suffix {suffix!r}; scores are read from {', '.join(SUFFIXES)}, or a run's folder")
     try:
         given = readers[suffix](path)
     except _UNREADABLE as error:

@@ -54,9 +54,9 @@ class Schedule:
 
 
 def make_schedule(config: ConfigDict, data: pipeline.Data) -> Schedule:
-    """The schedule of a config on its shards."""
+    """The schedule of a config on its shards. Raises ValueError where they have less than one batch."""
     steps_per_epoch = pipeline.steps_per_epoch(data, config)
-    eval_every = config.eval_every or max(steps_per_epoch, 1)
+    eval_every = config.eval_every or steps_per_epoch
     total = config.steps or config.epochs * steps_per_epoch
     return Schedule(total, eval_every, config.checkpoint_every or eval_every, config.log_every)
 

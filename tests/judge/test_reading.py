@@ -132,6 +132,7 @@ def test_wrong_files_are_refused(tmp_path):
         ("other.npz", r"other.npz: it holds weights; needed is `scores` \[queries, videos\], or embeddings"),
         ("s.xlsx", "suffix '.xlsx'; scores are read from .npy, .npz"),
         ("missing.npy", "there is no .*missing.npy"),
+        ("missing-run", "there is no .*missing-run"),
         ("", "there is no .*scores.npz; save-jax eval writes it into a run's folder"),
         ("broken.npz", "broken.npz"),
     ):

@@ -247,6 +247,13 @@ def test_a_checkpoint_is_picked_by_what_is_trained(heard, tmp_path):
         method_run.train(resolve(config), str(tmp_path / "run"))
 
 
+def test_fewer_clips_than_a_batch_are_refused(heard, tmp_path):
+    config = made("pretrain", heard, batch_size=4096, steps=0, epochs=2)
+    with pytest.raises(ValueError, match=r"clips, less than one batch of 4096; lower config\.batch_size"):
+        method_run.train(resolve(config), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
