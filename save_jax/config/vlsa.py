@@ -71,6 +71,7 @@ def _model() -> ConfigDict:
     m.shares = (0.75, 0.15, 0.75)  # masked of video (of each frame), text, audio
     m.activation = "gelu"  # or "quick_gelu", for CLIP's weights
     m.normalize_patches = True
+    m.initial_scale = 1 / 0.07  # of InfoNCE: CLIP's. The paper leaves it open; a high one may unlearn at first (docs)
     m.drop_hidden = True  # False: the encoder reads all tokens, as a measure of what leaving them out saves
     return m
 
@@ -112,6 +113,11 @@ def problems(config: ConfigDict) -> Iterator[str]:
     for name, share in zip(MODALITIES, m.shares, strict=True):
         if not 0 < share < 1:
             yield f"config.model.shares: {share} of {name} is masked; it must be between 0 and 1"
+    if not 0 < m.initial_scale <= config.optim.max_logit_scale:
+        yield (
+            f"config.model.initial_scale={m.initial_scale}: it must be above 0, and at most "
+            f"config.optim.max_logit_scale={config.optim.max_logit_scale}"
+        )
     for pair in config.loss.pairs:
         names = pair.split("-")
         if len(names) != 2 or names[0] == names[1] or not set(names) <= set(MODALITIES):

@@ -113,7 +113,7 @@ class Vlsa(nn.Module):
         # A linear head on two concatenated vectors adds a number that depends on the first to one that depends on the
         # second. It cannot compare them: its loss stays at ln 2. With their product as a third input it can.
         self.matching = {name: nn.Dense(1) for name in ("video", "text")}
-        self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
+        self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(s.initial_scale)), ())
 
     def example(self, config: ConfigDict) -> dict[str, jax.Array]:
         """A batch of zeros, to initialise with."""

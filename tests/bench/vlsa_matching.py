@@ -3,7 +3,7 @@
     python tests/bench/vlsa_matching.py --task bound
     python tests/bench/vlsa_matching.py --task naming --masked 0.5 --set patch_size=8
     python tests/bench/vlsa_matching.py --task matching --clips 4000 --steps 1500
-    python tests/bench/vlsa_matching.py --steps 1600 --set patch_size=8 --level --scale 3 --named-first 800
+    python tests/bench/vlsa_matching.py --steps 1600 --set patch_size=8 --set initial_scale=3 --level --named-first 800
 
 Clips come from the demo's generator, straight from its pictures and sounds: no video file is written, so 4,000 of them
 take three minutes. `matching` trains InfoNCE of sound and picture alone, and ranks clips that were not trained on.
@@ -136,7 +136,6 @@ class Trial:
         self.model = make_model(config, sharding.make_mesh(jax.devices()[:1]))
         draw = jax.jit(lambda key: self.model.init(key, self.model.example(config))["params"])
         self.params = {"model": draw(jax.random.key(args.seed))}
-        self.params["model"]["logit_scale"] = jnp.log(jnp.float32(args.scale))
         self.labels = {name: np.unique(train[name], return_inverse=True) for name in ("thing", "event")}
         width = config.model.width
         self.params |= {name: jnp.zeros((width, len(names))) for name, (names, _) in self.labels.items()}
@@ -263,7 +262,6 @@ def main() -> None:
     parser.add_argument("--masked", type=float, default=0.75, help="share of the tokens in training; 0: none")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of config.model")
     parser.add_argument("--level", action="store_true", help="even out brightness and the spectrograms' floor")
-    parser.add_argument("--scale", type=float, default=1 / 0.07, help="of cosines in InfoNCE, at the start")
     parser.add_argument("--named-first", type=int, default=0, metavar="STEPS", help="of naming, before the task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", metavar="FILE.npz", default="", help="of the training clips, for the next call")

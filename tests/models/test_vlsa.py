@@ -281,6 +281,8 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
         ("evaluation.peak_on_test", True, "config.evaluation.peak_on_test: VLSA's results have no such row"),
         ("model.spectrogram", (128, 256), "config.model.spectrogram=(128, 256): shards hold (256, 256)"),
         ("model.shares", (0.75, 0.15), "config.model.shares=(0.75, 0.15) has not 3 numbers"),
+        ("model.initial_scale", 0.0, "config.model.initial_scale=0.0: it must be above 0, and at most "),
+        ("model.initial_scale", 101.0, "config.optim.max_logit_scale=100.0"),
         ("cache", "ast", "config.cache=ast: nothing of VLSA is frozen"),
         ("data.resident", True, "config.data.resident: VLSA's frames are chosen anew every time"),
         ("evaluation.pick", "t2s", "config.evaluation.pick is 't2s'; choose one of v2t, v2a, t2v, t2a, a2v, a2t"),
@@ -297,3 +299,11 @@ def test_what_cannot_work(setting, value, message):
 def test_sizes_are_those_of_the_config():
     changed = small(**{"model.width": 48, "model.heads": 3})
     assert dataclasses.replace(vlsa_sizes(small()), width=48, heads=3) == vlsa_sizes(changed)
+
+
+@pytest.mark.parametrize("changes", [{}, {"model.initial_scale": 3.0}])
+def test_the_scale_that_training_begins_with(changes):
+    config = small(**changes)
+    model = make_model(config, sharding.make_mesh(jax.devices()[:1]))
+    params = model.init(jax.random.key(0), model.example(config))["params"]
+    np.testing.assert_allclose(np.exp(params["logit_scale"]), changes.get("model.initial_scale", 1 / 0.07), rtol=1e-6)
