@@ -22,6 +22,12 @@ class SplitInfo:
     gallery: dict  # counts, and the clips that failed
 
 
+def members(tags: list[list[str]]) -> dict[str, np.ndarray]:
+    """Which videos have each tag, by name: bool [videos]. `tags`: of each video."""
+    names = sorted({tag for of_video in tags for tag in of_video})
+    return {name: np.array([name in of_video for of_video in tags]) for name in names}
+
+
 def read(source: ShardSource) -> SplitInfo:
     """What is known of a split, from its records."""
     captions, groups, tags, sound, transcripts = [], [], [], [], []

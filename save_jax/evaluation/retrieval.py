@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
 from save_jax import sharding
+from save_jax.data import split_info
 from save_jax.data.pipeline import Data, eval_batches
 from save_jax.data.reader import Batch
 from save_jax.data.records import FBANK_SHAPE
@@ -211,8 +212,7 @@ def gate_table(gates: dict[str, dict[str, np.ndarray]], tags: list[list[str]]) -
 
     The tag "all" stands for every clip.
     """
-    names = sorted({tag for clip in tags for tag in clip})
-    members = {"all": np.ones(len(tags), bool)} | {name: np.array([name in clip for clip in tags]) for name in names}
+    members = {"all": np.ones(len(tags), bool)} | split_info.members(tags)
     return {
         branch: {
             name: {kind: float(np.abs(values[member]).mean()) for kind, values in kinds.items()}

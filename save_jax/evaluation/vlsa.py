@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from save_jax import sharding
 from save_jax.config.sizes import VlsaSizes
 from save_jax.config.vlsa import modalities
+from save_jax.data import split_info
 from save_jax.data.pipeline import Data, eval_batches
 from save_jax.evaluation.contract import Change, Evaluation, in_batches
 from save_jax.judge import metrics
@@ -156,8 +157,6 @@ class VlsaEvaluator:
         texts = self.embed_texts(params, info.captions) if info.captions else np.zeros((0, 1), np.float32)
         has = {name: np.abs(x).max(axis=1) > 0 for name, x in clips.items()}
         results, of_direction, groups = {}, {}, np.asarray(info.groups)
-        names = sorted({tag for tags in info.tags for tag in tags})
-        tagged = {name: np.array([name in tags for tags in info.tags]) for name in names}
         for name, x in clips.items():
             if not has[name].any() or not info.captions:
                 continue
@@ -178,7 +177,7 @@ class VlsaEvaluator:
                 ranks = metrics.ranks(cosines(clips[query][queries], clips[answer]), queries)
                 direction = f"{query[0]}2{answer[0]}"
                 results[direction] = metrics.summary(ranks)
-                for tag, members in tagged.items():
+                for tag, members in split_info.members(info.tags).items():
                     if (members & has[query] & has[answer]).any():
                         of_tag = results.setdefault("tags", {}).setdefault(tag, {})
                         of_tag[direction] = metrics.summary(ranks[members[queries]])

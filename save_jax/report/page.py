@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from save_jax.config import method
-from save_jax.data.split_info import SplitInfo
+from save_jax.data import split_info
 from save_jax.evaluation import breakdown
 from save_jax.evaluation.contract import Evaluation, Trained
 from save_jax.models.trees import digest
@@ -55,11 +55,10 @@ def confusion(
     return [*names, _NO_QUERY][kept], {name: row[kept].tolist() for name, row in table.items()}
 
 
-def kinds(info: SplitInfo) -> dict[str, np.ndarray]:
+def kinds(info: split_info.SplitInfo) -> dict[str, np.ndarray]:
     """Kinds of clips, {name: bool [videos]}: by tag, or by what they have where the corpus has no tags."""
-    names = sorted({tag for tags in info.tags for tag in tags})
-    if names:
-        return {name: np.array([name in tags for tags in info.tags]) for name in names}
+    if tagged := split_info.members(info.tags):
+        return tagged
     speech = np.array([bool(text) for text in info.transcripts])
     members = {"sound": info.sound, "no sound": ~info.sound, "speech": speech, "no speech": ~speech}
     return {name: member for name, member in members.items() if member.any()}
