@@ -7,6 +7,8 @@ last: a folder with a manifest is complete.
 """
 
 import argparse
+import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from data_prep import corpora, manifest, runners
 from data_prep.commands import shared
 from data_prep.commands.shards import build
-from data_prep.corpora import CORPORA
+from data_prep.corpora import CORPORA, folder
 from data_prep.media import audio
 from save_jax.data import command_line, records
 
@@ -51,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--transcripts", help="transcript file (default: the corpus's own)")
     parser.add_argument("--teacher", default=corpora.TEACHER, help="folder in FeatureData (default: %(default)s)")
     parser.add_argument(
+        "--shares",
+        metavar="TRAIN,VAL,TEST",
+        help="with --corpus folder: divide the videos whose split no row says, such as 0.9,0.05,0.05 (default: all are "
+        "test)",
+    )
+    parser.add_argument(
         "--partial", action="store_true", help="build although clips of the published corpus are missing"
     )
     parser.add_argument("--retry-failed", action="store_true", help="make shards that hold failed clips again")
@@ -62,8 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return shared.run("data_prep.build", lambda: _main(args), stopped)
 
 
+def _shares(args: argparse.Namespace) -> tuple[float, ...]:
+    if args.corpus != "folder":
+        raise ValueError(f"--shares: the splits of --corpus {args.corpus} are its authors'; leave it out")
+    try:
+        shares = tuple(map(float, args.shares.split(",")))
+    except ValueError:
+        raise ValueError(f"--shares {args.shares}: write three numbers, such as 0.9,0.05,0.05") from None
+    folder.share_of("", shares)  # before a long walk
+    return shares
+
+
 def _main(args: argparse.Namespace) -> int:
     corpus = CORPORA[args.corpus]
+    if args.shares:
+        corpus = dataclasses.replace(corpus, read=functools.partial(corpus.read, shares=_shares(args)))
     settings = {
         "corpus": corpus.name,
         "image_size": corpus.image_size if args.image_size is None else args.image_size,

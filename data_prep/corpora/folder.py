@@ -12,6 +12,8 @@ video (clip.srt, clip.en.srt) holds its subtitles; else the video itself may.
 """
 
 import collections
+import hashlib
+import itertools
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,15 +36,22 @@ _NO_CLIPS = {
 }
 _NOTES = 1 << 16  # bytes up to which a file without a suffix is taken for notes
 TRANSCRIPTS = "transcripts.csv"  # read before a recogniser's transcripts.json
+SPLITS = folder_texts.SPLITS
 _SHOWN = 10  # names in the warning
 _log = logging.getLogger(__name__)
 
 
-def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> dict[str, list[Sample]]:
-    """All videos below the root. Those that no row puts into another split are test: a gallery to search.
+def read(
+    root: str,
+    transcripts: str | None = None,
+    teacher: str = TEACHER,
+    shares: Sequence[float] = (0, 0, 1),
+) -> dict[str, list[Sample]]:
+    """All videos below the root. Those that no row puts into a split are divided by `shares`, of train, val and test.
 
-    Hidden files and folders are passed over. Links that lead out of the root are not followed: a warning names them.
-    Raises one ValueError that lists every problem, among them rows that name no video.
+    By default they are all test: a gallery to search. Hidden files and folders are passed over. Links that lead out of
+    the root are not followed: a warning names them. Raises one ValueError that lists every problem, among them rows
+    that name no video.
     """
     problems = Problems(root)
     if not os.path.isdir(root):
@@ -69,11 +78,11 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
         for kind in ("VideoFeature", "AudioFeature")
     }
 
-    samples = {split: [] for split in folder_texts.SPLITS}
+    samples = {split: [] for split in SPLITS}
     for clip_id, path in videos.items():
         kept = [row for row in by_video[clip_id] if row["caption"]]
         transcript, speech = spoken.get(clip_id, ("", {}))
-        split = splits.get(clip_id, "test")
+        split = splits.get(clip_id) or share_of(clip_id, shares)
         samples[split].append(
             Sample(
                 id=clip_id,
@@ -91,7 +100,22 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
                 empty_captions=len(by_video[clip_id]) - len(kept),
             )
         )
+    empty = [split for split, share in zip(SPLITS, shares, strict=True) if share and not samples[split]]
+    if empty and len(splits) < len(videos):  # not all are where a row wants them
+        raise ValueError(f"{root}: no video of {len(videos)} came into {', '.join(empty)}; give it a larger share")
     return samples
+
+
+def share_of(clip_id: str, shares: Sequence[float]) -> str:
+    """The split of a clip by its id alone, so that none changes it when others come or go.
+
+    Raises ValueError where `shares`, of train, val and test, are not three numbers from 0 that sum to 1.
+    """
+    if len(shares) != len(SPLITS) or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
+        raise ValueError(f"shares {', '.join(map(str, shares))}: give three for train, val and test, with a sum of 1")
+    place = int.from_bytes(hashlib.sha256(clip_id.encode()).digest()[:6]) / 2**48
+    ends = itertools.accumulate(shares)
+    return next((split for split, end in zip(SPLITS, ends, strict=True) if place < end), "test")
 
 
 # ---------------------------------------------------------------- files

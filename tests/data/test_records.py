@@ -173,6 +173,8 @@ def test_missing_cut_or_mixed_shards(tmp_path):
     first = write(tmp_path, [clip(0)], 0, 2)
     with pytest.raises(records.ShardError, match=r"has 1 of 2 shards; check .*00001-of-00002"):
         records.split_shards(str(tmp_path), "train")
+    with pytest.raises(records.ShardError, match=r"'val' in .*, which holds train; make them .* --shares"):
+        records.split_shards(str(tmp_path), "val")
     second = write(tmp_path, [clip(1)], 1, 2, settings=SETTINGS | {"image_size": 8})
     with pytest.raises(records.ShardError, match=r"'image_size': 8.*'image_size': 4"):
         records.ShardSource([first, second])

@@ -599,6 +599,20 @@ def test_command_reports_wrong_input(root, tmp_path, capsys):
     arguments[3] = str(root)
     assert build.main([*arguments, "--max-frames", "0"]) == 1
     assert "must be at least 1" in capsys.readouterr().err
+    assert build.main([*arguments, "--shares", "0.8,0.1,0.1"]) == 1
+    assert "--shares: the splits of --corpus demo are its authors'; leave it out" in capsys.readouterr().err
+    assert build.main(["--corpus", "folder", *arguments[2:], "--shares", "most,some,none"]) == 1
+    assert "--shares most,some,none: write three numbers, such as 0.9,0.05,0.05" in capsys.readouterr().err
+
+
+def test_a_folder_without_captions_is_divided_for_pre_training(root, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--corpus", "folder", "--root", str(root / "VideoData"), "--out", str(out), "--spectrogram"]
+    assert build.main([*arguments, "--image-size", "32", "--shares", "0.5,0.25,0.25"]) == 0
+    clips = {
+        split: len(records.ShardSource(records.split_shards(str(out), split))) for split in records.splits(str(out))
+    }
+    assert clips.keys() == {"train", "val", "test"} and clips["train"] > clips["val"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -48,6 +48,37 @@ def test_a_gallery_without_any_text(root, caplog):
     assert not caplog.records
 
 
+def test_videos_are_divided_by_their_names_alone(tmp_path):
+    root = tmp_path / "videos"
+    root.mkdir()
+    for number in range(400):
+        (root / f"{number}.mp4").touch()
+    (root / "captions.csv").write_text("video,caption,split\n0.mp4,a dog,val\n1.mp4,a cat,val\n")
+    of = {name: sample.split for name, sample in read(root, shares=(0.8, 0.1, 0.1)).items()}
+    counts = {split: list(of.values()).count(split) for split in ("train", "val", "test")}
+    assert abs(counts["train"] - 320) < 30 and abs(counts["val"] - 40) < 25 and sum(counts.values()) == 400
+    assert of["0.mp4"] == of["1.mp4"] == "val"  # as the rows say
+    for number in range(200):
+        (root / f"{number}.mp4").unlink()
+    (root / "captions.csv").unlink()
+    assert read(root, shares=(0.8, 0.1, 0.1))["399.mp4"].split == of["399.mp4"]
+    assert all(sample.split == of[name] for name, sample in read(root, shares=(0.8, 0.1, 0.1)).items())
+
+
+@pytest.mark.parametrize(
+    ("shares", "problem"),
+    [
+        ((0.5, 0.5), "shares 0.5, 0.5: give three for train, val and test, with a sum of 1"),
+        ((0.9, 0.2, -0.1), "with a sum of 1"),
+        ((float("nan"), 0.5, 0.5), "with a sum of 1"),
+        ((0.998, 0.001, 0.001), "no video of 2 came into val, test; give it a larger share"),
+    ],
+)
+def test_shares_that_cannot_be(root, shares, problem):
+    with pytest.raises(ValueError, match=problem):
+        read(root, shares=shares)
+
+
 def test_a_folder_without_videos(tmp_path):
     problem(tmp_path, "no video below this folder; known are .mp4")
 
