@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data_prep.commands import shared, transcribe
 from data_prep.demo.make import make_corpus
-from data_prep.demo.scenes import MIN_CLIPS
+from data_prep.demo.scenes import MIN_CLIPS, RELATED_SHARE
 from data_prep.speech import model_names, whisper
 from save_jax.data import command_line
 
@@ -29,6 +29,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--clips", type=int, default=900, help=f"at least {MIN_CLIPS}; default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes; default %(default)s")
+    parser.add_argument(
+        "--no-captions",
+        action="store_true",
+        help="a plain folder of videos, for VLSA's pre-training: data_prep.build --corpus folder --shares …",
+    )
+    parser.add_argument(
+        "--related",
+        type=float,
+        default=RELATED_SHARE,
+        metavar="SHARE",
+        help="of the clips, whose sound belongs to the picture; default %(default)s",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one per core")
     parser.add_argument(
         "--transcripts",
@@ -48,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             whisper.require(ENGINE)
             model = model_names.resolve(ENGINE, shared.weights("--model", args.model))
             whisper.check(ENGINE, model_names.local_folder(ENGINE, model), LANGUAGE)
-        make_corpus(args.out, args.clips, args.seed, args.jobs, args.transcripts)
+        captions = not args.no_captions
+        make_corpus(args.out, args.clips, args.seed, args.jobs, args.transcripts, captions, args.related)
     except ValueError as error:
         if type(error) is not ValueError:  # PyAV's and json's errors are ValueErrors too, but no fault of the arguments
             raise
         parser.error(str(error))
     if by_whisper:
-        whose = ["--corpus", "demo", "--root", str(args.out), "--language", LANGUAGE]
+        whose = ["--corpus", "demo" if captions else "folder", "--root", str(args.out), "--language", LANGUAGE]
         return transcribe.main([*whose, "--engine", ENGINE, "--model", model])
     return 0
 

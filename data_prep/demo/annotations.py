@@ -53,6 +53,12 @@ def write_annotations(out: Path, scenes: list[Scene], transcripts: bool) -> None
         write_json(str(out / "msrvtt10k_asr_text.json"), heard, end="\n")
 
 
+def write_transcripts(out: Path, scenes: list[Scene]) -> None:
+    """The generator's, as `data_prep.corpora.folder` reads them beside videos."""
+    heard = ((f"{s.video_id}.mp4", s.transcript) for s in scenes if s.transcript)
+    _write_csv(out / "transcripts.csv", ("video", "text"), heard)
+
+
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     with replacing(str(path)) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

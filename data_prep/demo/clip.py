@@ -5,7 +5,7 @@ and random numbers that depend on seed and clip only. Files appear under their f
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,8 +25,13 @@ _FADE = round(0.1 * SOUND_RATE)
 _BITEXACT = av.codec.context.Flags.bitexact
 
 
-def media_paths(out: Path, scene: Scene) -> dict[str, Path]:
-    """What a scene's files are and where they go; a clip without a sound track has no audio feature."""
+def media_paths(out: Path, scene: Scene, captions: bool = True) -> dict[str, Path]:
+    """What a scene's files are and where they go; a clip without a sound track has no audio feature.
+
+    Without captions the corpus is a plain folder of videos.
+    """
+    if not captions:
+        return {"video": out / f"{scene.video_id}.mp4"}
     features = out / "FeatureData" / "ImageBind"
     paths = {
         "video": out / "VideoData" / f"{scene.video_id}.mp4",
@@ -37,9 +42,9 @@ def media_paths(out: Path, scene: Scene) -> dict[str, Path]:
     return paths
 
 
-def write_clip(out: Path, scene: Scene, seed: int) -> None:
-    """Makes those of the scene's files that are missing."""
-    for kind, path in media_paths(out, scene).items():
+def write_clip(paths: Mapping[str, Path], scene: Scene, seed: int) -> None:
+    """Makes those of the scene's files that are missing; `paths` as `media_paths` has them."""
+    for kind, path in paths.items():
         if path.exists():
             continue
         temporary = path.with_name(path.name + ".tmp")

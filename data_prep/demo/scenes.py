@@ -54,7 +54,7 @@ HARD_SHARE = 0.15  # of the clips with speech
 
 SPLITS = {"train": 640 / 900, "validate": 60 / 900, "test": 200 / 900}  # names as MSRVTT_data.json spells them
 RELATED, MUSIC, SILENT, NO_TRACK = BEDS = ("related", "music", "silent", "no-track")
-BED_SHARES = (0.50, 0.34, 0.04, 0.12)
+BED_SHARES = (RELATED_SHARE := 0.50, 0.34, 0.04, 0.12)
 SPEECH_SHARE = 0.60  # of all clips, though only clips with an audible bed can have it
 TEST_KIND_SHARES = (0.50, 0.23, 0.17, 0.10)  # in the order of KINDS; the paper's query groups
 CAPTIONS_PER_CLIP = 8
@@ -126,17 +126,26 @@ def shares_to_counts(total: int, shares: tuple[float, ...]) -> list[int]:
     return counts.tolist()
 
 
-def sample_scenes(clips: int, seed: int) -> list[Scene]:
+def bed_shares(related: float) -> tuple[float, ...]:
+    """As BED_SHARES, but `related` of the clips have a sound that belongs to the picture."""
+    rest = (1 - related) / (1 - BED_SHARES[0])
+    return (related, *(share * rest for share in BED_SHARES[1:]))
+
+
+def sample_scenes(clips: int, seed: int, related: float = RELATED_SHARE) -> list[Scene]:
+    """The clips of a corpus; `related`: the share of those whose sound belongs to the picture."""
     if clips < MIN_CLIPS:
         raise ValueError(f"{clips} clips are too few for train, val and test; ask for at least {MIN_CLIPS} (--clips)")
     if seed < 0:
         raise ValueError(f"seed {seed} is negative; choose 0 or more (--seed)")
+    if not 0 <= related <= 1:
+        raise ValueError(f"{related} is no share; choose one from 0 to 1 (--related)")
     plan = generator(seed, "plan")
     vectors = _unit(generator(seed, "vectors").normal(size=(len(_VECTOR_NAMES), TEACHER_SIZE)))
     vector_of = dict(zip(_VECTOR_NAMES, vectors, strict=True))
     scenes: list[Scene] = []
     for split, size in zip(SPLITS, shares_to_counts(clips, tuple(SPLITS.values())), strict=True):
-        beds = np.repeat(BEDS, shares_to_counts(size, BED_SHARES))
+        beds = np.repeat(BEDS, shares_to_counts(size, bed_shares(related)))
         audible = np.flatnonzero(np.isin(beds, (RELATED, MUSIC)))
         spoken = np.zeros(size, bool)
         spoken[plan.choice(audible, min(round(SPEECH_SHARE * size), len(audible)), replace=False)] = True

@@ -15,6 +15,7 @@ from PIL import Image
 av = pytest.importorskip("av")
 pytest.importorskip("espeakng_loader")
 
+from data_prep.corpora import CORPORA  # noqa: E402
 from data_prep.demo import __main__ as demo_command  # noqa: E402
 from data_prep.demo import clip as demo_clip  # noqa: E402
 from data_prep.demo import pictures as demo_pictures  # noqa: E402
@@ -177,6 +178,30 @@ def test_same_command_makes_only_what_is_missing(corpus, capsys):
     make_corpus(corpus, CLIPS, SEED)
     assert "made 1 of 24 clips, 23 were there" in capsys.readouterr().out
     assert contents(corpus) == before
+
+
+def test_without_captions_it_is_a_folder_of_the_same_videos(corpus, tmp_path, capsys):
+    arguments = ["--out", str(tmp_path / "plain"), "--clips", str(CLIPS), "--seed", str(SEED), "--jobs", "1"]
+    assert demo_command.main([*arguments, "--no-captions"]) == 0
+    assert json.loads((tmp_path / "plain" / "demo.json").read_text())["counts"]["clips"] == {"all": CLIPS}
+    splits = CORPORA["folder"].read(str(tmp_path / "plain"), shares=(0.6, 0.2, 0.2))
+    samples = [sample for split in splits.values() for sample in split]
+    assert len(samples) == CLIPS and splits["train"] and not any(sample.captions for sample in samples)
+    said = {f"{s.video_id}.mp4": s.transcript or "" for s in sample_scenes(CLIPS, SEED)}
+    assert {sample.id: sample.transcript for sample in samples} == said and any(said.values())
+    for name in ("video0.mp4", "video7.mp4"):
+        assert (tmp_path / "plain" / name).read_bytes() == (corpus / "VideoData" / name).read_bytes()
+    with pytest.raises(SystemExit):
+        demo_command.main(arguments)
+    assert "captions False, but you ask for" in capsys.readouterr().err
+
+
+def test_every_sound_may_belong_to_its_picture():
+    scenes = sample_scenes(100, 0, related=1)
+    assert {scene.bed for scene in scenes} == {"related"} and all(scene.event for scene in scenes)
+    assert Counter(s.bed for s in sample_scenes(900, 0, related=0))["related"] == 0
+    with pytest.raises(ValueError, match=r"1\.5 is no share; choose one from 0 to 1 \(--related\)"):
+        sample_scenes(100, 0, related=1.5)
 
 
 def test_errors_name_both_sides(corpus, tmp_path):
