@@ -7,13 +7,13 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from save_jax.config.vlsa import DIRECTIONS
 from save_jax.data import command_line, files
-from save_jax.evaluation.assessment import assess
-from save_jax.evaluation.contract import bank_split
 from save_jax.inference import runs
-from save_jax.report import page, results_file
+from save_jax.report import results_file
 from save_jax.report.tables import METRICS
 from save_jax.training import metrics_log, process
+from save_jax.training.contract import Checkpoint
 
 
 def _agreement(mine: dict, stored: dict | None, name: str) -> str:
@@ -21,7 +21,7 @@ def _agreement(mine: dict, stored: dict | None, name: str) -> str:
     if stored is None:
         return f"the run has left no {name} of this step to compare with"
     changed = []
-    for direction in ("t2v", "v2t"):
+    for direction in [name for name in mine if name in DIRECTIONS and name in stored["test"]]:
         then, now = stored["test"][direction], mine[direction]
         changed += [
             f"{direction} {m} {then[m]:.4g} there, {now[m]:.4g} here"
@@ -41,27 +41,27 @@ def write_page(workdir: str, data_dir: str | None = None, split: str | None = No
     Raises:
         ValueError or ShardError that says what is missing and what to give.
     """
-    run = runs.open_run(workdir, data_dir, split)
+    method, run = runs.open_trained(workdir, data_dir, split)
     tested: str = run.config.data.test_split
     name = results_file.name_of(run.data, tested, workdir)
     path = Path(workdir) / name
     stored = files.read_json(path) if path.exists() else None
     if stored and (stored["picked_step"] != run.step or stored["split"] != tested):
         stored = None  # the run went on since
-    evaluation = assess(run.evaluator, run.params, tested, bank_split(run.data, run.config))
-    picked = {name: evaluation.results[name] for name in ("t2v", "v2t")} | {"step": run.step}
+    evaluation, picked = method.assess(run.evaluator, run.params, tested), Checkpoint(run.step, run.params)
+    mine = list(method.compare(run.evaluator, evaluation, picked, picked).items())[:1]  # the rest is of other steps
     made = results_file.results(
         run.config,
         evaluation,
         data=run.data,
         step=run.step,
-        checkpoints=(stored or {}).get("checkpoints", {}) | {"picked on validation": picked},
+        checkpoints=(stored or {}).get("checkpoints", {}) | dict(mine),
         params_sha256=(stored or {}).get("params_sha256", ""),
     )
     rows = metrics_log.read_rows(os.path.join(workdir, "metrics.jsonl"))
     agreement = _agreement(evaluation.results, stored, name)
     out = Path(workdir) / name.replace("results", "report", 1).replace(".json", ".html")
-    out.write_text(page.render(run, evaluation, made, rows, queries, agreement), encoding="utf-8")
+    out.write_text(method.page(run, evaluation, made, rows, queries, agreement), encoding="utf-8")
     return out
 
 

@@ -8,10 +8,10 @@ from save_jax import sharding
 from save_jax.config import method
 from save_jax.data.pipeline import Data
 from save_jax.evaluation import assessment
-from save_jax.evaluation.contract import Evaluation, bank_split
+from save_jax.evaluation.contract import Evaluation, Trained, bank_split
 from save_jax.evaluation.retrieval import RetrievalEvaluator
 from save_jax.models.retrieval import make_model
-from save_jax.report import plots, tables
+from save_jax.report import page, plots, tables
 from save_jax.training import optim, tower_cache
 from save_jax.training.contract import Checkpoint
 from save_jax.training.objectives import RetrievalObjective
@@ -70,3 +70,6 @@ class RetrievalMethod:
 
     def figures(self, results: dict, rows: list[dict], evaluation: Evaluation, data: Data, folder: str) -> list[str]:
         return plots.write_all(rows, results, evaluation, data, folder)
+
+    def page(self, run: Trained, evaluation: Evaluation, results: dict, rows: list[dict], count: int, told: str) -> str:
+        return page.render(run, evaluation, results, rows, count, told)

@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 from save_jax.config.vlsa import DIRECTIONS, MODALITIES, NAMES, modalities
 from save_jax.data.pipeline import Data
 from save_jax.evaluation import assessment
-from save_jax.evaluation.contract import Evaluation
+from save_jax.evaluation.contract import Evaluation, Trained
 from save_jax.evaluation.vlsa import VlsaEvaluator
 from save_jax.models.vlsa import make_model
-from save_jax.report import tables, vlsa_plots, vlsa_tables
+from save_jax.report import tables, vlsa_page, vlsa_plots, vlsa_tables
 from save_jax.training import optim
 from save_jax.training.contract import Checkpoint
 from save_jax.training.vlsa_objectives import Finetuning, Pretraining
@@ -72,6 +72,9 @@ class VlsaMethod:
 
     def figures(self, results: dict, rows: list[dict], evaluation: Evaluation, data: Data, folder: str) -> list[str]:
         return vlsa_plots.write_all(rows, results, evaluation, data, folder)
+
+    def page(self, run: Trained, evaluation: Evaluation, results: dict, rows: list[dict], count: int, told: str) -> str:
+        return vlsa_page.render(run, evaluation, results, rows, count, told)
 
     def _check_finetuning(self, data: Data) -> None:
         config = self.config

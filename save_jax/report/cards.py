@@ -2,12 +2,13 @@
 
 import base64
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 
-from save_jax.data.records import Clip
+from save_jax.data.records import Clip, ShardSource
 from save_jax.evaluation.attribution import Explanation, explain
 from save_jax.evaluation.contract import Evaluation, Trained
 from save_jax.evaluation.retrieval import RetrievalEvaluator
@@ -53,7 +54,7 @@ class Candidate:
 class Card:
     """One query with the videos ranked first and the right one."""
 
-    number: int  # of the caption in the split
+    key: str  # of no other card of a page: the caption's number in the split
     query: str
     group: str
     rank: int  # of the right video
@@ -129,40 +130,84 @@ def _carried(explained: Explanation, row: int, column: int, clip: Clip) -> list[
     ]
 
 
-def make(run: Trained, evaluation: Evaluation, groups: Sequence[str], count: int) -> list[Card]:
-    """The cards of up to `count` queries of `evaluation`; `groups`: of its captions."""
-    split = run.config.data.test_split
-    source, info, scores = run.data.sources[split], evaluation.info, evaluation.scores["t2v"]
-    ranks = metrics.ranks(scores, info.caption_to_video)
-    queries = choose(ranks, groups, count)
-    # Of equal scores the right video comes last: its place is its rank.
-    orders = [np.lexsort((np.arange(len(source)) == info.caption_to_video[q], -scores[q])) for q in queries]
-    shown = [
-        list(dict.fromkeys([*o[:SHOWN].tolist(), int(info.caption_to_video[q])]))
-        for q, o in zip(queries, orders, strict=True)
-    ]
-    videos = sorted({video for row in shown for video in row})
-    assert isinstance(run.evaluator, RetrievalEvaluator)  # no other method has branches to explain
-    explained = explain(run.evaluator, run.params, split, evaluation.texts[queries], videos)
-    columns = {video: column for column, video in enumerate(videos)}
-    clips = {video: source[video] for video in videos}
+class Ranked(NamedTuple):
+    """One query that is shown."""
+
+    number: int
+    rank: int  # of the right video
+    order: np.ndarray  # of all videos, best first
+    shown: list[int]  # those ranked first, and the right one
+
+
+def _ranked(scores: np.ndarray, right: np.ndarray, groups: Sequence[str], count: int) -> list[Ranked]:
+    """Of equal scores the right video comes last: its place is its rank."""
+    ranks, chosen = metrics.ranks(scores, right), []
+    for query in choose(ranks, groups, count):
+        order = np.lexsort((np.arange(scores.shape[1]) == right[query], -scores[query]))
+        shown = list(dict.fromkeys([*order[:SHOWN].tolist(), int(right[query])]))
+        chosen.append(Ranked(query, int(ranks[query]), order, shown))
+    return chosen
+
+
+def _cards(
+    chosen: Sequence[Ranked],
+    scores: np.ndarray,
+    queries: Sequence[str],
+    groups: Sequence[str],
+    source: ShardSource,
+    carried: Callable[[int, int, Clip], list[Carried]] = lambda row, video, clip: [],
+    prefix: str = "",
+) -> list[Card]:
+    """`carried`: of the n-th card and a video, what it shows of their match. `prefix`: of the cards' keys."""
     raw_size = source.settings["image_size"] if source.settings["frames"] == "raw" else None
+    clips = {video: source[video] for video in sorted({video for ranked in chosen for video in ranked.shown})}
     pictures = {video: thumbnails(clip, raw_size) for video, clip in clips.items()}
     cards = []
-    for row, (query, order, ranked) in enumerate(zip(queries, orders, shown, strict=True)):
+    for row, (query, rank, order, shown) in enumerate(chosen):
         candidates = []
-        for video in ranked:
-            score = float(scores[query, video])
+        for video in shown:
+            score, place = float(scores[query, video]), int(np.flatnonzero(order == video)[0]) + 1
             candidates.append(
                 Candidate(
-                    rank=int(np.flatnonzero(order == video)[0]) + 1,
-                    right=video == info.caption_to_video[query],
+                    rank=place,
+                    right=place == rank,
                     score=score if score > metrics.NOWHERE else None,
                     clip=clips[video],
                     thumbnails=pictures[video],
-                    carried=_carried(explained, row, columns[video], clips[video]),
+                    carried=carried(row, video, clips[video]),
                 )
             )
         largest = max([abs(c.branch) for x in candidates for c in x.carried if c.branch is not None], default=0.0)
-        cards.append(Card(query, info.captions[query], groups[query], int(ranks[query]), candidates, largest))
+        cards.append(Card(f"{prefix}{query}", queries[query], groups[query], rank, candidates, largest))
     return cards
+
+
+def make(run: Trained, evaluation: Evaluation, groups: Sequence[str], count: int) -> list[Card]:
+    """The cards of up to `count` queries of `evaluation`; `groups`: of its captions."""
+    split = run.config.data.test_split
+    info, scores = evaluation.info, evaluation.scores["t2v"]
+    chosen = _ranked(scores, info.caption_to_video, groups, count)
+    videos = sorted({video for ranked in chosen for video in ranked.shown})
+    assert isinstance(run.evaluator, RetrievalEvaluator)  # no other method has branches to explain
+    texts = evaluation.texts[[ranked.number for ranked in chosen]]
+    explained = explain(run.evaluator, run.params, split, texts, videos)
+    columns = {video: column for column, video in enumerate(videos)}
+
+    def carried(row: int, video: int, clip: Clip) -> list[Carried]:
+        return _carried(explained, row, columns[video], clip)
+
+    return _cards(chosen, scores, info.captions, groups, run.data.sources[split], carried)
+
+
+def make_plain(
+    scores: np.ndarray, right: np.ndarray, queries: Sequence[str], group: str, source: ShardSource, count: int
+) -> list[Card]:
+    """Cards without a word on what carried a match.
+
+    Args:
+        scores: float [queries, videos]; right: int [queries], the right video of each.
+        queries: what they are called; group: what all of them are.
+    """
+    groups = [group] * len(queries)
+    chosen, key = _ranked(scores, right, groups, count), "".join(filter(str.isalpha, group))
+    return _cards(chosen, scores, queries, groups, source, prefix=f"{key}-")

@@ -69,7 +69,7 @@ def _signed(value: float) -> str:
     return "0.0" if text[1:] == "0.0" else text
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """A figure as data URI."""
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "save_jax"}):  # the same figure, the same bytes
@@ -81,22 +81,38 @@ def figures(run: Trained, evaluation: Evaluation, groups: list[str], rows: list[
     """{name: (data URI, what it shows)}, as far as there is something to show."""
     drawn, val_split = {}, run.config.data.val_split
     if any("loss" in row for row in rows):
-        drawn["loss"] = (_svg(plots.loss(rows)), "training loss over steps")
+        drawn["loss"] = (svg(plots.loss(rows)), "training loss over steps")
     if any("t2v" in row and row["split"] == val_split for row in rows):
         drawn["recalls"] = (
-            _svg(plots.recalls_over_time(rows, run.step, val_split)),
+            svg(plots.recalls_over_time(rows, run.step, val_split)),
             f"text to video recalls on {val_split} over steps, with the step picked",
         )
     drawn["scores"] = (
-        _svg(plots.heat_map(evaluation.scores["t2v"], evaluation.info.caption_to_video, groups)),
+        svg(plots.heat_map(evaluation.scores["t2v"], evaluation.info.caption_to_video, groups)),
         "scores of all queries and videos, ordered by group; right pairs lie on the diagonal",
     )
     if evaluation.gates:
         drawn["gates"] = (
-            _svg(plots.gate_histograms(evaluation.gates, kinds(evaluation.info))),
+            svg(plots.gate_histograms(evaluation.gates, kinds(evaluation.info))),
             "how many clips of each kind open the attention gates how far",
         )
     return drawn
+
+
+def fill(template: str, **values: object) -> str:
+    """A template of this package with its values, and with page.css and page.js in it."""
+    loader = jinja2.PackageLoader("save_jax.report", ".")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["metric"] = lambda value, name: f"{value:.3f}" if name == "MRR" else f"{value:.1f}"
+    environment.filters["signed"] = _signed
+    files = resources.files("save_jax.report")
+    style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template(template).render(
+        style=style, script=script, script_hash=script_hash, METRICS=METRICS, **values
+    )
 
 
 def render(run: Trained, evaluation: Evaluation, results: dict, rows: list[dict], count: int, agreement: str) -> str:
@@ -112,18 +128,8 @@ def render(run: Trained, evaluation: Evaluation, results: dict, rows: list[dict]
     groups = info.groups if any(info.groups) else breakdown.automatic_groups(info.captions)
     groups = [group or "no group" for group in groups]
     shown = cards.make(run, evaluation, groups, count)
-    files = resources.files("save_jax.report")
-    style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["metric"] = lambda value, name: f"{value:.3f}" if name == "MRR" else f"{value:.1f}"
-    environment.filters["signed"] = _signed
-    return environment.from_string(files.joinpath("page.html").read_text(encoding="utf-8")).render(
-        style=style,
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        METRICS=METRICS,
+    return fill(
+        "page.html",
         method=method(run.config),
         run=run,
         results=results,

@@ -6,7 +6,7 @@ import flax.linen as nn
 import optax
 
 from save_jax.data.pipeline import Data
-from save_jax.evaluation.contract import Evaluation, Evaluator
+from save_jax.evaluation.contract import Evaluation, Evaluator, Trained
 from save_jax.training.objectives import Objective
 
 
@@ -59,4 +59,8 @@ class Method(Protocol):
 
     def figures(self, results: dict, rows: list[dict], evaluation: Evaluation, data: Data, folder: str) -> list[str]:
         """Writes figures into a folder and returns their paths."""
+        ...
+
+    def page(self, run: Trained, evaluation: Evaluation, results: dict, rows: list[dict], count: int, told: str) -> str:
+        """The HTML page of a run. `results`: as results.json; `count`: queries to show; `told`: see `page.render`."""
         ...

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +17,13 @@ from helpers.places import REPOSITORY
 from save_jax import main, sharding
 from save_jax.config import resolve
 from save_jax.config.finding import read_config
+from save_jax.config.vlsa import NAMES
 from save_jax.data import pipeline, records
 from save_jax.data.records import Clip, ShardError
 from save_jax.data.tokenizer import WordPieces, open_words
 from save_jax.data.transforms import ClipToVlsa
 from save_jax.evaluation.vlsa import cosines
-from save_jax.inference import runs
+from save_jax.inference import run_page, runs
 from save_jax.judge import metrics
 from save_jax.methods import run as method_run
 from save_jax.models.similarity import ABSENT
@@ -121,6 +123,7 @@ def test_finetuning_starts_from_it_and_goes_on_where_it_stopped(pretrained, hear
     assert on["test"] == whole["test"] and "masked" not in on["test"]
     rows = rows_of(tmp_path / "whole")
     assert {"text-video", "text-audio", "loss"} <= rows[0].keys()
+    check_page(str(tmp_path / "whole"), whole)
 
 
 def test_two_devices_give_the_losses_of_one(pretrained, heard, tmp_path):
@@ -282,8 +285,29 @@ def test_there_is_nothing_to_cache(heard):
 
 
 def test_search_says_that_it_does_not_know_vlsa(pretrained):
-    with pytest.raises(ValueError, match="is a run of vlsa-pretrain: search and the report page know SAVE, AVIGATE"):
+    with pytest.raises(
+        ValueError, match="is a run of vlsa-pretrain, and search knows SAVE, AVIGATE and vision; save-jax"
+    ):
         runs.open_run(pretrained[0])
+
+
+def check_page(workdir: str, results: dict) -> None:
+    """The report of a run shows its directions, clips for each of them, and the same numbers again."""
+    test, shown = results["test"], run_page.write_page(workdir, queries=8).read_text()
+    assert "Evaluated anew for this page: the same as in results.json, to the last digit" in shown
+    for direction, name in NAMES.items():
+        row = f'<tr><th scope="row">{name}</th>\n<td>' + (f"{test[direction]['R@1']:.1f}" if direction in test else "")
+        assert (row in shown) == (direction in test), name
+        carded = direction in test and not direction.endswith("t")
+        assert (f'<li class="badge">{name}</li>' in shown) == carded, name
+    ids = re.findall(r'<article class="card" id="([^"]+)"', shown)
+    assert len(ids) == len(set(ids)) == 8
+    assert ("Predictions of masked tokens" in shown) == ("masked" in test)
+    assert "http" not in shown.replace("http-equiv", "")
+
+
+def test_the_page_of_pre_training(pretrained):
+    check_page(*pretrained)
 
 
 def test_word_pieces(tmp_path):

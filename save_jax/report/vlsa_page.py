@@ -1,0 +1,75 @@
+"""A finished run of VLSA as one HTML page, as `page` makes of other methods: its evaluation in, the text out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from save_jax.config.vlsa import DIRECTIONS, NAMES
+from save_jax.evaluation.contract import Evaluation, Trained
+from save_jax.evaluation.vlsa import cosines
+from save_jax.models.trees import digest
+from save_jax.report import cards, page, vlsa_plots, vlsa_tables
+
+
+def render(run: Trained, evaluation: Evaluation, results: dict, rows: list[dict], count: int, agreement: str) -> str:
+    """The page. Arguments: as of `page.render`; `count` queries are divided over the directions."""
+    test = results["test"]
+    ranked = [direction for direction in DIRECTIONS if direction in test]
+    shown = _cards(run, evaluation, ranked, count)
+    return page.fill(
+        "vlsa_page.html",
+        pretrained=run.config.task == "vlsa-pretrain",
+        picked_by=NAMES[run.config.evaluation.pick],
+        run=run,
+        results=results,
+        test=test,
+        chance=100 * min(1, 10 / max(1, test["protocol"]["videos"])),
+        directions=[(NAMES[direction], test[direction]) for direction in ranked],
+        intervals={NAMES[direction]: found for direction, found in test["intervals"].items()},
+        groups=_rows(test.get("groups", {})),
+        tags=_rows(test.get("tags", {})),
+        units=vlsa_tables.UNITS,
+        figures=_figures(evaluation, test, rows),
+        cards=shown,
+        params_sha256=digest(run.params),
+        agreement=agreement,
+    )
+
+
+def _rows(found: dict[str, dict]) -> list[tuple[str, dict]]:
+    return [
+        (f"{NAMES[d]}, {name}", summary) for name, by_direction in found.items() for d, summary in by_direction.items()
+    ]
+
+
+def _figures(evaluation: Evaluation, test: dict, rows: list[dict]) -> dict[str, tuple[str, str]]:
+    drawn = {}
+    if any("loss" in row for row in rows):
+        drawn["loss"] = (page.svg(vlsa_plots.losses(rows)), "training loss and its parts over steps")
+    if any(direction in test for direction in DIRECTIONS):
+        drawn["directions"] = (page.svg(vlsa_plots.directions(test)), "recalls of every direction")
+    if evaluation.examples is not None:
+        drawn["reconstructions"] = (
+            page.svg(vlsa_plots.reconstructions(evaluation.examples)),
+            "frames and spectrograms, their masked patches, and what was predicted",
+        )
+    return drawn
+
+
+def _cards(run: Trained, evaluation: Evaluation, ranked: Sequence[str], count: int) -> list[cards.Card]:
+    """Of the directions to a clip; captions are named by themselves, a sound or a picture by its clip."""
+    source, info, clips = run.data.sources[run.config.data.test_split], evaluation.info, evaluation.videos
+    towards = [direction for direction in ranked if not direction.endswith("t")]
+    shares = [count // len(towards) + (place < count % len(towards)) for place in range(len(towards))]
+    made = []
+    for direction, share in zip(towards, shares, strict=True):
+        if direction.startswith("t"):
+            scores, right, queries = evaluation.scores[direction], info.caption_to_video, info.captions
+        else:
+            asked, found = NAMES[direction].split(" → ")
+            right = np.flatnonzero(np.abs(clips[asked]).max(axis=1) > 0)
+            scores = cosines(clips[asked][right], clips[found])
+            what = {"audio": "sound", "video": "picture"}[asked]
+            queries = [f"the {what} of {info.ids[number]}" for number in right]
+        made += cards.make_plain(scores, right, queries, NAMES[direction], source, share)
+    return made
