@@ -4,12 +4,15 @@
     python tests/bench/vlsa_matching.py --task naming --masked 0.5 --set patch_size=8
     python tests/bench/vlsa_matching.py --task matching --clips 4000 --steps 1500
     python tests/bench/vlsa_matching.py --steps 1600 --set patch_size=8 --set initial_scale=3 --level --named-first 800
+    python tests/bench/vlsa_matching.py --steps 7000 --lr 2e-3 --set initial_scale=3 --level --frames 2 --show all \\
+        --anew --crop
 
 Clips come from the demo's generator, straight from its pictures and sounds: no video file is written, so 4,000 of them
 take three minutes. `matching` trains InfoNCE of sound and picture alone, and ranks clips that were not trained on.
-`naming` tells the two encoders what is seen and what is heard: how fast can they learn that at all? With
-`--named-first`, matching begins with what naming has taught. `bound` is what who knows every object, every sound, and
-which belong together, would reach: no training. It alone looks at the demo's test split, at its plan.
+`naming` tells the two encoders what is seen and what is heard: how fast can they learn that at all, and does it hold on
+other clips? With `--named-first`, matching begins with what naming has taught. `--related`, `--anew` and `--crop` make
+it harder to learn pairs by heart. `bound` is what who knows every object, every sound, and which belong together, would
+reach: no training. It alone looks at the demo's test split, at its plan.
 """
 
 import argparse
@@ -31,7 +34,6 @@ import scipy.signal
 from data_prep.demo.clip import SOUND_RATE, mix
 from data_prep.demo.pictures import frames
 from data_prep.demo.scenes import (
-    BED_SHARES,
     BEDS,
     BELONGING,
     EVENTS,
@@ -39,8 +41,10 @@ from data_prep.demo.scenes import (
     NO_TRACK,
     OBJECTS,
     RELATED,
+    RELATED_SHARE,
     SILENT,
     Scene,
+    bed_shares,
     generator,
     sample_scenes,
 )
@@ -113,13 +117,32 @@ def level(train: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> None:
             clips["frames"][number] = np.clip(x, 0, 255).astype(np.uint8)
 
 
-def batch_of(clips: dict[str, np.ndarray], numbers: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Some clips as the model reads them."""
-    return {name: clips[name][numbers] for name in ("frames", "spectrogram", "has_audio")} | {
-        "frame_mask": np.ones((len(numbers), FRAMES), bool),
+def batch_of(
+    clips: dict[str, np.ndarray], numbers: np.ndarray, rng: np.random.Generator, frames: int = FRAMES
+) -> dict[str, np.ndarray]:
+    """Some clips as the model reads them, each with some of its frames."""
+    chosen = np.sort(np.argsort(rng.random((len(numbers), FRAMES)), axis=1)[:, :frames], axis=1)
+    return {name: clips[name][numbers] for name in ("spectrogram", "has_audio")} | {
+        "frames": np.take_along_axis(clips["frames"][numbers], chosen[:, :, None, None, None], axis=1),
+        "frame_mask": np.ones((len(numbers), frames), bool),
         "words": np.zeros((len(numbers), 24), np.int32),
         "draw": rng.integers(0, 2**31, len(numbers)).astype(np.int32),
     }
+
+
+def cropped(frames: jax.Array, key: jax.Array) -> jax.Array:
+    """Of each clip another part, as large, smaller or larger, and every second one mirrored: as MAE's pictures are."""
+    keys, clips = jax.random.split(key, 4), len(frames)
+    zoom = jax.random.uniform(keys[0], (clips, 1), minval=0.9, maxval=1.25)
+    zoom *= jax.random.uniform(keys[1], (clips, 2), minval=0.9, maxval=1.1)  # height and width apart
+    shift = SIZE * (1 - zoom) * jax.random.uniform(keys[2], (clips, 2), minval=-0.1, maxval=1.1)
+
+    def one(x: jax.Array, zoom: jax.Array, shift: jax.Array) -> jax.Array:
+        return jax.image.scale_and_translate(x, (SIZE, SIZE, 3), (0, 1), zoom, shift, "linear", antialias=False)
+
+    x = jax.vmap(jax.vmap(one, (0, None, None)))(frames.astype(jnp.float32), zoom, shift)
+    mirrored = jax.random.bernoulli(keys[3], shape=(clips, 1, 1, 1, 1))
+    return jnp.clip(jnp.where(mirrored, x[:, :, :, ::-1], x), 0, 255).astype(jnp.uint8)
 
 
 class Trial:
@@ -127,7 +150,8 @@ class Trial:
 
     def __init__(self, args: argparse.Namespace, train: dict, test: dict):
         config = read_config("vlsa_pretrain:demo")
-        config.model.shares = (args.masked or 0.75, 0.15, args.masked or 0.75)
+        shown = 1e-3 if args.show == "all" else args.masked or 0.75
+        config.model.shares, config.data.max_frames = (shown, 0.15, args.masked or 0.75), args.frames
         for setting in args.set:
             name, value = setting.split("=", 1)
             config.model.update({name: type(config.model[name])(ast.literal_eval(value))})
@@ -147,6 +171,8 @@ class Trial:
         return apply(Vlsa.embed, self.model, params["model"], batch, ("video", "audio"))
 
     def _loss(self, params: dict, batch: dict, labels: dict, task: str) -> tuple[jax.Array, dict]:
+        if self.args.crop:
+            batch = batch | {"frames": cropped(batch["frames"], jax.random.key(batch["draw"].sum()))}
         embedded, heard = self._embed(params, batch, self.args.masked), batch["has_audio"]
         if task == "matching":
             scale = params["model"]["logit_scale"]
@@ -177,24 +203,44 @@ class Trial:
         for number in range(1, steps + 1):
             chosen = self.rng.choice(count, min(self.args.batch, count), replace=False)
             labels = {name: of_clips[chosen] for name, (_, of_clips) in self.labels.items()}
-            batch = batch_of(self.train, chosen, self.rng)
+            batch = batch_of(self.train, chosen, self.rng, self.args.frames)
+            if self.args.anew:
+                batch |= self.other_sounds(labels["thing"])
             self.params, state, parts = train_step(self.params, state, batch, labels)
             seen.append(parts)
             if number % math.ceil(steps / 4) == 0 or number == steps:
                 last = jax.device_get(seen[-50:])
                 row = {name: round(float(np.mean([x[name] for x in last])), 3) for name in last[0]}
                 row = {"step": number, "seconds": round(time.monotonic() - begin)} | row
-                rows.append(row | (self.ranks() if task == "matching" else {}))
+                rows.append(row | (self.ranks() if task == "matching" else self.named()))
                 print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
         return rows
 
-    def ranks(self) -> dict[str, float]:
-        """R@10 on clips not trained on, of those whose sound belongs to the picture, and chance; in percent."""
+    def other_sounds(self, things: np.ndarray) -> dict[str, np.ndarray]:
+        """To each of some objects a sound that belongs to it, of any clip: so no pair can be learned by heart."""
+        belongs, thing = self.train["belongs"], self.labels["thing"][1]
+        chosen = [self.rng.choice(np.flatnonzero(belongs & (thing == number))) for number in things]
+        return {name: self.train[name][chosen] for name in ("spectrogram", "has_audio")}
+
+    def _held_out(self) -> dict[str, np.ndarray]:
         parts = []
         for first in range(0, HELD_OUT, 50):
-            batch = batch_of(self.test, np.arange(first, first + 50), self.rng)
+            batch = batch_of(self.test, np.arange(first, first + 50), self.rng, self.args.frames)
             parts.append(jax.device_get(self.embed_whole(self.params, batch)))
-        video, audio = (np.concatenate([x[name] for x in parts]) for name in ("video", "audio"))
+        return {name: np.concatenate([part[name] for part in parts]) for name in ("video", "audio")}
+
+    def named(self) -> dict[str, float]:
+        """Shares of what is named rightly in clips not trained on, of those whose sound belongs to the picture."""
+        embedded, asked, found = self._held_out(), self.test["belongs"], {}
+        for name, modality in (("thing", "video"), ("event", "audio")):
+            guessed = self.labels[name][0][(embedded[modality] @ np.asarray(self.params[name])).argmax(-1)]
+            found[f"{name}s named, held out"] = round(float((guessed == self.test[name])[asked].mean()), 3)
+        return found
+
+    def ranks(self) -> dict[str, float]:
+        """R@10 on clips not trained on, of those whose sound belongs to the picture, and chance; in percent."""
+        embedded = self._held_out()
+        video, audio = embedded["video"], embedded["audio"]
         heard, asked, found = self.test["has_audio"], np.flatnonzero(self.test["belongs"]), {}
         both = {"video → audio": (video @ audio.T, heard), "audio → video": (audio @ video.T, np.ones_like(heard))}
         for name, (scores, gallery) in both.items():
@@ -208,14 +254,9 @@ class Trial:
         return found
 
 
-def bounds() -> dict[str, float]:
-    """What perfect knowledge of objects and sounds gives on the demo: ranks on test, and InfoNCE on training clips.
-
-    Every object has three or four sounds and every sound two to four objects, all alike: the best score of a pair is
-    how much more often the two come together than by chance, and what it cannot tell apart is in random order.
-    """
-    scenes = [scene for scene in sample_scenes(900, 0) if scene.bed != NO_TRACK or scene.split == "test"]
-    share = dict(zip(BEDS, BED_SHARES, strict=True))
+def likelihoods(clips: list[Scene], sounds: list[Scene], related: float) -> np.ndarray:
+    """How much more often an object and a sound come together than by chance, in a corpus with a share of `related`."""
+    share = dict(zip(BEDS, bed_shares(related), strict=True))
     audible = 1 - share[NO_TRACK]
     often = {MUSIC: share[MUSIC] / audible, SILENT: share[SILENT] / audible} | dict.fromkeys(EVENTS, 0.0)
     given = {}  # (object, sound) → how often the object has this sound
@@ -225,11 +266,18 @@ def bounds() -> dict[str, float]:
     for (_, sound), probability in given.items():
         if sound in EVENTS:
             often[sound] += probability / len(OBJECTS)
+    heard = [scene.event or scene.bed for scene in sounds]
+    return np.array([[given.get((c.thing, sound), 1e-9) / often[sound] for sound in heard] for c in clips])
 
-    def scores(clips: list[Scene], sounds: list[Scene]) -> np.ndarray:
-        heard = [scene.event or scene.bed for scene in sounds]
-        return np.array([[given.get((c.thing, sound), 1e-9) / often[sound] for sound in heard] for c in clips])
 
+def bounds() -> dict[str, float]:
+    """What perfect knowledge of objects and sounds gives: ranks on the demo's test, and InfoNCE on training clips.
+
+    Every object has three or four sounds and every sound two to four objects, all alike: the best score of a pair is
+    how much more often the two come together than by chance, and what it cannot tell apart is in random order.
+    """
+    scenes = [scene for scene in sample_scenes(900, 0) if scene.bed != NO_TRACK or scene.split == "test"]
+    scores = functools.partial(likelihoods, related=RELATED_SHARE)
     test = [scene for scene in scenes if scene.split == "test"]
     with_sound, asked = [s for s in test if s.bed != NO_TRACK], [s for s in test if s.bed == RELATED]
     found = {}
@@ -241,14 +289,19 @@ def bounds() -> dict[str, float]:
         above, alike = (matrix > 1.0001 * own).sum(1), (np.abs(matrix / own - 1) <= 1e-4).sum(1)
         reached, chance = np.clip((10 - above) / alike, 0, 1).mean(), 10 / len(gallery)
         found |= {f"R@10 {name}": 100 * reached, f"chance {name}": 100 * chance, f"ratio {name}": reached / chance}
-    train, rng = [s for s in scenes if s.split == "train" and s.bed != NO_TRACK], np.random.default_rng(0)
-    for size in (28, 56):
-        errors = []
-        for _ in range(200):
-            batch = [train[number] for number in rng.choice(len(train), size, replace=False)]
-            logits = np.log(scores(batch, batch))
-            errors += [np.mean(np.logaddexp.reduce(logits, axis) - np.diag(logits)) for axis in (0, 1)]
-        found |= {f"InfoNCE of {size} pairs": float(np.mean(errors)), f"ln {size}": math.log(size)}
+    rng, every = np.random.default_rng(0), sample_scenes(900, 0, related=1)
+    for related, corpus in ((RELATED_SHARE, scenes), (1.0, every)):
+        train = [s for s in corpus if s.split == "train" and s.bed != NO_TRACK]
+        for size in (28, 56, 64):
+            errors = []
+            for _ in range(200):
+                batch = [train[number] for number in rng.choice(len(train), size, replace=False)]
+                logits = np.log(likelihoods(batch, batch, related))
+                errors += [np.mean(np.logaddexp.reduce(logits, axis) - np.diag(logits)) for axis in (0, 1)]
+            found |= {
+                f"InfoNCE of {size} pairs, {related:.0%} belong": float(np.mean(errors)),
+                f"ln {size}": math.log(size),
+            }
     return {name: round(float(value), 2) for name, value in found.items()}
 
 
@@ -260,6 +313,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--masked", type=float, default=0.75, help="share of the tokens in training; 0: none")
+    parser.add_argument("--show", choices=["visible", "all"], default="visible", help="all: of pictures, in training")
+    parser.add_argument("--frames", type=int, choices=range(1, FRAMES + 1), default=FRAMES)
+    parser.add_argument(
+        "--related", action="store_true", help="train on clips whose sound belongs to the picture alone"
+    )
+    parser.add_argument("--anew", action="store_true", help="pair each picture with another clip's sound that belongs")
+    parser.add_argument("--crop", action="store_true", help="parts of pictures, mirrored at random")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of config.model")
     parser.add_argument("--level", action="store_true", help="even out brightness and the spectrograms' floor")
     parser.add_argument("--named-first", type=int, default=0, metavar="STEPS", help="of naming, before the task")
@@ -268,9 +328,11 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     if args.task == "bound":
-        print("\n".join(f"{name:24}{value:8.2f}" for name, value in bounds().items()))
+        print("\n".join(f"{name:36}{value:8.2f}" for name, value in bounds().items()))
         return
     train, test = kept_clips(args.keep, args.clips, seed=1), made_clips(HELD_OUT, seed=2)
+    if args.related:
+        train = {name: x[train["belongs"]] for name, x in train.items()}
     if args.level:
         level(train, test)
     trial = Trial(args, train, test)
