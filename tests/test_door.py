@@ -25,6 +25,12 @@ print(sorted({"jax", "numpy", "flax", "ml_collections", "transformers", "data_pr
 """
 
 
+def test_opening_a_run_draws_nothing():
+    program = "import sys, save_jax.inference.runs as _; print({'matplotlib', 'jinja2'} & sys.modules.keys())"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert out.stdout == "set()\n"
+
+
 def test_importing_is_quick_and_brings_nothing():
     seconds, modules = [], set()
     for _ in range(5):

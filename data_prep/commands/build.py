@@ -83,14 +83,16 @@ def _shares(args: argparse.Namespace) -> tuple[float, ...]:
 
 def _main(args: argparse.Namespace) -> int:
     corpus = CORPORA[args.corpus]
-    if args.shares:
-        corpus = dataclasses.replace(corpus, read=functools.partial(corpus.read, shares=_shares(args)))
+    shares = None if args.shares is None else _shares(args)
+    if shares:
+        corpus = dataclasses.replace(corpus, read=functools.partial(corpus.read, shares=shares))
     settings = {
         "corpus": corpus.name,
         "image_size": corpus.image_size if args.image_size is None else args.image_size,
         "max_frames": corpus.max_frames if args.max_frames is None else args.max_frames,
         "frames": args.frames,
     } | ({"spectrogram": True} if args.spectrogram else {})  # no key where it is not asked for, as in older shards
+    settings |= {"shares": list(shares)} if shares else {}
     chosen = {name: getattr(args, name) for name in ("transcripts", "teacher", "partial", "retry_failed", "update")}
     command_line.check_folder("--out", args.out, "shards are written")
     audio.check_library()

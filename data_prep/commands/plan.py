@@ -37,8 +37,8 @@ def check_same_corpus(
     if strange and not update:
         raise records.ShardError(
             f"{out} holds {strange[0]} ({len(strange)} such shards), which this run would not write (its first is "
-            f"{next(iter(shards), 'none')}); give the --corpus and --clips-per-shard of the first run, or another "
-            "--out; where the corpus has grown or shrunk, --update makes its shards again"
+            f"{next(iter(shards), 'none')}); give the --corpus, --shares and --clips-per-shard of the first run, or "
+            "another --out; where the corpus has grown or shrunk, --update makes its shards again"
         )
     there = {}
     for path in _shards_in(out):

@@ -2,7 +2,7 @@
 
 Every video file below the root is a clip; its id is its path there, suffix included. At the root may lie
 
-    captions.csv      columns video, caption; optional group, split (train, val or test; else test)
+    captions.csv      columns video, caption; optional group, split (train, val or test; else by --shares, or test)
     captions.json     {video: [caption, …]}, or rows with the same names
     transcripts.csv   columns video, text; with start and end, a row for each segment
     transcripts.json  {video: text}, {video: {text, segments}}, or rows as data_prep.transcribe writes them
@@ -102,18 +102,20 @@ def read(
         )
     empty = [split for split, share in zip(SPLITS, shares, strict=True) if share and not samples[split]]
     if empty and len(splits) < len(videos):  # not all are where a row wants them
-        raise ValueError(f"{root}: no video of {len(videos)} came into {', '.join(empty)}; give it a larger share")
+        raise ValueError(
+            f"{root}: no video of {len(videos)} came into {', '.join(empty)}; give it more (--shares), or 0"
+        )
     return samples
 
 
 def share_of(clip_id: str, shares: Sequence[float]) -> str:
-    """The split of a clip by its id alone, so that none changes it when others come or go.
+    """The split of a clip by its id alone, in either of Unicode's forms: none changes it when others come or go.
 
     Raises ValueError where `shares`, of train, val and test, are not three numbers from 0 that sum to 1.
     """
     if len(shares) != len(SPLITS) or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
         raise ValueError(f"shares {', '.join(map(str, shares))}: give three for train, val and test, with a sum of 1")
-    place = int.from_bytes(hashlib.sha256(clip_id.encode()).digest()[:6]) / 2**48
+    place = int.from_bytes(hashlib.sha256(names.form(clip_id).encode()).digest()[:6]) / 2**48
     ends = itertools.accumulate(shares)
     return next((split for split, end in zip(SPLITS, ends, strict=True) if place < end), "test")
 

@@ -301,12 +301,12 @@ def split_shards(directory: str, split: str) -> list[str]:
     indexes = sorted(glob.glob(os.path.join(glob.escape(directory), f"clips-{split}.tfrecord-*-of-*{INDEX_SUFFIX}")))
     paths = [path.removesuffix(INDEX_SUFFIX) for path in indexes]
     if not paths:
-        there = splits(directory)
-        holds = f", which holds {', '.join(there)}" if there else ""
-        how = "data_prep.build" + " (of a folder of videos: --shares TRAIN,VAL,TEST into another --out)" * bool(there)
-        raise ShardError(
-            f"no shards of split {split!r} in {directory!r}{holds}; make them with {how}, or set config.data_dir"
-        )
+        message = f"no shards of split {split!r} in {directory!r}"
+        if there := splits(directory):
+            message += f", which holds {', '.join(there)}"
+        if there == ["test"] and split != "test":
+            message += " (a folder of videos gets other splits by data_prep.build --shares, into another --out)"
+        raise ShardError(f"{message}; make them with data_prep.build, or set config.data_dir")
     count = int(paths[0].rsplit("-", 1)[1])
     expected = [os.path.join(directory, shard_name(split, number, count)) for number in range(count)]
     if paths != expected:

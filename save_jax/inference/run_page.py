@@ -7,27 +7,45 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from save_jax import sharding
 from save_jax.config.vlsa import DIRECTIONS
 from save_jax.data import command_line, files
+from save_jax.evaluation.contract import Trained
 from save_jax.inference import runs
+from save_jax.methods.run import make_method
 from save_jax.report import results_file
 from save_jax.report.tables import METRICS
 from save_jax.training import metrics_log, process
-from save_jax.training.contract import Checkpoint
+from save_jax.training.contract import Checkpoint, Method
+from save_jax.training.workdir import check_tokenizer_of
+
+
+def open_trained(workdir: str, data_dir: str | None, split: str | None) -> tuple[Method, Trained]:
+    """A finished run of any method; arguments and errors as of `runs.open_run`."""
+    workdir, mesh = os.path.expanduser(workdir), sharding.make_mesh()
+    config = runs.open_config(workdir, data_dir, split, mesh)
+    method = make_method(config, mesh)
+    step, params = runs.restore(method.model, config, workdir, mesh)
+    data = runs.open_data(config)
+    check_tokenizer_of(data.tokenizer, workdir)
+    return method, Trained(workdir, method.evaluator(data), params, step)
 
 
 def _agreement(mine: dict, stored: dict | None, name: str) -> str:
     """How a new evaluation compares with the results that the run left, in words."""
     if stored is None:
         return f"the run has left no {name} of this step to compare with"
-    changed = []
-    for direction in [name for name in mine if name in DIRECTIONS and name in stored["test"]]:
-        then, now = stored["test"][direction], mine[direction]
-        changed += [
-            f"{direction} {m} {then[m]:.4g} there, {now[m]:.4g} here"
-            for m in METRICS
-            if m in then and then[m] != now[m]
-        ]
+    theirs, changed = stored["test"], []
+    for direction in DIRECTIONS:
+        if (direction in theirs) != (direction in mine):
+            changed.append(f"{direction} is {'not here' if direction in theirs else 'new'}")
+        elif direction in mine:
+            then, now = theirs[direction], mine[direction]
+            told = [metric for metric in METRICS if metric in then and then[metric] != now[metric]]
+            changed += [f"{direction} {metric} {then[metric]:.4g} there, {now[metric]:.4g} here" for metric in told]
+    for modality, row in mine.get("masked", {}).items():
+        if (then := theirs.get("masked", {}).get(modality, {}).get("model")) != row["model"]:
+            changed.append(f"masked {modality} {then} there, {row['model']} here")
     return f"{name} says otherwise: {'; '.join(changed)}" if changed else f"the same as in {name}, to the last digit"
 
 
@@ -41,7 +59,7 @@ def write_page(workdir: str, data_dir: str | None = None, split: str | None = No
     Raises:
         ValueError or ShardError that says what is missing and what to give.
     """
-    method, run = runs.open_trained(workdir, data_dir, split)
+    method, run = open_trained(workdir, data_dir, split)
     tested: str = run.config.data.test_split
     name = results_file.name_of(run.data, tested, workdir)
     path = Path(workdir) / name
@@ -49,13 +67,13 @@ def write_page(workdir: str, data_dir: str | None = None, split: str | None = No
     if stored and (stored["picked_step"] != run.step or stored["split"] != tested):
         stored = None  # the run went on since
     evaluation, picked = method.assess(run.evaluator, run.params, tested), Checkpoint(run.step, run.params)
-    mine = list(method.compare(run.evaluator, evaluation, picked, picked).items())[:1]  # the rest is of other steps
+    [mine, *_] = method.compare(run.evaluator, evaluation, picked, picked).items()
     made = results_file.results(
         run.config,
         evaluation,
         data=run.data,
         step=run.step,
-        checkpoints=(stored or {}).get("checkpoints", {}) | dict(mine),
+        checkpoints=(stored or {}).get("checkpoints", {}) | dict([mine]),
         params_sha256=(stored or {}).get("params_sha256", ""),
     )
     rows = metrics_log.read_rows(os.path.join(workdir, "metrics.jsonl"))
@@ -70,7 +88,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("workdir", help="folder of a run")
     parser.add_argument("--data-dir", "--data_dir", help="folder of its shards, if they moved")
     parser.add_argument("--split", help="split to evaluate instead of the run's test split")
-    parser.add_argument("--queries", type=int, default=40, help="queries to show, evenly over groups (%(default)s)")
+    parser.add_argument(
+        "--queries", type=int, default=40, help="queries to show, evenly over groups or directions (%(default)s)"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     arguments = parser.parse_args(command_line.arguments(argv))
     if arguments.queries < 1:

@@ -18,10 +18,10 @@ from save_jax.evaluation import scoring
 from save_jax.evaluation.contract import Evaluation, Trained
 from save_jax.evaluation.retrieval import RetrievalEvaluator
 from save_jax.inference.model import Model, Videos
-from save_jax.methods.run import make_method
 from save_jax.models import similarity
+from save_jax.models.retrieval import make_model
 from save_jax.training import state
-from save_jax.training.contract import Checkpoint, Method
+from save_jax.training.contract import Checkpoint
 from save_jax.training.workdir import check_tokenizer_of
 from save_jax.weights import description
 from save_jax.weights.checkpoint import FOLDER, Checkpoints
@@ -180,8 +180,8 @@ def check_retrieval(config: ConfigDict, workdir: str) -> None:
     """Raises ValueError for a run of VLSA."""
     if config.task != "retrieval":
         raise ValueError(
-            f"{workdir} is a run of {config.task}, and search knows SAVE, AVIGATE and vision; save-jax report "
-            "shows what it finds"
+            f"{workdir} is a run of {config.task}; only SAVE, AVIGATE and vision can be searched or loaded. Its page: "
+            f"save-jax report {workdir}"
         )
 
 
@@ -194,21 +194,12 @@ def open_data(config: ConfigDict) -> pipeline.Data:
     return pipeline.Data(config, tuple(sorted(splits)))
 
 
-def open_trained(
-    workdir: str, data_dir: str | None = None, split: str | None = None, which: str = "best"
-) -> tuple[Method, Trained]:
-    """A finished run of any method; arguments and errors as of `open_run`."""
-    workdir = os.path.expanduser(workdir)
-    mesh, config = sharding.make_mesh(), read_config(workdir, data_dir, split)
-    config = config.copy_and_resolve_references().unlock()
+def open_config(workdir: str, data_dir: str | None, split: str | None, mesh: Mesh) -> ConfigDict:
+    """As `read_config`, with batches for the devices here."""
+    config = read_config(workdir, data_dir, split).copy_and_resolve_references().unlock()
     for size in ("batch_size", "micro_batch"):  # of another machine than it was trained on
         config[size] = -(-config[size] // mesh.size) * mesh.size
-    config.lock()
-    method = make_method(config, mesh)
-    step, params = restore(method.model, config, workdir, mesh, which)
-    data = open_data(config)
-    check_tokenizer_of(data.tokenizer, workdir)
-    return method, Trained(workdir, method.evaluator(data), params, step)
+    return config.lock()
 
 
 def open_run(workdir: str, data_dir: str | None = None, split: str | None = None, which: str = "best") -> Run:
@@ -222,6 +213,11 @@ def open_run(workdir: str, data_dir: str | None = None, split: str | None = None
     Raises:
         ValueError or ShardError that says what is missing, or of another vocabulary, and what to give.
     """
-    check_retrieval(read_config(os.path.expanduser(workdir), data_dir, split), workdir)
-    _, run = open_trained(workdir, data_dir, split, which)
-    return Run(run.workdir, run.evaluator, run.params, run.step)
+    workdir, mesh = os.path.expanduser(workdir), sharding.make_mesh()
+    config = open_config(workdir, data_dir, split, mesh)
+    check_retrieval(config, workdir)
+    model = make_model(config, mesh)
+    step, params = restore(model, config, workdir, mesh, which)
+    data = open_data(config)
+    check_tokenizer_of(data.tokenizer, workdir)
+    return Run(workdir, RetrievalEvaluator(model, data, config, mesh), params, step)

@@ -6,6 +6,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from save_jax.config.vlsa import DIRECTIONS, MODALITIES, NAMES, modalities
+from save_jax.data import records
 from save_jax.data.pipeline import Data
 from save_jax.evaluation import assessment
 from save_jax.evaluation.contract import Evaluation, Trained
@@ -56,9 +57,8 @@ class VlsaMethod:
         """After pre-training also errors on masked tokens beside the mean predictor's, and a few examples."""
         evaluation = assessment.assess_common(evaluator, params, split, evaluator.run(params, split))
         if self.pretrains:
-            # --mode=eval opens no more than it ranks.
-            train = evaluator.data if "train" in evaluator.data.sources else Data(self.config, ("train",))
-            evaluation.results["masked"] = evaluator.masked_errors(params, split, train)
+            if train := self._train(evaluator.data):
+                evaluation.results["masked"] = evaluator.masked_errors(params, split, train)
             evaluation.examples = evaluator.examples(params, split)
         return evaluation
 
@@ -75,6 +75,12 @@ class VlsaMethod:
 
     def page(self, run: Trained, evaluation: Evaluation, results: dict, rows: list[dict], count: int, told: str) -> str:
         return vlsa_page.render(run, evaluation, results, rows, count, told)
+
+    def _train(self, data: Data) -> Data | None:
+        """The training split: --mode=eval and the page open no more than they rank. None where there is none."""
+        if "train" in data.sources:
+            return data
+        return Data(self.config, ("train",)) if "train" in records.splits(data.directory) else None
 
     def _check_finetuning(self, data: Data) -> None:
         config = self.config

@@ -10,6 +10,8 @@ from save_jax.evaluation.vlsa import cosines
 from save_jax.models.trees import digest
 from save_jax.report import cards, page, vlsa_plots, vlsa_tables
 
+WORDS = {"video": "picture", "audio": "sound"}
+
 
 def render(run: Trained, evaluation: Evaluation, results: dict, rows: list[dict], count: int, agreement: str) -> str:
     """The page. Arguments: as of `page.render`; `count` queries are divided over the directions."""
@@ -19,6 +21,7 @@ def render(run: Trained, evaluation: Evaluation, results: dict, rows: list[dict]
     return page.fill(
         "vlsa_page.html",
         pretrained=run.config.task == "vlsa-pretrain",
+        validated=any("t2v" in row or "t2a" in row for row in rows if row["split"] == run.config.data.val_split),
         picked_by=NAMES[run.config.evaluation.pick],
         run=run,
         results=results,
@@ -57,19 +60,20 @@ def _figures(evaluation: Evaluation, test: dict, rows: list[dict]) -> dict[str, 
 
 
 def _cards(run: Trained, evaluation: Evaluation, ranked: Sequence[str], count: int) -> list[cards.Card]:
-    """Of the directions to a clip; captions are named by themselves, a sound or a picture by its clip."""
+    """Of the directions to clips, queries that can be answered; a sound or a picture is called by its clip."""
     source, info, clips = run.data.sources[run.config.data.test_split], evaluation.info, evaluation.videos
     towards = [direction for direction in ranked if not direction.endswith("t")]
     shares = [count // len(towards) + (place < count % len(towards)) for place in range(len(towards))]
     made = []
     for direction, share in zip(towards, shares, strict=True):
-        if direction.startswith("t"):
+        asked, found = NAMES[direction].split(" → ")
+        if asked == "text":
             scores, right, queries = evaluation.scores[direction], info.caption_to_video, info.captions
         else:
-            asked, found = NAMES[direction].split(" → ")
             right = np.flatnonzero(np.abs(clips[asked]).max(axis=1) > 0)
             scores = cosines(clips[asked][right], clips[found])
-            what = {"audio": "sound", "video": "picture"}[asked]
-            queries = [f"the {what} of {info.ids[number]}" for number in right]
+            queries = [f"the {WORDS[asked]} of {info.ids[number]}" for number in right]
+        answered = np.flatnonzero(np.abs(clips[found]).max(axis=1)[right] > 0)
+        scores, right, queries = scores[answered], right[answered], [queries[number] for number in answered]
         made += cards.make_plain(scores, right, queries, NAMES[direction], source, share)
     return made

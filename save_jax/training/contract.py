@@ -50,7 +50,7 @@ class Method(Protocol):
         ...
 
     def compare(self, evaluator: Any, evaluation: Evaluation, picked: Checkpoint, last: Checkpoint) -> dict[str, dict]:
-        """The same test of other checkpoints, {label: {"step", …}}."""
+        """The same test of other checkpoints, {label: {"step", …}}; the first is of `picked`."""
         ...
 
     def tables(self, results: dict, rows: list[dict]) -> str:

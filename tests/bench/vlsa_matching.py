@@ -10,9 +10,9 @@
 Clips come from the demo's generator, straight from its pictures and sounds: no video file is written, so 4,000 of them
 take three minutes. `matching` trains InfoNCE of sound and picture alone, and ranks clips that were not trained on.
 `naming` tells the two encoders what is seen and what is heard: how fast can they learn that at all, and does it hold on
-other clips? With `--named-first`, matching begins with what naming has taught. `--related`, `--anew` and `--crop` make
-it harder to learn pairs by heart. `bound` is what who knows every object, every sound, and which belong together, would
-reach: no training. It alone looks at the demo's test split, at its plan.
+other clips? With `--named-first`, matching begins with what naming has taught. `--anew` and `--crop` make it harder
+to learn clips by heart. `bound` is what who knows every object, every sound, and which belong together, would reach: no
+training. It alone looks at the demo's test split, at its plan.
 """
 
 import argparse
@@ -205,7 +205,8 @@ class Trial:
             labels = {name: of_clips[chosen] for name, (_, of_clips) in self.labels.items()}
             batch = batch_of(self.train, chosen, self.rng, self.args.frames)
             if self.args.anew:
-                batch |= self.other_sounds(labels["thing"])
+                sounds, labels["event"] = self.other_sounds(labels["thing"])
+                batch |= sounds
             self.params, state, parts = train_step(self.params, state, batch, labels)
             seen.append(parts)
             if number % math.ceil(steps / 4) == 0 or number == steps:
@@ -216,11 +217,13 @@ class Trial:
                 print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
         return rows
 
-    def other_sounds(self, things: np.ndarray) -> dict[str, np.ndarray]:
-        """To each of some objects a sound that belongs to it, of any clip: so no pair can be learned by heart."""
+    def other_sounds(self, things: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """To each of some objects a sound that belongs to it, of any clip, and which: no pair is learned by heart."""
         belongs, thing = self.train["belongs"], self.labels["thing"][1]
         chosen = [self.rng.choice(np.flatnonzero(belongs & (thing == number))) for number in things]
-        return {name: self.train[name][chosen] for name in ("spectrogram", "has_audio")}
+        return {name: self.train[name][chosen] for name in ("spectrogram", "has_audio")}, self.labels["event"][1][
+            chosen
+        ]
 
     def _held_out(self) -> dict[str, np.ndarray]:
         parts = []
@@ -315,10 +318,8 @@ def main() -> None:
     parser.add_argument("--masked", type=float, default=0.75, help="share of the tokens in training; 0: none")
     parser.add_argument("--show", choices=["visible", "all"], default="visible", help="all: of pictures, in training")
     parser.add_argument("--frames", type=int, choices=range(1, FRAMES + 1), default=FRAMES)
-    parser.add_argument(
-        "--related", action="store_true", help="train on clips whose sound belongs to the picture alone"
-    )
-    parser.add_argument("--anew", action="store_true", help="pair each picture with another clip's sound that belongs")
+    parser.add_argument("--related", action="store_true", help="train only on clips whose sound belongs")
+    parser.add_argument("--anew", action="store_true", help="pair each picture with a sound that belongs, of any clip")
     parser.add_argument("--crop", action="store_true", help="parts of pictures, mirrored at random")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of config.model")
     parser.add_argument("--level", action="store_true", help="even out brightness and the spectrograms' floor")

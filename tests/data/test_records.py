@@ -59,8 +59,8 @@ def assert_same(one: records.Clip, other: records.Clip) -> None:
             assert a == b, field.name
 
 
-def write(directory, clips, number=0, count=1, settings=SETTINGS) -> str:
-    path = os.path.join(directory, records.shard_name("train", number, count))
+def write(directory, clips, number=0, count=1, settings=SETTINGS, split="train") -> str:
+    path = os.path.join(directory, records.shard_name(split, number, count))
     records.write_shard(path, iter(clips), settings)
     return path
 
@@ -173,8 +173,14 @@ def test_missing_cut_or_mixed_shards(tmp_path):
     first = write(tmp_path, [clip(0)], 0, 2)
     with pytest.raises(records.ShardError, match=r"has 1 of 2 shards; check .*00001-of-00002"):
         records.split_shards(str(tmp_path), "train")
-    with pytest.raises(records.ShardError, match=r"'val' in .*, which holds train; make them .* --shares"):
+    with pytest.raises(records.ShardError, match=r"'val' in .*, which holds train; make them with data_prep.build"):
         records.split_shards(str(tmp_path), "val")
+    (gallery := tmp_path / "gallery").mkdir()
+    write(gallery, [clip(0)], split="test")
+    with pytest.raises(
+        records.ShardError, match=r"'train' in .*, which holds test \(a folder of videos gets .*--shares"
+    ):
+        records.split_shards(str(gallery), "train")
     second = write(tmp_path, [clip(1)], 1, 2, settings=SETTINGS | {"image_size": 8})
     with pytest.raises(records.ShardError, match=r"'image_size': 8.*'image_size': 4"):
         records.ShardSource([first, second])

@@ -605,7 +605,7 @@ def test_command_reports_wrong_input(root, tmp_path, capsys):
     assert "--shares most,some,none: write three numbers, such as 0.9,0.05,0.05" in capsys.readouterr().err
 
 
-def test_a_folder_without_captions_is_divided_for_pre_training(root, tmp_path):
+def test_a_folder_without_captions_is_divided_for_pre_training(root, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["--corpus", "folder", "--root", str(root / "VideoData"), "--out", str(out), "--spectrogram"]
     assert build.main([*arguments, "--image-size", "32", "--shares", "0.5,0.25,0.25"]) == 0
@@ -613,6 +613,9 @@ def test_a_folder_without_captions_is_divided_for_pre_training(root, tmp_path):
         split: len(records.ShardSource(records.split_shards(str(out), split))) for split in records.splits(str(out))
     }
     assert clips.keys() == {"train", "val", "test"} and clips["train"] > clips["val"]
+    before = state(out)
+    assert build.main([*arguments, "--image-size", "32", "--update"]) == 1  # which would make all of it test
+    assert "'shares': [0.5, 0.25, 0.25]" in capsys.readouterr().err and state(out) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

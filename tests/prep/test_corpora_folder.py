@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 
 import pytest
 from helpers import media
@@ -9,6 +10,7 @@ from helpers import official_corpora as made
 
 from data_prep.clip import prepare
 from data_prep.corpora import CORPORA
+from data_prep.corpora.folder import share_of
 
 FOLDER = CORPORA["folder"]
 
@@ -65,13 +67,19 @@ def test_videos_are_divided_by_their_names_alone(tmp_path):
     assert all(sample.split == of[name] for name, sample in read(root, shares=(0.8, 0.1, 0.1)).items())
 
 
+def test_both_forms_of_a_name_come_into_one_split():
+    for number in range(40):
+        one, other = (unicodedata.normalize(form, f"café {number}.mp4") for form in ("NFC", "NFD"))
+        assert one != other and share_of(one, (0.4, 0.3, 0.3)) == share_of(other, (0.4, 0.3, 0.3))
+
+
 @pytest.mark.parametrize(
     ("shares", "problem"),
     [
         ((0.5, 0.5), "shares 0.5, 0.5: give three for train, val and test, with a sum of 1"),
         ((0.9, 0.2, -0.1), "with a sum of 1"),
         ((float("nan"), 0.5, 0.5), "with a sum of 1"),
-        ((0.998, 0.001, 0.001), "no video of 2 came into val, test; give it a larger share"),
+        ((0.998, 0.001, 0.001), r"no video of 2 came into val, test; give it more \(--shares\), or 0"),
     ],
 )
 def test_shares_that_cannot_be(root, shares, problem):
