@@ -209,7 +209,7 @@ def test_spectrograms_are_stored_where_asked_for(root, tmp_path, capsys):
 def test_shards_of_something_else_are_refused(root, built, tmp_path):
     with pytest.raises(records.ShardError, match=r"'image_size': 32.*this run has .*'image_size': 64.*another --out"):
         run(root, built, settings={"image_size": 64})
-    with pytest.raises(records.ShardError, match=r"holds .*-of-0000\d .*give the --corpus and --clips-per-shard"):
+    with pytest.raises(records.ShardError, match=r"holds .*-of-0000\d .*--corpus, --shares and --clips-per-shard"):
         run(root, built, per_shard=3)
     changed = SPLITS | {"train": [*SPLITS["train"][1:], "videoX"]}
     other = media.write_corpus(tmp_path / "c", changed, missing=[i for ids in changed.values() for i in ids])
