@@ -21,7 +21,7 @@ def render(run: Trained, evaluation: Evaluation, results: dict, rows: list[dict]
     return page.fill(
         "vlsa_page.html",
         pretrained=run.config.task == "vlsa-pretrain",
-        validated=any("t2v" in row or "t2a" in row for row in rows if row["split"] == run.config.data.val_split),
+        validated=any(run.config.evaluation.pick in row for row in rows if row["split"] == run.config.data.val_split),
         picked_by=NAMES[run.config.evaluation.pick],
         run=run,
         results=results,
