@@ -17,7 +17,6 @@ from save_jax.report import results_file
 from save_jax.report.tables import METRICS
 from save_jax.training import metrics_log, process
 from save_jax.training.contract import Checkpoint, Method
-from save_jax.training.workdir import check_tokenizer_of
 
 
 def open_trained(workdir: str, data_dir: str | None, split: str | None) -> tuple[Method, Trained]:
@@ -25,9 +24,7 @@ def open_trained(workdir: str, data_dir: str | None, split: str | None) -> tuple
     workdir, mesh = os.path.expanduser(workdir), sharding.make_mesh()
     config = runs.open_config(workdir, data_dir, split, mesh)
     method = make_method(config, mesh)
-    step, params = runs.restore(method.model, config, workdir, mesh)
-    data = runs.open_data(config)
-    check_tokenizer_of(data.tokenizer, workdir)
+    step, params, data = runs.restore_with_data(method.model, config, workdir, mesh)
     return method, Trained(workdir, method.evaluator(data), params, step)
 
 

@@ -180,8 +180,8 @@ def check_retrieval(config: ConfigDict, workdir: str) -> None:
     """Raises ValueError for a run of VLSA."""
     if config.task != "retrieval":
         raise ValueError(
-            f"{workdir} is a run of {config.task}; only SAVE, AVIGATE and vision can be searched or loaded. Its page: "
-            f"save-jax report {workdir}"
+            f"{workdir} is a run of {config.task}; of SAVE, AVIGATE and vision alone can videos of your own be asked. "
+            f"Its test split: save_jax.inference.vlsa_runs.open_vlsa, or save-jax search query {workdir}"
         )
 
 
@@ -192,6 +192,16 @@ def open_data(config: ConfigDict) -> pipeline.Data:
         config.data.val_split,
     }
     return pipeline.Data(config, tuple(sorted(splits)))
+
+
+def restore_with_data(
+    model: nn.Module, config: ConfigDict, workdir: str, mesh: Mesh, which: str = "best"
+) -> tuple[int, dict, pipeline.Data]:
+    """(step, parameters, `open_data`) of a run of any method, as `restore`. Refuses another vocabulary's shards."""
+    step, params = restore(model, config, workdir, mesh, which)
+    data = open_data(config)
+    check_tokenizer_of(data.tokenizer, workdir)
+    return step, params, data
 
 
 def open_config(workdir: str, data_dir: str | None, split: str | None, mesh: Mesh) -> ConfigDict:
@@ -217,7 +227,5 @@ def open_run(workdir: str, data_dir: str | None = None, split: str | None = None
     config = open_config(workdir, data_dir, split, mesh)
     check_retrieval(config, workdir)
     model = make_model(config, mesh)
-    step, params = restore(model, config, workdir, mesh, which)
-    data = open_data(config)
-    check_tokenizer_of(data.tokenizer, workdir)
+    step, params, data = restore_with_data(model, config, workdir, mesh, which)
     return Run(workdir, RetrievalEvaluator(model, data, config, mesh), params, step)

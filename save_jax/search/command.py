@@ -60,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument(
         "--like", default="", metavar="FILE[@SECOND]", help="moments like this one, in a sentence's place"
     )
+    query.add_argument(
+        "--direction", default="", metavar="t2v",
+        help="of a run of VLSA: what asks and what is found, such as t2a; v2a and others with --like CLIP",
+    )  # fmt: skip
     query.add_argument("--top", type=int, default=10, help="how many (default: %(default)s)")
     query.add_argument("--exact", action="store_true", help="score every window, not only the nearest")
     query.add_argument("--evidence", choices=("joined", "fused", "lexical"), default="joined", help="what ranks")

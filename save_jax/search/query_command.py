@@ -28,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     process.set_up_process()
     if os.path.exists(os.path.join(args.library, "config.json")):
         return _query_run(args, sentence)
+    if args.direction:
+        raise ValueError(f"{args.library} is no run of VLSA; it alone has directions to choose: leave out --direction")
     after = 0.0
     if args.after:
         try:
@@ -62,16 +64,38 @@ def run(args: argparse.Namespace) -> int:
 def _query_run(args: argparse.Namespace, sentence: str) -> int:
     from save_jax.inference import runs
 
-    given = {"--like": args.like, "--json": args.json, "--export": args.export, "--cut": args.cut, "--in": args.folder}
+    vlsa = runs.read_config(args.library, args.data_dir).task != "retrieval"
+    given = {"--json": args.json, "--export": args.export, "--cut": args.cut, "--in": args.folder}
     given |= {"--after": args.after, "--longer": args.longer, "--language": args.language, "--exact": args.exact}
+    if not vlsa:
+        given |= {"--like": args.like, "--direction": args.direction}
     if refused := [name for name, value in given.items() if value]:
+        way = f"make its test split a library first: save-jax search index --run {args.library} --index library"
         raise ValueError(
-            f"{args.library} is a run, of which {', '.join(refused)} cannot be asked; make its test split a library "
-            f"first: save-jax search index --run {args.library} --index library"
+            f"{args.library} is a run{' of VLSA' * vlsa}, of which {', '.join(refused)} cannot be asked"
+            + f"; {way}" * (not vlsa)
         )
-    for row in runs.open_run(args.library, args.data_dir).search(sentence, args.top):
-        print(f"{row.score:8.2f}  {row.id}")
+    if vlsa:
+        _query_vlsa(args, sentence)
+    else:
+        for hit in runs.open_run(args.library, args.data_dir).search(sentence, args.top):
+            print(f"{hit.score:8.2f}  {visible(hit.id)}")
     return 0
+
+
+def _query_vlsa(args: argparse.Namespace, sentence: str) -> None:
+    from save_jax.inference.vlsa_runs import open_vlsa
+
+    direction = args.direction or ("v2a" if args.like else "t2v")
+    if sentence and args.like:
+        raise ValueError(f"{args.library} is a run of VLSA; give a sentence or --like CLIP, not both")
+    if direction.startswith("t") and args.like:
+        raise ValueError(f"--direction {direction} asks with a sentence; leave out --like, or choose v2a or another")
+    if not direction.startswith("t") and sentence:
+        raise ValueError(f"--direction {direction} asks with a clip of the test split: --like CLIP, and no sentence")
+    run = open_vlsa(args.library, args.data_dir)
+    for hit in run.search(args.like or sentence, args.top, direction):
+        print(f"{hit.score:8.3f}  {visible(hit.id)}")
 
 
 def _show(answer) -> None:

@@ -16,6 +16,7 @@ from helpers.corpus import IMAGE_SIZE, SETTINGS, write_corpus
 from helpers.pages import Page, asks_nobody
 from helpers.places import REPOSITORY
 
+import save_jax
 from save_jax import main, sharding
 from save_jax.config import resolve
 from save_jax.config.finding import read_config
@@ -26,10 +27,12 @@ from save_jax.data.tokenizer import WordPieces, open_words
 from save_jax.data.transforms import ClipToVlsa
 from save_jax.evaluation.vlsa import cosines
 from save_jax.inference import run_page, runs
+from save_jax.inference.vlsa_runs import open_vlsa
 from save_jax.judge import metrics
 from save_jax.methods import run as method_run
 from save_jax.models.similarity import ABSENT
 from save_jax.report import vlsa_tables
+from save_jax.search import command
 from save_jax.sweep import vlsa as sweep_vlsa
 from save_jax.training import monitor, tower_cache
 
@@ -286,11 +289,57 @@ def test_there_is_nothing_to_cache(heard):
         tower_cache.make(resolve(made("finetune", heard)))
 
 
-def test_search_says_that_it_does_not_know_vlsa(pretrained):
+def test_what_knows_no_vlsa_says_what_does(pretrained):
     with pytest.raises(
-        ValueError, match="is a run of vlsa-pretrain; only SAVE, AVIGATE and vision can be searched or loaded"
+        ValueError, match=r"is a run of vlsa-pretrain; .*vlsa_runs\.open_vlsa, or save-jax search query"
     ):
         runs.open_run(pretrained[0])
+    with pytest.raises(ValueError, match="is a run of vlsa-pretrain"):
+        save_jax.load_model(pretrained[0])
+
+
+def test_a_run_is_searched_in_the_directions_that_it_ranks(pretrained, capsys):
+    """By what its evaluation ranks: the first hit of a query is right where results.json counts it so."""
+    workdir, results = pretrained
+    run = open_vlsa(workdir)
+    assert set(run.directions) == {name for name in NAMES if name in results["test"]}
+    info = run.data.info("test")
+    for direction in run.directions:
+        asked, found = NAMES[direction].split(" → ")
+        if asked == "text":
+            queries, right = info.captions, [info.ids[n] for n in info.caption_to_video]
+        else:
+            queries = right = [id for id, x in zip(info.ids, run.clips[asked], strict=True) if x.any()]
+        firsts = [run.search(query, 1, direction)[0] for query in queries]
+        of_caption = {caption: set() for caption in info.captions}  # captions are shared
+        for caption, number in zip(info.captions, info.caption_to_video, strict=True):
+            of_caption[caption].add(info.ids[number])
+        owners = [of_caption[hit.id] if found == "text" else {hit.id} for hit in firsts]
+        share = 100 * np.mean([clip in owner for clip, owner in zip(right, owners, strict=True)])
+        assert share == pytest.approx(results["test"][direction]["R@1"]), direction
+    scores = [hit.score for hit in run.search(info.captions[0], 99)]
+    assert len(scores) == len(info.ids) and scores == sorted(scores, reverse=True)
+    heard = {id for id, x in zip(info.ids, run.clips["audio"], strict=True) if x.any()}
+    assert {hit.id for hit in run.search(info.captions[0], 99, "t2a")} == heard < set(info.ids)
+    silent = next(id for id in info.ids if id not in heard)
+    with pytest.raises(ValueError, match=f"clip {silent} has no sound to ask with"):
+        run.search(silent, direction="a2v")
+    with pytest.raises(ValueError, match="no clip 'x' in split 'test' of "):
+        run.search("x", direction="v2a")
+    with pytest.raises(ValueError, match=r"ranks .*'t2x' is none of them"):
+        run.search("x", direction="t2x")
+
+    [best] = run.search(info.ids[0], 1, "v2a")
+    assert command.main(["query", workdir, "--like", info.ids[0], "--top", "1"]) == 0
+    assert capsys.readouterr().out == f"{best.score:8.3f}  {best.id}\n"
+    for words, said in {
+        ("a bird", "--direction", "v2a"): "asks with a clip of the test split",
+        ("--like", info.ids[0], "--direction", "t2a"): "asks with a sentence",
+        ("a bird", "--like", info.ids[0]): "give a sentence or --like CLIP, not both",
+        ("a bird", "--cut", "x"): "is a run of VLSA, of which --cut cannot be asked",
+    }.items():
+        assert command.main(["query", workdir, *words]) == 1
+        assert said in capsys.readouterr().err
 
 
 def check_page(workdir: str, results: dict) -> None:
