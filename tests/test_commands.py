@@ -50,6 +50,9 @@ def test_modules_answer(module):
     for option in OPTIONS.get(module, []):
         assert option in done.stdout, f"{module} has no {option}"
     assert "Traceback" not in done.stderr
+    if done.stdout.startswith("usage: "):  # argparse's: by the name that the README and the docs have
+        name = module.replace("data_prep.", "prep ").replace("save_jax.", "")
+        assert done.stdout.startswith(f"usage: save-jax {name} ")
 
 
 BARE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as in many containers and cron jobs

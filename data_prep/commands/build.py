@@ -41,7 +41,7 @@ def summary(result: Mapping, out: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data_prep.build", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="save-jax prep build", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--corpus", required=True, choices=sorted(CORPORA))
     parser.add_argument("--root", required=True, help="folder of the official layout")
     parser.add_argument("--out", required=True, help="folder for the shards")

@@ -76,7 +76,7 @@ def find(shards: Sequence[str], clip_id: str) -> tuple[records.Clip, dict]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data_prep.inspect", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="save-jax prep inspect", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("shards", help="a shard (clips-….tfrecord-…), or a folder of them")
     parser.add_argument("id", nargs="?", help="of the clip to show; without, a table of all")
     parser.add_argument("--out", help="folder for its pictures, sound and texts")

@@ -148,7 +148,7 @@ def rows(arrays: dict[str, np.ndarray]) -> list[Row]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: 0 if everything holds, 1 if something does not, 2 for files that cannot be read."""
     parser = argparse.ArgumentParser(
-        prog="data_prep.parity", description="Compare the preparation with golden numbers."
+        prog="save-jax prep parity", description="Compare the preparation with golden numbers."
     )
     parser.add_argument("files", nargs="+", metavar="FILE.npz")
     failed = 0

@@ -31,7 +31,7 @@ def read_samples(corpus: Corpus, root: str, splits: Sequence[str]) -> list[Sampl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data_prep.teach", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="save-jax prep teach", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--corpus", required=True, choices=sorted(CORPORA))
     parser.add_argument("--root", required=True, help="folder of the official layout")
     parser.add_argument("--teacher", required=True, choices=sorted(TEACHERS))

@@ -111,7 +111,7 @@ def summary(result: Mapping, out: str, read_by_build: str | None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data_prep.transcribe", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="save-jax prep transcribe", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--corpus", required=True, choices=sorted(CORPORA))
     parser.add_argument("--root", required=True, help="folder of the corpus")
     parser.add_argument("--out", help="transcript file to write (default: ROOT/transcripts.json)")

@@ -142,7 +142,7 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data_prep.verify", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="save-jax prep verify", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--corpus", required=True, choices=sorted(CORPORA))
     parser.add_argument("--root", required=True, help="folder of the corpus")
     parser.add_argument("--transcripts", help="transcript file (default: the corpus's own)")

@@ -23,7 +23,7 @@ ENGINE, LANGUAGE = "faster-whisper", "en"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data_prep.demo", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="save-jax prep demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the corpus; new, empty or made by this command"
     )

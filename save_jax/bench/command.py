@@ -51,7 +51,7 @@ def _caches(text: str) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line; `argv` instead of the process's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m save_jax.bench", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="save-jax bench", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--rounds", type=int, default=5, help="times each way is timed; default %(default)s")

@@ -81,7 +81,7 @@ def write_page(workdir: str, data_dir: str | None = None, split: str | None = No
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m save_jax.report", description="A finished run as one HTML page.")
+    parser = argparse.ArgumentParser(prog="save-jax report", description="A finished run as one HTML page.")
     parser.add_argument("workdir", help="folder of a run")
     parser.add_argument("--data-dir", "--data_dir", help="folder of its shards, if they moved")
     parser.add_argument("--split", help="split to evaluate instead of the run's test split")

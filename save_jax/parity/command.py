@@ -259,9 +259,7 @@ class Checker:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: 0 if everything holds, 1 if something does not, 2 for files that cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m save_jax.parity", description="Compare this model with golden numbers."
-    )
+    parser = argparse.ArgumentParser(prog="save-jax parity", description="Compare this model with golden numbers.")
     parser.add_argument("files", nargs="+", metavar="FILE.npz")
     parser.add_argument(
         "--precision", choices=list(COMPUTATIONS), default="float32", help="what is computed; default %(default)s"

@@ -239,7 +239,7 @@ def about_folder(folder: str, tokenizer: Tokenizer | None = None, licence: str |
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Prints what was filled, ignored and is new; 1 with all problems where something does not fit."""
     parser = argparse.ArgumentParser(
-        prog="python -m save_jax.convert", description="Convert weights between PyTorch and here, or describe them."
+        prog="save-jax convert", description="Convert weights between PyTorch and here, or describe them."
     )
     parser.add_argument("--from", dest="source", help="weight file, workdir or folder of parameters")
     parser.add_argument("--kind", choices=sorted(RULES), help="whose names the file has or shall have")
