@@ -45,7 +45,8 @@ def test_importing_is_quick_and_brings_nothing():
 
 
 def test_what_the_door_has():
-    assert set(dir(save_jax)) == {"__version__", "evaluate_scores", "load_model", "open_library", "open_run"}
+    functions = {"evaluate_scores", "load_model", "open_library", "open_run", "open_vlsa"}
+    assert set(dir(save_jax)) == {"__version__", *functions}
     assert all(getattr(save_jax, name) for name in dir(save_jax))
     with pytest.raises(AttributeError, match="no attribute 'nothing'; it has"):
         save_jax.nothing  # noqa: B018 — asking is the test

@@ -141,16 +141,18 @@ class VlsaEvaluator:
 
     def embed_texts(self, params: dict, texts: list[str]) -> np.ndarray:
         """Unit query embeddings, float32 [texts, d]."""
+        few = len(texts) <= self.mesh.size  # such as one typed sentence
+        size = self.mesh.size if few else self.config.batch_size
         ids = np.stack([self.data.clip_to_arrays.text(text) for text in texts])
-        return in_batches(functools.partial(self._embed_words, params), ids, self.config.batch_size, self.mesh)
+        return in_batches(functools.partial(self._embed_words, params), ids, size, self.mesh)
 
     def run(self, params: dict, split: str) -> Evaluation:
         """Evaluates parameters on a split. The galleries are complete: what a clip lacks ranks last.
 
         results: "t2v", "v2t", "t2a", "a2t", "v2a", "a2v" (metrics.summary; absent if a side has no sample at all, and
-        after fine-tuning with a modality that its pairs do not name), "groups" {name: {"t2v", "t2a"}}, "tags" {tag of
-        clips: {"v2a", "a2v"}} of tags whose clips can be found, "gallery". Every caption, video and sound is a query.
-        If its right answer is missing, such as the sound of a silent clip, the answer ranks last.
+        after fine-tuning those of pictures or sounds that its pairs do not name), "groups" {name: {"t2v", "t2a"}},
+        "tags" {tag of clips: {"v2a", "a2v"}} of tags whose clips can be found, "gallery". Every caption, video and
+        sound is a query. If its right answer is missing, such as the sound of a silent clip, the answer ranks last.
         """
         info = self.data.info(split)
         clips = self.embed_videos(params, split)

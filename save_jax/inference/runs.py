@@ -28,9 +28,9 @@ from save_jax.weights.checkpoint import FOLDER, Checkpoints
 
 
 class Hit(NamedTuple):
-    """One video of an answer."""
+    """One video of an answer; of VLSA's also one caption."""
 
-    id: str
+    id: str  # or the caption
     score: float
 
 
@@ -180,8 +180,8 @@ def check_retrieval(config: ConfigDict, workdir: str) -> None:
     """Raises ValueError for a run of VLSA."""
     if config.task != "retrieval":
         raise ValueError(
-            f"{workdir} is a run of {config.task}; of SAVE, AVIGATE and vision alone can videos of your own be asked. "
-            f"Its test split: save_jax.inference.vlsa_runs.open_vlsa, or save-jax search query {workdir}"
+            f"{workdir} is a run of {config.task}, not of SAVE, AVIGATE or vision; save_jax.open_vlsa opens it, and "
+            f'save-jax search query {workdir} "a sentence" asks its test split; its page: save-jax report {workdir}'
         )
 
 

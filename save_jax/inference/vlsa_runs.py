@@ -1,4 +1,4 @@
-"""A finished run of VLSA, opened from its folder: searches its test split in each of its directions."""
+"""A finished run of VLSA, opened from its folder: its test split, asked with a sentence, a picture or a sound."""
 
 import functools
 import os
@@ -6,84 +6,126 @@ import os
 import numpy as np
 
 from save_jax import sharding
-from save_jax.config.vlsa import DIRECTIONS, NAMES
+from save_jax.config.vlsa import DIRECTIONS, NAMES, modalities
+from save_jax.data import pipeline
 from save_jax.evaluation.contract import Trained
 from save_jax.evaluation.vlsa import VlsaEvaluator, cosines
 from save_jax.inference import runs
 from save_jax.inference.runs import Hit
 from save_jax.models.similarity import ABSENT
 from save_jax.models.vlsa import make_model
+from save_jax.training.workdir import check_tokenizer_of
+
+MATCHED = ("audio-video", "audio-text")  # by pre-training; fine-tuning: config.loss.pairs
+WORDS = {"video": "picture", "text": "caption", "audio": "sound"}
 
 
 class VlsaRun(Trained):
-    """A trained VLSA with the shards it was made with: a sentence, a clip's picture or its sound is asked with."""
+    """A trained VLSA with the shards it was made with."""
 
     evaluator: VlsaEvaluator
 
-    @functools.cached_property
-    def clips(self) -> dict[str, np.ndarray]:
-        """Unit vectors "video" and "audio" of the test split, float32 [clips, d]; zero where a clip has none."""
-        return self.evaluator.embed_videos(self.params, self.config.data.test_split)
-
-    @functools.cached_property
-    def captions(self) -> list[str]:
-        """Of the test split, each once."""
-        return list(dict.fromkeys(self.data.info(self.config.data.test_split).captions))
-
-    @functools.cached_property
-    def _texts(self) -> np.ndarray:
-        return self.evaluator.embed_texts(self.params, self.captions)
+    @property
+    def split(self) -> str:
+        """The one that is searched."""
+        return self.config.data.test_split
 
     @property
-    def directions(self) -> tuple[str, ...]:
-        """What can be asked and found, such as "t2a"; texts can be found where the split has captions."""
-        found = {name for name, x in self.clips.items() if x.any()} | ({"text"} if self.captions else set())
-        asked = found | {"text"}
-        pairs = {direction: NAMES[direction].split(" → ") for direction in DIRECTIONS}
-        return tuple(direction for direction, (query, answer) in pairs.items() if query in asked and answer in found)
+    def ids(self) -> list[str]:
+        """The clips of that split, in its order."""
+        return self.data.sources[self.split].ids
 
-    def search(self, query: str, top: int = 5, direction: str = "t2v") -> list[Hit]:
-        """What a query ranks first, best first, with its cosine; of equal ones the earlier.
+    @functools.cached_property
+    def directions(self) -> tuple[str, ...]:
+        """What can ask and be found, such as "t2a": of modalities that training matched first, then the others.
+
+        Texts can be found where the split has captions. Embeds nothing.
+        """
+        config = self.config
+        pairs = MATCHED if config.task == "vlsa-pretrain" else config.loss.pairs
+        matched, read = {frozenset(pair.split("-")) for pair in pairs}, {"text", *modalities(config)}
+        sides = {direction: NAMES[direction].split(" → ") for direction in DIRECTIONS}
+        captions = bool(self.data.sources[self.split].caption_counts.sum())
+        there = [d for d, both in sides.items() if read.issuperset(both) and (captions or both[1] != "text")]
+        return tuple(sorted(there, key=lambda direction: frozenset(sides[direction]) not in matched))
+
+    @functools.cached_property
+    def clips(self) -> dict[str, np.ndarray]:
+        """Unit vectors "video" and "audio" of the split, float32 [clips, d]; zero where a clip has none."""
+        return self.evaluator.embed_videos(self.params, self.split)
+
+    @functools.cached_property
+    def captions(self) -> tuple[list[str], np.ndarray]:
+        """Of the split, each once; and their unit vectors, float32 [captions, d]."""
+        captions = list(dict.fromkeys(self.data.info(self.split).captions))
+        return captions, self.evaluator.embed_texts(self.params, captions)
+
+    def choose(self, sentence: str = "", like: str = "", direction: str = "") -> str:
+        """The direction that `search` takes: `direction`, or the first of `directions` that asks with what is given.
+
+        Embeds nothing. Raises ValueError as `search`.
+        """
+        if bool(sentence.strip()) == bool(like):
+            raise ValueError("give a sentence, or the id of a clip (like), and not both")
+        if direction and direction not in DIRECTIONS:
+            raise ValueError(f"direction {direction!r} is none of {', '.join(DIRECTIONS)}")
+        if direction and direction not in self.directions:
+            unread = {*NAMES[direction].split(" → ")} - {"text", *modalities(self.config)}
+            why = f"split {self.split!r} has no captions to find"
+            if unread:
+                why = f"config.loss.pairs={tuple(self.config.loss.pairs)} left {WORDS[min(unread)]}s out"
+            raise ValueError(f"direction {direction}: {why}; this run ranks {', '.join(self.directions)}")
+        asking = [d for d in self.directions if d.startswith("t") == bool(sentence.strip())]
+        if not asking or (direction and direction not in asking):
+            direction = direction or self.directions[0]
+            what = "a sentence" if direction.startswith("t") else "a clip of the split, by its id (like)"
+            raise ValueError(
+                f"direction {direction} asks with {what}, and finds {WORDS[NAMES[direction].split()[-1]]}s"
+            )
+        if like and like not in self.ids:
+            raise ValueError(
+                f"no clip {like!r} in split {self.split!r} of {self.config.data_dir}; its first is {self.ids[0]!r}"
+            )
+        return direction or asking[0]
+
+    def search(self, sentence: str = "", top: int = 5, *, like: str = "", direction: str = "") -> list[Hit]:
+        """What ranks first, best first, with its cosine; of equal ones the earlier.
 
         Args:
-            query: a sentence; or, for directions from video and from audio, the id of a clip of the test split.
+            sentence: asks with a text.
             top: how many at most. What cannot be found, such as the sound of a silent clip, is never among them.
-            direction: of `directions`. A hit's `id` is a clip's, or a caption where texts are found.
+            like: in a sentence's place, the id of a clip of the split, whose picture or sound asks.
+            direction: such as "t2a"; without it the first of `directions` that asks with what is given. A hit's `id` is
+                a caption where texts are found.
         Raises:
-            ValueError for a direction that this run does not rank, or a clip that is not there or lacks what is asked.
+            ValueError for a direction that this run does not rank, a clip that is not there or lacks what is asked
+            with, a text without words, or a split in which there is nothing to find.
         """
-        if direction not in self.directions:
-            raise ValueError(
-                f"{self.workdir} ranks {', '.join(self.directions)}; {direction!r} is none of them"
-                + (" (after fine-tuning: the pairs that it names)" if direction in DIRECTIONS else "")
-            )
-        asked, found = NAMES[direction].split(" → ")
+        if top < 1:
+            raise ValueError(f"top is {top}; ask for at least one")
+        asked, found = NAMES[self.choose(sentence, like, direction)].split(" → ")
         if asked == "text":
-            vector = self.evaluator.embed_texts(self.params, [query])
+            vector = self.evaluator.embed_texts(self.params, [sentence])
         else:
-            vector = self.clips[asked][[self._number(query, asked)]]
-        ids = self.data.sources[self.config.data.test_split].ids
-        names, gallery = (self.captions, self._texts) if found == "text" else (ids, self.clips[found])
+            vector = self.clips[asked][[self.ids.index(like)]]
+        if not vector.any():
+            raise ValueError(f"clip {like} has no {WORDS[asked]} to ask with" if like else f"{sentence!r} has no words")
+        names, gallery = self.captions if found == "text" else (self.ids, self.clips[found])
         [scores] = cosines(vector, gallery)
-        best = [n for n in np.argsort(-scores, kind="stable")[: max(0, top)] if scores[n] > ABSENT]
+        best = [number for number in np.argsort(-scores, kind="stable")[:top] if scores[number] > ABSENT]
+        if not best:
+            raise ValueError(f"split {self.split!r} of {self.config.data_dir} has no {WORDS[found]} to find")
         return [Hit(names[number], float(scores[number])) for number in best]
-
-    def _number(self, clip: str, modality: str) -> int:
-        split = self.config.data.test_split
-        ids = list(self.data.sources[split].ids)
-        if clip not in ids:
-            raise ValueError(f"no clip {clip!r} in split {split!r} of {self.config.data_dir}; one is {ids[0]!r}")
-        if not self.clips[modality][(number := ids.index(clip))].any():
-            raise ValueError(f"clip {clip} has no {'sound' if modality == 'audio' else 'picture'} to ask with")
-        return number
 
 
 def open_vlsa(workdir: str, data_dir: str | None = None, split: str | None = None, which: str = "best") -> VlsaRun:
-    """Opens a finished run of VLSA, of either stage. Arguments and errors: as of `runs.open_run`."""
+    """Opens a finished run of VLSA, of either stage, from its folder. Arguments and errors: as of `open_run`."""
     workdir, mesh = os.path.expanduser(workdir), sharding.make_mesh()
     config = runs.open_config(workdir, data_dir, split, mesh)
     if config.task == "retrieval":
-        raise ValueError(f"{workdir} is no run of VLSA; save_jax.open_run opens it")
+        raise ValueError(f"{workdir} is a run of SAVE, AVIGATE or vision; save_jax.open_run opens it")
     model = make_model(config, mesh)
-    step, params, data = runs.restore_with_data(model, config, workdir, mesh, which)
+    step, params = runs.restore(model, config, workdir, mesh, which)
+    data = pipeline.Data(config, (config.data.test_split,))
+    check_tokenizer_of(data.tokenizer, workdir)
     return VlsaRun(workdir, VlsaEvaluator(model, data, config, mesh), params, step)

@@ -58,11 +58,13 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument("library", help="folder of an index, or of a run (its test split)")
     query.add_argument("sentence", nargs="?", default="", help='what is seen, heard or said; "…" inside must be said')
     query.add_argument(
-        "--like", default="", metavar="FILE[@SECOND]", help="moments like this one, in a sentence's place"
-    )
+        "--like", default="", metavar="FILE[@SECOND]",
+        help="moments like this one, in a sentence's place; of a run of VLSA: a clip's id, whose picture or sound asks",
+    )  # fmt: skip
     query.add_argument(
-        "--direction", default="", metavar="t2v",
-        help="of a run of VLSA: what asks and what is found, such as t2a; v2a and others with --like CLIP",
+        "--direction", default="", metavar="X2Y",
+        help="of a run of VLSA: what asks and what is found, t (text), v (picture) or a (sound): t2v, t2a; with --like "
+        "v2t, v2a, a2t, a2v (default: the first that training matched)",
     )  # fmt: skip
     query.add_argument("--top", type=int, default=10, help="how many (default: %(default)s)")
     query.add_argument("--exact", action="store_true", help="score every window, not only the nearest")

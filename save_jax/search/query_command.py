@@ -9,6 +9,9 @@ import sys
 from save_jax.data import command_line
 from save_jax.data.command_line import visible
 
+# Options that libraries alone have → their value where they are not given.
+OF_LIBRARIES = {"folder": "", "after": "", "longer": 0.0, "shorter": float("inf"), "language": "", "exact": False}
+OF_LIBRARIES |= {"evidence": "joined", "export": None, "cut": None, "model": ""}
 SENSES = {"vision": "picture", "audio": "sound", "speech": "speech"}  # in words that users have
 
 
@@ -19,17 +22,19 @@ def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise ValueError(f"--top is {args.top}; show at least one")
     sentence = command_line.as_text(args.sentence)  # typed where letters are ASCII alone
+    if os.path.exists(os.path.join(args.library, "config.json")):
+        process.set_up_process()
+        return _query_run(args, sentence)
     if not sentence.strip() and not args.like:
         raise ValueError("give a sentence, or --like FILE")
+    if args.direction or args.data_dir:
+        option = "--direction" if args.direction else "--data-dir"
+        raise ValueError(f"{args.library} is no run, and {option} is for runs alone; leave it out")
     if args.export:
         from save_jax.search.export import check
 
         check(args.export)
     process.set_up_process()
-    if os.path.exists(os.path.join(args.library, "config.json")):
-        return _query_run(args, sentence)
-    if args.direction:
-        raise ValueError(f"{args.library} is no run of VLSA; it alone has directions to choose: leave out --direction")
     after = 0.0
     if args.after:
         try:
@@ -62,40 +67,43 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _query_run(args: argparse.Namespace, sentence: str) -> int:
+    """A run's test split: videos, and of VLSA what a direction finds."""
     from save_jax.inference import runs
 
     vlsa = runs.read_config(args.library, args.data_dir).task != "retrieval"
-    given = {"--json": args.json, "--export": args.export, "--cut": args.cut, "--in": args.folder}
-    given |= {"--after": args.after, "--longer": args.longer, "--language": args.language, "--exact": args.exact}
-    if not vlsa:
-        given |= {"--like": args.like, "--direction": args.direction}
-    if refused := [name for name, value in given.items() if value]:
-        way = f"make its test split a library first: save-jax search index --run {args.library} --index library"
-        raise ValueError(
-            f"{args.library} is a run{' of VLSA' * vlsa}, of which {', '.join(refused)} cannot be asked"
-            + f"; {way}" * (not vlsa)
-        )
     if vlsa:
-        _query_vlsa(args, sentence)
+        hits = _ask_vlsa(args, sentence)
     else:
-        for hit in runs.open_run(args.library, args.data_dir).search(sentence, args.top):
-            print(f"{hit.score:8.2f}  {visible(hit.id)}")
+        way = f"make its test split a library first: save-jax search index --run {args.library} --index library"
+        _refuse(args, {**OF_LIBRARIES, "like": ""}, way)
+        if args.direction:
+            raise ValueError(f"{args.library} is no run of VLSA, which alone has directions; leave out --direction")
+        if not sentence.strip():
+            raise ValueError("give a sentence")
+        hits = runs.open_run(args.library, args.data_dir).search(sentence, args.top)
+    if args.json:
+        print(json.dumps([hit._asdict() for hit in hits], ensure_ascii=False, indent=2))
+    for hit in () if args.json else hits:
+        print(f"{hit.score:8.{3 if vlsa else 2}f}  {visible(hit.id)}")
     return 0
 
 
-def _query_vlsa(args: argparse.Namespace, sentence: str) -> None:
+def _ask_vlsa(args: argparse.Namespace, sentence: str) -> list:
+    from save_jax.config.vlsa import NAMES
     from save_jax.inference.vlsa_runs import open_vlsa
 
-    direction = args.direction or ("v2a" if args.like else "t2v")
-    if sentence and args.like:
-        raise ValueError(f"{args.library} is a run of VLSA; give a sentence or --like CLIP, not both")
-    if direction.startswith("t") and args.like:
-        raise ValueError(f"--direction {direction} asks with a sentence; leave out --like, or choose v2a or another")
-    if not direction.startswith("t") and sentence:
-        raise ValueError(f"--direction {direction} asks with a clip of the test split: --like CLIP, and no sentence")
-    run = open_vlsa(args.library, args.data_dir)
-    for hit in run.search(args.like or sentence, args.top, direction):
-        print(f"{hit.score:8.3f}  {visible(hit.id)}")
+    _refuse(args, OF_LIBRARIES, "leave it out")
+    run, asked = open_vlsa(args.library, args.data_dir), {"like": command_line.as_text(args.like)}
+    direction = run.choose(sentence, direction=args.direction.lower(), **asked)
+    print(f"({NAMES[direction]}; this run ranks {', '.join(run.directions)})", file=sys.stderr)
+    return run.search(sentence, args.top, direction=direction, **asked)
+
+
+def _refuse(args: argparse.Namespace, options: dict, way: str) -> None:
+    """Raises ValueError where an option is given that a run cannot be asked with."""
+    given = [name.replace("folder", "in") for name, unset in options.items() if getattr(args, name) != unset]
+    if given:
+        raise ValueError(f"{args.library} is a run, of which --{', --'.join(given)} cannot be asked; {way}")
 
 
 def _show(answer) -> None:

@@ -72,3 +72,19 @@ def test_films_are_found_by_the_clips_ids(run, tmp_path, monkeypatch, capsys):
     answer = json.loads(capsys.readouterr().out)
     hits = answer if isinstance(answer, list) else answer["hits"]
     assert str(path) in {hit["file"] for hit in hits}
+
+
+def test_what_a_run_cannot_be_asked_with_is_said(run, tmp_path, capsys):
+    for words, said in {
+        ("a car", "--direction", "t2a"): "is no run of VLSA, which alone has directions; leave out --direction",
+        ("a car", "--shorter", "3", "--model", "x"): "which --shorter, --model cannot be asked; make its test split a",
+        ("--like", "x"): "which --like cannot be asked",
+        (): "give a sentence",
+    }.items():
+        assert command.main(["query", str(run), *words]) == 1
+        assert said in capsys.readouterr().err
+    assert command.main(["query", str(run), "a car", "--top", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [hit._asdict() for hit in runs.open_run(str(run)).search("a car", 2)]
+    for option in ("--direction", "--data-dir"):
+        assert command.main(["query", str(tmp_path), "a car", option, "t2a"]) == 1
+        assert f"is no run, and {option} is for runs alone; leave it out" in capsys.readouterr().err

@@ -26,8 +26,7 @@ from save_jax.data.records import Clip, ShardError
 from save_jax.data.tokenizer import WordPieces, open_words
 from save_jax.data.transforms import ClipToVlsa
 from save_jax.evaluation.vlsa import cosines
-from save_jax.inference import run_page, runs
-from save_jax.inference.vlsa_runs import open_vlsa
+from save_jax.inference import run_page
 from save_jax.judge import metrics
 from save_jax.methods import run as method_run
 from save_jax.models.similarity import ABSENT
@@ -290,53 +289,105 @@ def test_there_is_nothing_to_cache(heard):
 
 
 def test_what_knows_no_vlsa_says_what_does(pretrained):
-    with pytest.raises(
-        ValueError, match=r"is a run of vlsa-pretrain; .*vlsa_runs\.open_vlsa, or save-jax search query"
-    ):
-        runs.open_run(pretrained[0])
-    with pytest.raises(ValueError, match="is a run of vlsa-pretrain"):
-        save_jax.load_model(pretrained[0])
+    for opens in (save_jax.open_run, save_jax.load_model):
+        with pytest.raises(ValueError, match=r"a run of vlsa-pretrain, not of SAVE.*; save_jax\.open_vlsa opens it"):
+            opens(pretrained[0])
 
 
-def test_a_run_is_searched_in_the_directions_that_it_ranks(pretrained, capsys):
-    """By what its evaluation ranks: the first hit of a query is right where results.json counts it so."""
-    workdir, results = pretrained
-    run = open_vlsa(workdir)
-    assert set(run.directions) == {name for name in NAMES if name in results["test"]}
+def best(names: list[str], scores: np.ndarray) -> list[tuple[str, float]]:
+    """Names by falling scores; what is absent is left out."""
+    order = np.argsort(-scores, kind="stable")
+    return [
+        (names[number], pytest.approx(float(scores[number]), abs=1e-6)) for number in order if scores[number] > ABSENT
+    ]
+
+
+def test_a_run_is_searched_in_the_directions_that_it_ranks(pretrained):
+    """What is found, in which order and with which score is what the evaluation's matrices say."""
+    run = save_jax.open_vlsa(pretrained[0])
+    assert run.directions == ("v2a", "t2a", "a2v", "a2t", "v2t", "t2v")  # what pre-training matched comes first
+    found = run.evaluator.run(run.params, "test")
+    ids, captions, own = run.ids, found.info.captions, found.info.caption_to_video
+    shown = {name: [id for id, x in zip(ids, found.videos[name], strict=True) if x.any()] for name in found.videos}
+    assert set(shown["audio"]) < set(shown["video"])
+    for direction in ("t2v", "t2a"):
+        for number in (0, 5):
+            hits = run.search(captions[number], 99, direction=direction)
+            assert [*map(tuple, hits)] == best(ids, found.scores[direction][number])
+            assert len(hits) == len(shown[NAMES[direction].split()[-1]])
+    for direction, (asked, answer) in {"v2a": ("video", "audio"), "a2v": ("audio", "video")}.items():
+        for clip in shown["audio"][:2]:
+            vector = found.videos[asked][[ids.index(clip)]]
+            hits = run.search(like=clip, top=99, direction=direction)
+            assert [*map(tuple, hits)] == best(ids, cosines(vector, found.videos[answer])[0])
+    for direction in ("v2t", "a2t"):
+        for clip in shown["audio"][:2]:
+            column = found.scores[f"t2{direction[0]}"][:, ids.index(clip)]
+            hits = run.search(like=clip, top=99, direction=direction)
+            assert [*map(tuple, hits)] == best(captions, column)
+    assert own.tolist() == [*range(len(ids))]  # a caption for each: what is shared is tested below
+    assert run.search(captions[0], 3) == run.search(captions[0], 3, direction="t2a")
+    assert run.search(like=ids[0], top=3) == run.search(like=ids[0], top=3, direction="v2a")
+
+
+def test_captions_that_clips_share_are_found_once(pretrained, monkeypatch):
+    run = save_jax.open_vlsa(pretrained[0])
     info = run.data.info("test")
-    for direction in run.directions:
-        asked, found = NAMES[direction].split(" → ")
-        if asked == "text":
-            queries, right = info.captions, [info.ids[n] for n in info.caption_to_video]
-        else:
-            queries = right = [id for id, x in zip(info.ids, run.clips[asked], strict=True) if x.any()]
-        firsts = [run.search(query, 1, direction)[0] for query in queries]
-        of_caption = {caption: set() for caption in info.captions}  # captions are shared
-        for caption, number in zip(info.captions, info.caption_to_video, strict=True):
-            of_caption[caption].add(info.ids[number])
-        owners = [of_caption[hit.id] if found == "text" else {hit.id} for hit in firsts]
-        share = 100 * np.mean([clip in owner for clip, owner in zip(right, owners, strict=True)])
-        assert share == pytest.approx(results["test"][direction]["R@1"]), direction
-    scores = [hit.score for hit in run.search(info.captions[0], 99)]
-    assert len(scores) == len(info.ids) and scores == sorted(scores, reverse=True)
-    heard = {id for id, x in zip(info.ids, run.clips["audio"], strict=True) if x.any()}
-    assert {hit.id for hit in run.search(info.captions[0], 99, "t2a")} == heard < set(info.ids)
-    silent = next(id for id in info.ids if id not in heard)
-    with pytest.raises(ValueError, match=f"clip {silent} has no sound to ask with"):
-        run.search(silent, direction="a2v")
-    with pytest.raises(ValueError, match="no clip 'x' in split 'test' of "):
-        run.search("x", direction="v2a")
-    with pytest.raises(ValueError, match=r"ranks .*'t2x' is none of them"):
-        run.search("x", direction="t2x")
+    twice = dataclasses.replace(info, captions=[info.captions[0], *info.captions[:-1]])
+    monkeypatch.setattr(run.data, "info", lambda split: twice)
+    names = [hit.id for hit in run.search(like=run.ids[0], top=99, direction="v2t")]
+    assert sorted(names) == sorted(info.captions[:-1])
 
-    [best] = run.search(info.ids[0], 1, "v2a")
-    assert command.main(["query", workdir, "--like", info.ids[0], "--top", "1"]) == 0
-    assert capsys.readouterr().out == f"{best.score:8.3f}  {best.id}\n"
+
+def test_what_cannot_be_asked_is_said(pretrained):
+    run = save_jax.open_vlsa(pretrained[0])
+    silent = next(id for id, x in zip(run.ids, run.clips["audio"], strict=True) if not x.any())
+    for asked, message in (
+        ({"like": silent, "direction": "a2v"}, f"clip {silent} has no sound to ask with"),
+        ({"like": "x"}, "no clip 'x' in split 'test' of "),
+        ({"sentence": "x", "direction": "t2x"}, "direction 't2x' is none of v2t, "),
+        ({"sentence": "x", "direction": "v2a"}, "direction v2a asks with a clip of the split, by its id (like)"),
+        ({"like": "x", "direction": "t2a"}, "direction t2a asks with a sentence, and finds sounds"),
+        ({"sentence": "x", "like": "x"}, "give a sentence, or the id of a clip (like), and not both"),
+        ({"sentence": " "}, "give a sentence, or"),
+        ({"sentence": "x", "top": 0}, "top is 0; ask for at least one"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run.search(**asked)
+    with pytest.raises(ValueError, match="has no words"):
+        run.search("&nbsp;")
+
+
+def test_without_captions_sentences_ask_and_are_not_found(pretrained, monkeypatch):
+    run = save_jax.open_vlsa(pretrained[0])
+    monkeypatch.setattr(run.data.sources["test"], "caption_counts", np.zeros(13, int))
+    assert run.directions == ("v2a", "t2a", "a2v", "t2v")
+    with pytest.raises(ValueError, match="direction v2t: split 'test' has no captions to find; this run ranks v2a"):
+        run.search(like=run.ids[0], direction="v2t")
+
+
+def test_a_run_of_text_and_sound_finds_sounds(heard, tmp_path):
+    config = resolve(made("finetune", heard, steps=1, **{"loss.pairs": ("text-audio",), "evaluation.pick": "t2a"}))
+    method_run.train(config, str(tmp_path))
+    run = save_jax.open_vlsa(str(tmp_path))
+    assert run.directions == ("t2a", "a2t")
+    assert run.search("a bird", 2) == run.search("a bird", 2, direction="t2a")
+    with pytest.raises(ValueError, match=r"direction t2v: config\.loss\.pairs=\('text-audio',\) left pictures out"):
+        run.search("a bird", direction="t2v")
+
+
+def test_a_run_is_asked_from_the_shell(pretrained, capsys):
+    workdir, run = pretrained[0], save_jax.open_vlsa(pretrained[0])
+    clip, [hit] = run.ids[0], run.search("a bird", 1, direction="t2v")
+    assert command.main(["query", workdir, "a bird", "--top", "1", "--direction", "T2V"]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{hit.score:8.3f}  {hit.id}\n" and "(text → video; this run ranks " in told.err
+    assert command.main(["query", workdir, "--like", clip, "--top", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [hit._asdict() for hit in run.search(like=clip, top=2)]
     for words, said in {
-        ("a bird", "--direction", "v2a"): "asks with a clip of the test split",
-        ("--like", info.ids[0], "--direction", "t2a"): "asks with a sentence",
-        ("a bird", "--like", info.ids[0]): "give a sentence or --like CLIP, not both",
-        ("a bird", "--cut", "x"): "is a run of VLSA, of which --cut cannot be asked",
+        ("--like", clip, "--direction", "t2a"): "asks with a sentence",
+        ("a bird", "--like", clip): "give a sentence, or the id of a clip (like), and not both",
+        ("a bird", "--cut", "x", "--shorter", "1"): "is a run, of which --shorter, --cut cannot be asked; leave it out",
     }.items():
         assert command.main(["query", workdir, *words]) == 1
         assert said in capsys.readouterr().err
