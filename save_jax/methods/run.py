@@ -71,8 +71,7 @@ def evaluate(
     )
     if jax.process_index() == 0:
         files.write_json(os.path.join(workdir, name), results)
-        scores = os.path.join(workdir, results_file.scores_of(name))
-        results_file.write_scores(scores, evaluation, data.manifest["corpus"], split, config.data.val_split)
+        results_file.write_scores(workdir, name, evaluation, data.manifest["corpus"], split, config.data.val_split)
         print(f"\n{method.tables(results, rows)}")
         folder = results_file.folder_of(name, workdir)
         figures = method.figures(results, rows, evaluation, data, folder)

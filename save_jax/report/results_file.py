@@ -99,18 +99,23 @@ def _own_shards(workdir: str) -> dict[str, str]:
     return _checksums(files.read_json(path)["data"]["shards"]) if os.path.exists(path) else {}
 
 
-def write_scores(path: str, evaluation: Evaluation, corpus: str, split: str, picked_on: str) -> None:
-    """Text→video scores with names of queries and videos, as `save-jax judge` reads them; none without text."""
-    if "t2v" in evaluation.scores:
-        info = evaluation.info
-        failed = list(info.gallery["failed"])
-        task = Task(info.caption_to_video, info.captions, info.groups, corpus, split, failed, picked_on)
-        reading.save(path, evaluation.scores["t2v"], info.ids, task)
+def write_scores(workdir: str, name: str, evaluation: Evaluation, corpus: str, split: str, picked_on: str) -> None:
+    """Scores of texts with names of queries and videos, as `save-jax judge` reads them, a file for each direction."""
+    info = evaluation.info
+    task = Task(
+        info.caption_to_video, info.captions, info.groups, corpus, split, list(info.gallery["failed"]), picked_on
+    )
+    for direction, scores in evaluation.scores.items():
+        reading.save(os.path.join(workdir, scores_of(name, direction)), scores, info.ids, task)
 
 
-def scores_of(name: str) -> str:
-    """The file of scores beside a results file: scores.npz of results.json, scores-val.npz of results-val.json."""
-    return name.removesuffix(".json").replace("results", "scores", 1) + ".npz"
+def scores_of(name: str, direction: str = "t2v") -> str:
+    """The file of scores beside a results file: scores.npz of results.json, scores-val.npz of results-val.json.
+
+    Other directions than text→video have their name in it, such as scores-t2a.npz, of VLSA's text→audio.
+    """
+    other = "" if direction == "t2v" else f"-{direction}"
+    return name.removesuffix(".json").replace("results", "scores", 1) + f"{other}.npz"
 
 
 def folder_of(name: str, workdir: str) -> str:

@@ -7,23 +7,23 @@ from save_jax.judge.comparison import Difference, corrected
 from save_jax.judge.scores import evaluate_scores
 from save_jax.report import results_file
 
-SCORES = results_file.scores_of(results_file.RESULTS)
 
-
-def compare(workdir: str, seeds: Sequence[int], pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict]:
-    """{(variant, other): {"all" or group: Difference of `other` over `variant`}}, text→video SumR.
+def compare(
+    workdir: str, seeds: Sequence[int], pairs: Iterable[tuple[str, str]], direction: str = "t2v"
+) -> dict[tuple[str, str], dict]:
+    """{(variant, other): {"all" or group: Difference of `other` over `variant`}}, SumR of a direction from text.
 
     P-values are corrected for all of these together.
 
-    Raises ValueError that names the runs without scores.npz: they were evaluated before it was written.
+    Raises ValueError that names the runs without its scores: they were evaluated before those were written.
     """
-    pairs = list(pairs)
+    pairs, file = list(pairs), results_file.scores_of(results_file.RESULTS, direction)
     paths = {
-        name: [os.path.join(workdir, f"{name}-seed{seed}", SCORES) for seed in seeds] for pair in pairs for name in pair
+        name: [os.path.join(workdir, f"{name}-seed{seed}", file) for seed in seeds] for pair in pairs for name in pair
     }
     if missing := [path for of_seeds in paths.values() for path in of_seeds if not os.path.exists(path)]:
         raise ValueError(
-            f"{len(missing)} runs have no {SCORES}, such as {missing[0]}; save-jax eval writes it, as training now does"
+            f"{len(missing)} runs have no {file}, such as {missing[0]}; save-jax eval writes it, as training now does"
         )
     found: dict[tuple[str, str], dict[str, Difference]] = {}
     for other in dict.fromkeys(second for _, second in pairs):
@@ -36,11 +36,13 @@ def compare(workdir: str, seeds: Sequence[int], pairs: Iterable[tuple[str, str]]
     return {pair: {row: next(together) for row in rows} for pair, rows in found.items()}
 
 
-def markdown(found: dict[tuple[str, str], dict[str, Difference]], seeds: Sequence[int]) -> str:
+def markdown(
+    found: dict[tuple[str, str], dict[str, Difference]], seeds: Sequence[int], direction: str = "text→video"
+) -> str:
     """A table: each pair in all queries and in each group, and whether the difference is established."""
     rows = list(next(iter(found.values())))
     lines = [
-        f"Differences of SumR, text→video, with 95 % intervals, over videos and seeds {', '.join(map(str, seeds))}; "
+        f"Differences of SumR, {direction}, with 95 % intervals, over videos and seeds {', '.join(map(str, seeds))}; "
         "**bold**: established (p < 0.05, corrected).",
         "",
         "| | " + " | ".join(rows) + " |",

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 from save_jax.config.vlsa import DIRECTIONS, MODALITIES, NAMES
 from save_jax.data import files
 from save_jax.report import plots, vlsa_plots
-from save_jax.sweep import command
+from save_jax.sweep import command, significance
 from save_jax.sweep import runs as sweep_runs
 from save_jax.training import flags as run_flags
 from save_jax.training import monitor, process
@@ -112,6 +112,16 @@ def markdown(table: dict, before: Results, seeds: Sequence[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def established(workdir: str, seeds: Sequence[int], direction: str) -> str:
+    """Which pre-training is better than none in a direction from text, more than by chance, as a table."""
+    pairs, name = [("neither", variant) for variant in PRETRAINED], NAMES[direction].replace(" ", "")
+    try:
+        found = significance.compare(os.path.join(workdir, "finetune"), seeds, pairs, direction)
+    except ValueError as error:  # of runs of an earlier version
+        return f"Whether differences of {name} are established is not said: {error}.\n"
+    return significance.markdown(found, seeds, name)
+
+
 flags.adopt_module_key_flags(run_flags)  # --help shows those, too
 FINETUNE = config_flags.DEFINE_config_file("finetune", None, "The configuration of fine-tuning.")
 flags.declare_key_flag("seeds")  # of the sweep's command
@@ -139,6 +149,8 @@ def main(argv: list[str]) -> None:
         return
     table, path = summarize(after), os.path.join(workdir, "ablation")
     text = markdown(table, before, seeds)
+    for direction in [d for d in DIRECTIONS if d.startswith("t") and d in table["both"]]:
+        text += "\n" + established(workdir, seeds, direction)
     files.write_json(f"{path}.json", table)
     with open(f"{path}.md", "w", encoding="utf-8") as file:
         file.write(text)

@@ -144,6 +144,7 @@ def test_two_devices_give_the_losses_of_one(pretrained, heard, tmp_path):
 
 def test_the_ablation_is_one_command_and_keeps_what_is_finished(heard, tmp_path, capsys):
     pretrain, finetune = (made(name, heard, steps=2, eval_every=2) for name in ("pretrain", "finetune"))
+    finetune.loss.pairs = ("text-video", "text-audio")
     before, after = sweep_vlsa.run_all(pretrain, finetune, str(tmp_path), [0])
     assert capsys.readouterr().out.count("run ") >= 7
     table = sweep_vlsa.summarize(after)
@@ -157,6 +158,12 @@ def test_the_ablation_is_one_command_and_keeps_what_is_finished(heard, tmp_path,
     weights = {name: json.loads((tmp_path / "pretrain" / f"{name}-seed0" / "config.json").read_text())["loss"]
                for name in sweep_vlsa.PRETRAINED}  # fmt: skip
     assert [(w["masked"], w["matching"]) for w in weights.values()] == [(1.0, 0.0), (0.0, 5.0), (1.0, 5.0)]
+    for direction, title in (("t2v", "text→video"), ("t2a", "text→audio")):
+        told = sweep_vlsa.established(str(tmp_path), [0], direction)
+        assert f"Differences of SumR, {title}, with" in told and told.count(" over neither |") == 3
+        for variant, cell in re.findall(r"\| (\w+) over neither \| \**([+-][\d.]+)", told):
+            difference = table[variant][direction]["SumR"]["median"] - table["neither"][direction]["SumR"]["median"]
+            assert float(cell) == pytest.approx(difference, abs=0.06), (variant, direction)
     again = sweep_vlsa.run_all(pretrain, finetune, str(tmp_path), [0])
     assert sweep_vlsa.markdown(sweep_vlsa.summarize(again[1]), again[0], [0]) == text
     assert "run " not in capsys.readouterr().out
