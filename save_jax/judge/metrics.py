@@ -71,6 +71,8 @@ def places(scores: Scores, targets: np.ndarray, finite: bool = True) -> Places:
     Raises:
         ValueError for scores that are infinite, and for NaN where scores must be finite.
     """
+    if not len(targets):
+        return Places(np.zeros(0, np.int64), np.zeros(0, np.int64))
     found, broken, first = [], 0, (0, 0)
     for rows in row_blocks(scores.shape):
         block = np.asarray(scores[rows])

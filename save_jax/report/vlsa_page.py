@@ -62,11 +62,11 @@ def _figures(evaluation: Evaluation, test: dict, rows: list[dict]) -> dict[str, 
 def _cards(run: Trained, evaluation: Evaluation, ranked: Sequence[str], count: int) -> list[cards.Card]:
     """Of the directions to clips, queries that can be answered; a sound or a picture is called by its clip."""
     source, info, clips = run.data.sources[run.config.data.test_split], evaluation.info, evaluation.videos
-    towards = [direction for direction in ranked if not direction.endswith("t")]
-    shares = [count // len(towards) + (place < count % len(towards)) for place in range(len(towards))]
-    made = []
-    for direction, share in zip(towards, shares, strict=True):
+    asked_of = {}
+    for direction in ranked:
         asked, found = NAMES[direction].split(" → ")
+        if found == "text":
+            continue
         if asked == "text":
             scores, right, queries = evaluation.scores[direction], info.caption_to_video, info.captions
         else:
@@ -74,6 +74,10 @@ def _cards(run: Trained, evaluation: Evaluation, ranked: Sequence[str], count: i
             scores = cosines(clips[asked][right], clips[found])
             queries = [f"the {WORDS[asked]} of {info.ids[number]}" for number in right]
         answered = np.flatnonzero(np.abs(clips[found]).max(axis=1)[right] > 0)
-        scores, right, queries = scores[answered], right[answered], [queries[number] for number in answered]
+        if len(answered):
+            asked_of[direction] = scores[answered], right[answered], [queries[number] for number in answered]
+    made = []
+    for place, (direction, (scores, right, queries)) in enumerate(asked_of.items()):
+        share = count // len(asked_of) + (place < count % len(asked_of))
         made += cards.make_plain(scores, right, queries, NAMES[direction], source, share)
     return made

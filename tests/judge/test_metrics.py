@@ -15,6 +15,10 @@ def test_ranks_by_hand_and_ties_count_against_the_query():
     np.testing.assert_array_equal(metrics.ranks(SCORES, np.array([0, 1, 2, 2])), [1, 2, 3, 2])
 
 
+def test_no_queries_have_no_ranks():
+    assert metrics.ranks(np.zeros((0, 5)), np.zeros(0, int)).shape == (0,)
+
+
 def test_summary_by_hand():
     found = metrics.summary(np.array([1, 2, 6, 11]))
     assert found == {

@@ -400,6 +400,21 @@ def test_a_run_is_asked_from_the_shell(pretrained, capsys):
         assert said in capsys.readouterr().err
 
 
+def test_a_page_whose_captions_are_of_silent_clips_alone(pretrained):
+    """No caption finds a sound: its queries go to the other directions."""
+    workdir, results = pretrained
+    method, run = run_page.open_trained(workdir, None, None)
+    evaluation = run.evaluator.run(run.params, "test")
+    silent = np.flatnonzero(~evaluation.info.sound)
+    captions = [evaluation.info.captions[number] for number in silent]
+    evaluation.info = dataclasses.replace(evaluation.info, captions=captions, caption_to_video=silent)
+    evaluation.scores = {direction: scores[silent] for direction, scores in evaluation.scores.items()}
+    shown = method.page(run, evaluation, results, rows_of(workdir), 7, "")
+    assert len(Page(shown).all("article", "card")) == 7
+    badges = re.findall(r'<li class="badge">(\w+ → \w+)</li>', shown)
+    assert set(badges) == {"text → video", "video → audio", "audio → video"}
+
+
 def check_page(workdir: str, results: dict) -> None:
     """The report of a run shows its directions, clips for each of them, and the same numbers again."""
     test, shown = results["test"], run_page.write_page(workdir, queries=8).read_text()
