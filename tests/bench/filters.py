@@ -81,7 +81,7 @@ def of_demo(root: str) -> Iterator[Clip]:
         spoken = {row["video_id"] for row in csv.DictReader(file)}
     for samples in CORPORA["demo"].read(root).values():
         for sample in samples:
-            yield Clip(sample.audio or sample.video, sample.id in spoken)
+            yield Clip(str(sample.audio or sample.video), sample.id in spoken)
 
 
 def hear(model: str, detector: str, clips: Sequence[Clip], cache: Cache) -> list[dict]:

@@ -21,7 +21,7 @@ BATCHES = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("workdir", help="folder of a run of SAVE, AVIGATE or vision")
     parser.add_argument("--data-dir", help="folder of its shards, if they moved")
     args = parser.parse_args()

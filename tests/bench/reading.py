@@ -133,7 +133,7 @@ def theirs(directory: Path, raw: bool) -> Callable[[], Iterator[dict]]:
     options.threading.max_intra_op_parallelism = 1
     paths = records.split_shards(str(directory), "train")
     dataset = tf.data.TFRecordDataset(paths).map(arrays).batch(BATCH).prefetch(2).with_options(options)
-    return dataset.as_numpy_iterator
+    return dataset.as_numpy_iterator  # pyright: ignore[reportReturnType] (of dictionaries, as `arrays` gives them)
 
 
 def check_equal(one: Iterator[dict], other: Iterator[dict]) -> None:
@@ -153,7 +153,7 @@ def rates(batches: Iterator[dict], clips: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--clips", type=int, default=96, help=f"a multiple of {BATCH} (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--workers", default="", help="numbers of processes, separated by commas")

@@ -31,7 +31,7 @@ def by_broadcasting(texts: torch.Tensor, frames: torch.Tensor, mask: torch.Tenso
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--videos", type=int, default=1000)
     parser.add_argument("--frames", type=int, default=12)
@@ -43,17 +43,18 @@ def main() -> None:
     machine, mesh = timing.machine(), sharding.make_mesh()
     texts, videos = bench.made(args.queries, args.videos, args.frames, args.dim)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    theirs = [torch.from_numpy(x).to(device) for x in (texts, videos.frames, videos.mask.astype(np.float32))]
+    made = (texts, videos.frames, videos.mask.astype(np.float32))
+    texts_here, frames, mask = (torch.from_numpy(x).to(device) for x in made)
     tile = max(bench.BEST, scoring.tile_of(args.queries, args.frames, jax.devices()[0].platform))
     texts_there, on_device = jax.device_put((texts, scoring.pad(videos, tile)), jax.devices()[0])
 
     def reference() -> np.ndarray:
         with torch.no_grad():
-            return by_broadcasting(*theirs, args.batch).cpu().numpy()
+            return by_broadcasting(texts_here, frames, mask, args.batch).cpu().numpy()
 
     ways = {
         "reference": reference,
-        "all_pairs": lambda: scoring.all_pairs(texts, videos, bench.LOGIT_SCALE, mesh),
+        "all_pairs": lambda: scoring.all_pairs(texts, videos, jax.numpy.asarray(bench.LOGIT_SCALE), mesh),
         "top_k": lambda: scoring.top_k(texts_there, on_device, bench.LOGIT_SCALE, bench.BEST, tile),
     }
     difference = np.abs(ways["reference"]() - ways["all_pairs"]()).max()

@@ -127,7 +127,7 @@ async def measure(port: int, args: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("library")
     parser.add_argument("--model", default="")
     parser.add_argument("--minutes", type=float, default=1.0)
@@ -139,6 +139,7 @@ def main() -> None:
         return serve(args.library, args.model)
     command = [sys.executable, __file__, args.library, "--serve", "--model", args.model]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None  # a pipe
         try:
             port = int(server.stdout.readline())
             httpx.get(f"http://127.0.0.1:{port}/api/search?q=a+man", timeout=120).raise_for_status()  # compiles

@@ -159,7 +159,8 @@ def lance(windows: Windows, row, stores: list[str], work: Path) -> None:
 
     def search(**options) -> Callable[[np.ndarray], np.ndarray]:
         def first_stage(vector: np.ndarray) -> np.ndarray:
-            query = table.search(vector).distance_type("dot").select(["n", "_distance"]).limit(CANDIDATES)
+            query = table.search(vector).distance_type("dot")  # pyright: ignore[reportAttributeAccessIssue] (of vectors)
+            query = query.select(["n", "_distance"]).limit(CANDIDATES)
             for name, value in options.items():
                 query = getattr(query, name)(value)
             return query.to_arrow()["n"].to_numpy()

@@ -73,7 +73,7 @@ def be_ours(spec: SimpleNamespace) -> None:
     from save_jax.bench import step as bench_step
     from save_jax.bench import timing
 
-    config, mesh = bench_step.config_of(spec, spec.cache), sharding.make_mesh()
+    config, mesh = bench_step.config_of(argparse.Namespace(**vars(spec)), spec.cache), sharding.make_mesh()
     batch = bench_step.made(bench_step.batch_shapes(config), config, sharding.by_sample(mesh))
     training = bench_step.Step(config, mesh, batch)
     loss = float(training.run(batch)["loss"])
@@ -114,7 +114,7 @@ def be_twin(spec: SimpleNamespace) -> None:
             x = torch.randn(shape, device=device).to(getattr(torch, kind))
         batch[name] = x
     with torch.device(device):
-        model = twin.Save(sizes, spec.cache)
+        model = twin.Save(sizes, spec.cache)  # pyright: ignore[reportArgumentType] (named as ModelSizes' are)
     trainer = twin_training.Trainer(model, spec.total_steps, dtype, spec.compile)
 
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
@@ -172,6 +172,7 @@ class Side:
 
     def ask(self, line: str) -> dict:
         """The answer to one line. Raises RuntimeError with what the process last said where it died."""
+        assert self._process.stdin and self._process.stdout  # pipes
         try:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
@@ -185,6 +186,7 @@ class Side:
 
     def close(self) -> float:
         """Ends the process; gives `start`."""
+        assert self._process.stdin  # a pipe
         with contextlib.suppress(BrokenPipeError):  # it died with a line unread
             self._process.stdin.close()
         self._process.wait()
@@ -196,7 +198,8 @@ def compare(specs: dict[str, dict], rounds: int, steps: int, deadline: float, wa
 
     A side that dies, at whatever point, keeps what it had said and has `failed` beside it; the others go on.
     """
-    found, sides = {name: {"turns": []} for name in specs}, {}
+    found: dict[str, dict] = {name: {"turns": []} for name in specs}
+    sides: dict[str, Side] = {}
 
     def attempt(what: Callable[[str], dict], name: str) -> None:
         try:
@@ -244,7 +247,7 @@ def row(cache: str, args: argparse.Namespace, deadline: float) -> dict:
 
     spec = {"cache": cache, "model": "save", "micro_batch": 0, "remat": args.remat, "attention": args.attention}
     spec |= {name: getattr(args, name) for name in ("backbone", "batch", "dtype", "device", "threads")}
-    settings = bench_step.config_of(SimpleNamespace(**spec), cache)
+    settings = bench_step.config_of(argparse.Namespace(**spec), cache)
     sizes = dataclasses.asdict(config.model_sizes(settings)) | {"dtype": args.dtype}
     spec |= {"sizes": sizes, "shapes": bench_step.batch_shapes(settings), "total_steps": bench_step.TOTAL_STEPS}
     work = sum(operations.of_step(settings).values())
@@ -291,7 +294,7 @@ def show(found: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--cache", type=lambda text: text.split(","), help="none, ast, towers; default: see above")
     parser.add_argument("--batch", type=int, help="default: 4 on a CPU, 128 on a GPU")

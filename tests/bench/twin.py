@@ -9,7 +9,7 @@ it to ours.
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -150,6 +150,9 @@ class Stack(nn.Module):
 
 
 class Vision(nn.Module):
+    mean: Tensor  # buffers
+    std: Tensor
+
     def __init__(self, s):
         super().__init__()
         width, grid = s.vision_width, s.image_size // s.patch_size
@@ -254,7 +257,7 @@ class Save(nn.Module):
                 0, frames.shape[:2]
             )
         visual = visual.float() + self.frame_position_embeddings.weight[: visual.shape[1]]
-        ast = self.clip.audio["v"]
+        ast: Any = self.clip.audio["v"]
         tokens = batch["ast"] if "ast" in batch else ast.trunk(batch["fbank"])
         audio = ast.norm(tokens.to(ast.norm.weight.dtype)) @ self.clip.audio_projection
         queries = self.query_tokens.T + self.query_position_embeddings.weight

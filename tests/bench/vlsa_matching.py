@@ -76,10 +76,10 @@ def made(seed: int, scene: Scene) -> dict[str, np.ndarray]:
     return {
         "frames": np.stack(pictures),
         "spectrogram": spectrogram(middle(sound.astype(np.float32))) if heard else SILENCE,
-        "has_audio": np.bool_(heard),
-        "belongs": np.bool_(scene.bed == RELATED),
-        "thing": np.str_(scene.thing),
-        "event": np.str_(scene.event or scene.bed),
+        "has_audio": np.asarray(heard),
+        "belongs": np.asarray(scene.bed == RELATED),
+        "thing": np.asarray(scene.thing),
+        "event": np.asarray(scene.event or scene.bed),
     }
 
 
@@ -99,7 +99,7 @@ def kept_clips(path: str, count: int, seed: int) -> dict[str, np.ndarray]:
             return clips
     clips = made_clips(count, seed)
     if path:
-        np.savez(path, **clips)
+        np.savez(path, **clips)  # pyright: ignore[reportArgumentType] (none is called allow_pickle)
     return clips
 
 
@@ -309,7 +309,7 @@ def bounds() -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--task", choices=["matching", "naming", "bound"], default="matching")
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--steps", type=int, default=1000)
