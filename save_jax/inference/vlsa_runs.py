@@ -66,7 +66,7 @@ class VlsaRun(Trained):
         Embeds nothing. Raises ValueError as `search`.
         """
         if bool(sentence.strip()) == bool(like):
-            raise ValueError("give a sentence, or the id of a clip (like), and not both")
+            raise ValueError("give a sentence, or the id of a clip (like, in the shell --like), and not both")
         if direction and direction not in DIRECTIONS:
             raise ValueError(f"direction {direction!r} is none of {', '.join(DIRECTIONS)}")
         if direction and direction not in self.directions:
@@ -78,7 +78,11 @@ class VlsaRun(Trained):
         asking = [d for d in self.directions if d.startswith("t") == bool(sentence.strip())]
         if not asking or (direction and direction not in asking):
             direction = direction or self.directions[0]
-            what = "a sentence" if direction.startswith("t") else "a clip of the split, by its id (like)"
+            what = (
+                "a sentence"
+                if direction.startswith("t")
+                else "a clip of the split, by its id (like, in the shell --like)"
+            )
             raise ValueError(
                 f"direction {direction} asks with {what}, and finds {WORDS[NAMES[direction].split()[-1]]}s"
             )

@@ -353,9 +353,12 @@ def test_what_cannot_be_asked_is_said(pretrained):
         ({"like": silent, "direction": "a2v"}, f"clip {silent} has no sound to ask with"),
         ({"like": "x"}, "no clip 'x' in split 'test' of "),
         ({"sentence": "x", "direction": "t2x"}, "direction 't2x' is none of v2t, "),
-        ({"sentence": "x", "direction": "v2a"}, "direction v2a asks with a clip of the split, by its id (like)"),
+        ({"sentence": "x", "direction": "v2a"}, "direction v2a asks with a clip of the split, by its id (like, "),
         ({"like": "x", "direction": "t2a"}, "direction t2a asks with a sentence, and finds sounds"),
-        ({"sentence": "x", "like": "x"}, "give a sentence, or the id of a clip (like), and not both"),
+        (
+            {"sentence": "x", "like": "x"},
+            "give a sentence, or the id of a clip (like, in the shell --like), and not both",
+        ),
         ({"sentence": " "}, "give a sentence, or"),
         ({"sentence": "x", "top": 0}, "top is 0; ask for at least one"),
     ):
@@ -393,7 +396,7 @@ def test_a_run_is_asked_from_the_shell(pretrained, capsys):
     assert json.loads(capsys.readouterr().out) == [hit._asdict() for hit in run.search(like=clip, top=2)]
     for words, said in {
         ("--like", clip, "--direction", "t2a"): "asks with a sentence",
-        ("a bird", "--like", clip): "give a sentence, or the id of a clip (like), and not both",
+        ("a bird", "--like", clip): "give a sentence, or the id of a clip (like, in the shell --like), and not both",
         ("a bird", "--cut", "x", "--shorter", "1"): "is a run, of which --shorter, --cut cannot be asked; leave it out",
     }.items():
         assert command.main(["query", workdir, *words]) == 1
