@@ -61,24 +61,30 @@ def parser() -> argparse.ArgumentParser:
         "--like", default="", metavar="FILE[@SECOND]",
         help="moments like this one, in a sentence's place; of a run of VLSA: a clip's id, whose picture or sound asks",
     )  # fmt: skip
-    query.add_argument(
+    query.add_argument("--top", type=int, default=10, help="how many (default: %(default)s)")
+    query.add_argument("--json", action="store_true", help="print JSON")
+    own = query.add_argument_group("of an index alone")
+    own.add_argument("--exact", action="store_true", help="score every window, not only the nearest")
+    own.add_argument(
+        "--evidence", choices=("joined", "fused", "lexical"), default="joined",
+        help="what ranks: joined (moments in which every word is said, then the model), fused (the model), lexical "
+        "(words); default: %(default)s",
+    )  # fmt: skip
+    own.add_argument("--in", dest="folder", default="", metavar="FOLDER", help="files of this folder alone")
+    own.add_argument("--after", default="", metavar="DATE", help="files changed since, such as 2026-05-01")
+    own.add_argument("--longer", type=float, default=0.0, metavar="SECONDS", help="files that last longer")
+    own.add_argument("--shorter", type=float, default=float("inf"), metavar="SECONDS", help="files that are shorter")
+    own.add_argument("--language", default="", help="files in which this is spoken, such as en")
+    own.add_argument("--export", metavar="FILE", help="write moments as .csv, .edl or .otio")
+    own.add_argument("--cut", metavar="DIR", help="write each moment as a file of its own")
+    own.add_argument("--model", default="", help="where the model lies now, if it moved")
+    run = query.add_argument_group("of a run alone")
+    run.add_argument("--data-dir", "--data_dir", help="folder of its shards, if they moved")
+    run.add_argument(
         "--direction", default="", metavar="X2Y",
-        help="of a run of VLSA: what asks and what is found, t (text), v (picture) or a (sound): t2v, t2a; with --like "
+        help="of VLSA: what asks and what is found, t (text), v (picture) or a (sound): t2v, t2a; with --like "
         "v2t, v2a, a2t, a2v (default: the first that training matched)",
     )  # fmt: skip
-    query.add_argument("--top", type=int, default=10, help="how many (default: %(default)s)")
-    query.add_argument("--exact", action="store_true", help="score every window, not only the nearest")
-    query.add_argument("--evidence", choices=("joined", "fused", "lexical"), default="joined", help="what ranks")
-    query.add_argument("--in", dest="folder", default="", metavar="FOLDER", help="files of this folder alone")
-    query.add_argument("--after", default="", metavar="DATE", help="files changed since, such as 2026-05-01")
-    query.add_argument("--longer", type=float, default=0.0, metavar="SECONDS", help="files that last longer")
-    query.add_argument("--shorter", type=float, default=float("inf"), metavar="SECONDS", help="files that are shorter")
-    query.add_argument("--language", default="", help="files in which this is spoken, such as en")
-    query.add_argument("--json", action="store_true", help="print JSON")
-    query.add_argument("--export", metavar="FILE", help="write moments as .csv, .edl or .otio")
-    query.add_argument("--cut", metavar="DIR", help="write each moment as a file of its own")
-    query.add_argument("--model", default="", help="where the model lies now, if it moved")
-    query.add_argument("--data-dir", "--data_dir", help="of a run: folder of its shards, if they moved")
 
     serve_command.add(commands, _add)
     tools.add(commands, _add)
