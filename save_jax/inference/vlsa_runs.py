@@ -78,11 +78,8 @@ class VlsaRun(Trained):
         asking = [d for d in self.directions if d.startswith("t") == bool(sentence.strip())]
         if not asking or (direction and direction not in asking):
             direction = direction or self.directions[0]
-            what = (
-                "a sentence"
-                if direction.startswith("t")
-                else "a clip of the split, by its id (like, in the shell --like)"
-            )
+            by_clip = "a clip of the split, by its id (like, in the shell --like)"
+            what = "a sentence" if direction.startswith("t") else by_clip
             raise ValueError(
                 f"direction {direction} asks with {what}, and finds {WORDS[NAMES[direction].split()[-1]]}s"
             )
