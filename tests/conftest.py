@@ -1,7 +1,9 @@
 """What all tests share: shape annotations become checks, eight fake devices, and a small made corpus of shards."""
 
 import os
+import signal
 import tempfile
+from collections.abc import Iterator
 
 from helpers.places import COMPILE_FAST
 
@@ -38,6 +40,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: begun last, one of them would keep one worker busy while the other waits."""
     long = ("training", "evaluation", "models", "parity", "bench")
     items.sort(key=lambda item: long.index(item.path.parent.name) if item.path.parent.name in long else len(long))
+
+
+@pytest.fixture(autouse=True)
+def python_hears_ctrl_c() -> Iterator[None]:
+    """Commands that tests call here take Python's handler away for the whole process; a shell may have done so, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

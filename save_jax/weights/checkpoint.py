@@ -64,6 +64,8 @@ class Checkpoints:
         self._folder = Path(workdir).absolute() / FOLDER
         self._keep_last, self._read_only = max(keep_last, 1), read_only
         self._saving = -1
+        if jax.process_index() == 0 and not read_only:
+            self._clear()
         self._manager = self._open()
         if jax.process_index() == 0 and not read_only and not self._sealed():
             for step in self._steps():
@@ -79,10 +81,14 @@ class Checkpoints:
                 lightweight_initialize=True,  # reads no metrics; `_metric` does, after a look at their checksums
                 create=not self._read_only,
                 read_only=self._read_only,
-                cleanup_tmp_directories=not self._read_only,
                 async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
             )
             return ocp.CheckpointManager(self._folder, options=options)
+
+    def _clear(self) -> None:
+        # Not by Orbax: its thread outlives the manager, and would delete what the next manager writes or deletes.
+        for half_written in self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+            shutil.rmtree(half_written)
 
     def _seal(self) -> None:
         # Called in the background by the first process, when all is written and before the folder gets its final name:

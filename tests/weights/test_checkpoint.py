@@ -160,7 +160,10 @@ def test_two_damaged_in_a_row_and_an_earlier_one_moved_aside(workdir, capsys):
     (folder / "4.damaged" / "params").mkdir(parents=True)
     for step in (5, 7):  # killed processes were writing them
         (folder / f"{step}.orbax-checkpoint-tmp" / "params").mkdir(parents=True)
+        for number in range(500):
+            (folder / f"{step}.orbax-checkpoint-tmp" / "params" / str(number)).touch()
     checkpoints = checkpoint.Checkpoints(str(workdir))
+    assert not list(folder.glob("*tmp*"))  # gone already: nothing deletes behind what is written next
     assert checkpoints.restore_last(big(0), big(0))[0] == 2
     said = capsys.readouterr().out
     assert "checkpoint 3 is damaged (meta/metadata has other bytes than were written)" in said
