@@ -74,21 +74,25 @@ def ordering(table: dict, direction: str, metric: str) -> tuple[bool, str]:
     return median["neither"] < min(alone) and max(alone) < median["both"], order
 
 
+def _cell(values: Sequence[float]) -> str:
+    return f"{np.median(values):.1f} ({min(values):.1f}–{max(values):.1f})"
+
+
 def markdown(table: dict, before: Results, seeds: Sequence[int]) -> str:
-    """Medians and ranges of every direction, the order of the variants, and the errors of masked modelling."""
+    """Medians and ranges of every direction, the order of the variants, and what pre-training alone has learned."""
     shown = [d for d in DIRECTIONS if d in table["both"]]  # those that fine-tuning brought together
     asked = [d for d in shown if d.startswith("t")]
     lines = [
-        f"SumR on the test split after fine-tuning, median of seeds {', '.join(map(str, seeds))} (smallest–largest); "
-        "R@1 of what texts find.",
+        f"SumR on the test split after fine-tuning, and zero-shot, before it: median of seeds "
+        f"{', '.join(map(str, seeds))} (smallest–largest); R@1 of what texts find.",
         "",
         "| pre-trained with | " + " | ".join([NAMES[d] for d in shown] + [f"R@1 {d[0]}→{d[-1]}" for d in asked]) + " |",
         "|---|" + "---|" * (len(shown) + len(asked)),
     ]
     columns = [(d, "SumR") for d in shown] + [(d, "R@1") for d in asked]
-    for name in VARIANTS:
-        cells = [table[name][d][metric] for d, metric in columns]
-        cells = [f"{c['median']:.1f} ({min(c['seeds']):.1f}–{max(c['seeds']):.1f})" for c in cells]
+    zero_shot = {f"{name}, zero-shot": results for name, results in summarize(before).items()}
+    for name, found in (table | zero_shot).items():
+        cells = [_cell(found[d][metric]["seeds"]) if d in found else "–" for d, metric in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines.append("")
     for direction in asked:
@@ -96,6 +100,7 @@ def markdown(table: dict, before: Results, seeds: Sequence[int]) -> str:
             holds, order = ordering(table, direction, metric)
             word = "as in the paper" if holds else "not the paper's order"
             lines.append(f"- {NAMES[direction]}, {metric}: {order} ({word}).")
+    lines += ["", *_zero_shot_of_tags(before)]
     parts = [part for part in MODALITIES if part in before["both"][0]["test"]["masked"]]
     lines += [
         "",
@@ -110,6 +115,26 @@ def markdown(table: dict, before: Results, seeds: Sequence[int]) -> str:
     constant = [before["both"][0]["test"]["masked"][part]["mean predictor"] for part in parts]
     lines.append("| mean predictor | " + " | ".join(f"{cell:.3f}" for cell in constant) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _zero_shot_of_tags(before: Results) -> list[str]:
+    """A table of R@10 between sounds and pictures before fine-tuning, of the clips of each tag, beside chance."""
+    test = before["both"][0]["test"]
+    columns = [(tag, d) for tag, found in sorted(test.get("tags", {}).items()) for d in found]
+    if not columns:
+        return []
+    found = {d: test["gallery"][f"with_{NAMES[d].split(' → ')[1]}"] for _, d in columns}
+    lines = [
+        "Zero-shot R@10 of the clips with a tag, among all that have what is looked for; median (smallest–largest).",
+        "",
+        "| pre-trained with | " + " | ".join(f"{NAMES[d]}, {tag}" for tag, d in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for name, runs in before.items():
+        cells = [_cell([run["test"]["tags"][tag][d]["R@10"] for run in runs]) for tag, d in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    chance = [f"{100 * min(1, 10 / found[d]):.1f}" for _, d in columns]
+    return [*lines, "| chance | " + " | ".join(chance) + " |"]
 
 
 def established(workdir: str, seeds: Sequence[int], direction: str) -> str:

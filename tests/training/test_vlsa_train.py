@@ -153,6 +153,16 @@ def test_the_ablation_is_one_command_and_keeps_what_is_finished(heard, tmp_path,
     audio = before["both"][0]["test"]["masked"]["audio"]
     assert text.splitlines()[-1].endswith(f" | {audio['mean predictor']:.3f} |")  # under its own heading
     assert "| pre-trained with | video | text | audio |" in text
+    zero_shot = before["both"][0]["test"]
+    value = zero_shot["v2t"]["SumR"]
+    assert f"\n| both, zero-shot | {value:.1f} ({value:.1f}–{value:.1f}) |" in text
+    found, gallery = zero_shot["tags"]["related"], zero_shot["gallery"]
+    assert gallery["with_audio"] < gallery["with_video"]
+    cells = [f"{value:.1f} ({value:.1f}–{value:.1f})" for value in (found["v2a"]["R@10"], found["a2v"]["R@10"])]
+    assert "| pre-trained with | video → audio, related | audio → video, related |" in text
+    assert f"\n| both | {cells[0]} | {cells[1]} |" in text
+    chances = [f"{100 * min(1, 10 / gallery[name]):.1f}" for name in ("with_audio", "with_video")]
+    assert f"\n| chance | {chances[0]} | {chances[1]} |" in text
     config = json.loads((tmp_path / "finetune" / "both-seed0" / "config.json").read_text())
     assert config["init_from"] == str(tmp_path / "pretrain" / "both-seed0")
     weights = {name: json.loads((tmp_path / "pretrain" / f"{name}-seed0" / "config.json").read_text())["loss"]
