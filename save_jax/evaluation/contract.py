@@ -66,7 +66,7 @@ class Evaluator(Protocol):
 
 @dataclasses.dataclass
 class Trained:
-    """An evaluator with the parameters of one step of a run, for reports."""
+    """An evaluator with the parameters of one step of a run."""
 
     workdir: str
     evaluator: Evaluator
@@ -82,6 +82,18 @@ class Trained:
     def data(self) -> Data:
         """The splits that were opened."""
         return self.evaluator.data
+
+    def evaluate(self, split: str | None = None) -> Evaluation:
+        """Ranks a split, by default the run's test split; the numbers are in `.results`.
+
+        Raises ValueError for a split that was not opened.
+        """
+        split = split or self.config.data.test_split
+        if split not in self.data.sources:
+            raise ValueError(
+                f"split {split!r} is not open, only {', '.join(self.data.sources)}; open the run with split={split!r}"
+            )
+        return self.evaluator.run(self.params, split)
 
 
 def bank_split(data: Data, config: ConfigDict) -> str | None:

@@ -15,7 +15,7 @@ from save_jax import sharding
 from save_jax.config import defaults, resolve
 from save_jax.data import files, pipeline, records
 from save_jax.evaluation import scoring
-from save_jax.evaluation.contract import Evaluation, Trained
+from save_jax.evaluation.contract import Trained
 from save_jax.evaluation.retrieval import RetrievalEvaluator
 from save_jax.inference.model import Model, Videos
 from save_jax.models import similarity
@@ -38,15 +38,6 @@ class Run(Trained):
     """A trained model with the shards it was made with: evaluates them, searches them, and embeds files of your own."""
 
     evaluator: RetrievalEvaluator
-
-    def evaluate(self, split: str | None = None) -> Evaluation:
-        """Ranks a split, by default the run's test split; the numbers are in `.results`."""
-        split = split or self.config.data.test_split
-        if split not in self.data.sources:
-            raise ValueError(
-                f"split {split!r} is not open, only {', '.join(self.data.sources)}; open_run(…, split={split!r})"
-            )
-        return self.evaluator.run(self.params, split)
 
     @functools.cached_property
     def model(self) -> Model:

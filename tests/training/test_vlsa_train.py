@@ -323,7 +323,11 @@ def test_a_run_is_searched_in_the_directions_that_it_ranks(pretrained):
     """What is found, in which order and with which score is what the evaluation's matrices say."""
     run = save_jax.open_vlsa(pretrained[0])
     assert run.directions == ("v2a", "t2a", "a2v", "a2t", "v2t", "t2v")  # what pre-training matched comes first
-    found = run.evaluator.run(run.params, "test")
+    found = run.evaluate()
+    assert found.results["t2v"]["SumR"] > 0 and found.results["tags"]
+    assert found.results == {name: pretrained[1]["test"][name] for name in found.results}
+    with pytest.raises(ValueError, match="split 'val' is not open, only test; open the run with split='val'"):
+        run.evaluate("val")
     ids, captions, own = run.ids, found.info.captions, found.info.caption_to_video
     shown = {name: [id for id, x in zip(ids, found.videos[name], strict=True) if x.any()] for name in found.videos}
     assert set(shown["audio"]) < set(shown["video"])
