@@ -90,6 +90,7 @@ class VlsaSizes:
     normalize_patches: bool  # a video patch is predicted with its own mean and deviation taken out, as MAE found better
     drop_hidden: bool  # the encoder never sees hidden tokens; False puts a learned one in their place, as BERT does
     precision: str = "highest"  # as in ModelSizes
+    standardize: bool = False  # the encoder reads a clip's pictures, by channel, and its sound with mean 0, deviation 1
     initial_scale: float = 1 / 0.07  # what cosines are multiplied with in InfoNCE, before any training
 
     @property

@@ -70,7 +70,10 @@ def _model() -> ConfigDict:
     m.audio_patch = (16, 16)
     m.shares = (0.75, 0.15, 0.75)  # masked of video (of each frame), text, audio
     m.activation = "gelu"  # or "quick_gelu", for CLIP's weights
-    m.normalize_patches = True
+    m.normalize_patches = True  # targets: each patch of a picture with mean 0 and deviation 1
+    # Inputs: a clip's pictures, by channel, and its spectrogram, with mean 0 and deviation 1. From random weights
+    # matching hardly begins without (docs/vlsa.md); MAE's and CLIP's were trained without. The paper leaves it open.
+    m.standardize = False
     m.initial_scale = 1 / 0.07  # of InfoNCE: CLIP's. The paper leaves it open; a high one may unlearn at first (docs)
     m.drop_hidden = True  # False: the encoder reads all tokens, as a measure of what leaving them out saves
     return m

@@ -153,6 +153,13 @@ class Vlsa(nn.Module):
             tokens["audio"] = (cut, jnp.broadcast_to(batch["has_audio"][:, None], cut.shape[:2]))
         return tokens
 
+    def read(self, name: str, raw: Tokens) -> tuple[Array, Array]:
+        """(patches or word ids, mask) as the encoder reads them: `standardize` takes out what all clips share."""
+        values, mask = raw[name]
+        if not self.sizes.standardize or name == "text":
+            return values, mask
+        return standardized(values, mask, {"video": 3, "audio": 1}[name]), mask
+
     def position(self, name: str) -> Float[Array, "n d"]:
         """Position and type of every token of a modality."""
         if name == "video":
@@ -173,9 +180,10 @@ class Vlsa(nn.Module):
 
     def embed(self, batch: dict, names: tuple[str, ...]) -> dict[str, Float[Array, "b d"]]:
         """The mean of all tokens of each modality, each encoded alone, float32; zero where a sample has none."""
-        embeddings = {}
-        for name, (raw, mask) in self.raw(batch, names).items():
-            x = self.look(name, raw) + self.position(name).astype(self.dtype)
+        raw, embeddings = self.raw(batch, names), {}
+        for name in raw:
+            values, mask = self.read(name, raw)
+            x = self.look(name, values) + self.position(name).astype(self.dtype)
             embeddings[name] = masked_mean(self.encoder(x, mask).astype(jnp.float32), mask)
         return embeddings
 
@@ -225,7 +233,7 @@ class Vlsa(nn.Module):
         """Masked modelling: one joint pass over the visible tokens of all modalities, then each one is decoded."""
         raw = self.raw(batch)
         maskings = self.maskings(batch, raw)
-        visible = {name: self.visible(name, *raw[name], maskings[name]) for name in MODALITIES}
+        visible = {name: self.visible(name, *self.read(name, raw), maskings[name]) for name in MODALITIES}
         joint = self.encoder(*(jnp.concatenate(parts, axis=1) for parts in zip(*visible.values(), strict=True)))
         ends = [sum(x.shape[1] for x, _ in list(visible.values())[:stop]) for stop in (1, 2)]
         masked = {}
@@ -244,7 +252,7 @@ class Vlsa(nn.Module):
         raw, embeddings = self.raw(batch), {}
         maskings = self.maskings(batch, raw)
         for name in MODALITIES:
-            x, mask = self.visible(name, *raw[name], maskings[name])
+            x, mask = self.visible(name, *self.read(name, raw), maskings[name])
             embeddings[name] = masked_mean(self.encoder(x, mask).astype(jnp.float32), mask)
         return embeddings
 
@@ -268,6 +276,14 @@ def _is_masked(masking: Masking) -> Bool[Array, "b n"]:
 def normalize(x: Float[Array, "*b p"]) -> Float[Array, "*b p"]:
     """Each patch with mean 0 and standard deviation 1."""
     return (x - x.mean(axis=-1, keepdims=True)) / jnp.sqrt(x.var(axis=-1, keepdims=True) + 1e-6)
+
+
+def standardized(x: Float[Array, "b n p"], mask: Bool[Array, "b n"], channels: int) -> Float[Array, "b n p"]:
+    """Each channel (the last axis of a patch) of a sample with mean 0 and standard deviation 1 over its real tokens."""
+    values = x.reshape(len(x), -1, channels)
+    mask = jnp.repeat(mask, values.shape[1] // mask.shape[1], axis=1)
+    values -= masked_mean(values, mask)[:, None]
+    return (values / jnp.sqrt(masked_mean(jnp.square(values), mask)[:, None] + 1e-4)).reshape(x.shape)
 
 
 def errors(name: str, predictions: Array, targets: Array) -> Float[Array, "b h"]:

@@ -14,7 +14,7 @@ from save_jax.config import resolve, smoke, vlsa_base, vlsa_sizes
 from save_jax.config.vlsa import MODALITIES
 from save_jax.models import trees
 from save_jax.models.masking import draw_masking
-from save_jax.models.vlsa import Vlsa, errors, make_model, normalize, patches, pictures
+from save_jax.models.vlsa import Vlsa, errors, make_model, normalize, patches, pictures, standardized
 from save_jax.training import losses, step
 from save_jax.training.vlsa_objectives import Finetuning, Pretraining
 
@@ -158,6 +158,33 @@ def test_masked_patches_are_not_read(model, params):
 
 
 # ---------------------------------------------------------------- who takes part
+
+
+def test_standardized_by_hand():
+    """Over real tokens, each channel apart; what is plain stays plain; a sample without tokens stays finite."""
+    x = np.random.default_rng(0).normal(5, 3, (3, 4, 6)).astype(np.float32)  # patches of two pixels of three channels
+    mask = np.array([[True, True, True, False], [True] * 4, [False] * 4])
+    x[1] = 7
+    found = np.asarray(standardized(jnp.array(x), jnp.array(mask), 3))
+    real = x[0, :3].reshape(-1, 3)
+    np.testing.assert_allclose(found[0, :3].reshape(-1, 3), (real - real.mean(0)) / real.std(0), rtol=1e-4, atol=1e-5)
+    assert not found[1].any() and np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_brightness_and_loudness_are_read_unless_they_are_taken_out(standardize, params):
+    model = make_model(small(**{"model.standardize": standardize}), sharding.make_mesh())
+    embed = jax.jit(lambda batch: model.apply({"params": params}, batch, ("video", "audio"), method=Vlsa.embed))
+    batch = made_batch() | {"frames": made_batch()["frames"] // 2}
+    changed = batch | {
+        "frames": batch["frames"] + jnp.array([20, 90, 0], jnp.uint8),  # brighter and of another colour
+        "spectrogram": 0.5 * batch["spectrogram"] - 1,  # quieter
+    }
+    for name, before in embed(batch).items():
+        after, there = embed(changed)[name], np.abs(before).max(axis=1) > 0
+        assert (~there).nonzero()[0].tolist() == [{"video": 4, "audio": 2}[name]]  # what is not there stays zero
+        same = np.allclose(before, after, atol=2e-2)
+        assert same == standardize, name
 
 
 def test_a_clip_takes_part_in_the_losses_that_it_can(model, params):
