@@ -8,7 +8,7 @@ from save_jax.config.retrieval import base
 
 MODALITIES = ("video", "text", "audio")
 SPECTROGRAM = (256, 256)  # log frequencies, times: as shards hold it
-CHOICES = {"model.activation": ("gelu", "quick_gelu")}
+CHOICES = {"model.activation": ("gelu", "quick_gelu"), "loss.matching_reads": ("visible", "all")}
 MULTIPLES = {
     "model.width": "model.heads",
     "model.decoder_width": "model.decoder_heads",
@@ -44,6 +44,7 @@ def vlsa_base(task: str) -> ConfigDict:
     del c.evaluation.without_modalities
     if task == "vlsa-pretrain":
         c.batch_size, c.steps = 2048, 200_000
+        c.data.crops = False  # each time another part of the pictures, mirrored at random: against learning by heart
     else:
         c.batch_size, c.epochs, c.optim.learning_rate = 256, 20, 1e-5
         c.optim.frozen = FINETUNED_WITHOUT
@@ -84,6 +85,7 @@ def _loss() -> ConfigDict:
     c = ConfigDict()
     c.masked = 1.0  # L_a + L_v + L_t; 0 leaves masked modelling out
     c.matching = 5.0  # audio–video and audio–text; 0 leaves global matching out
+    c.matching_reads = "visible"  # tokens; "all": whole pictures, words and sounds. Few patches hide what they show
     c.pairs = ("text-video",)  # of fine-tuning: any two of video, text, audio
     return c
 

@@ -9,6 +9,7 @@ from save_jax.config.vlsa import MODALITIES, modalities
 from save_jax.models.apply import apply
 from save_jax.models.vlsa import Vlsa, errors
 from save_jax.training import losses
+from save_jax.training.crops import cropped
 
 
 def present(batch: dict) -> dict[str, jax.Array]:
@@ -28,18 +29,23 @@ class Pretraining:
     shown = ("loss", "video", "text", "audio", "audio-video", "audio-text")
 
     def __init__(self, model: Vlsa, config: ConfigDict):
-        self.model, self.weights = model, config.loss
+        self.model, self.weights, self.crops = model, config.loss, config.data.crops
 
     def embed(self, params: dict, batch: dict) -> dict[str, jax.Array]:
         """Of each sample and modality: the summed error of masked tokens, their number, and the embedding [b, d]."""
         embedded = {}
+        if self.crops:
+            batch = batch | {"frames": cropped(batch["frames"], batch["draw"])}
         if self.weights.masked:
             for name, (predictions, targets, masking) in apply(Vlsa.masked, self.model, params, batch).items():
                 mask = masking.masked_mask
                 error = jnp.where(mask, errors(name, predictions, targets), 0)
                 embedded |= {f"{name} error": error.sum(axis=1), f"{name} masked": mask.sum(axis=1) * 1.0}
         if self.weights.matching:
-            embedded |= apply(Vlsa.embed_visible, self.model, params, batch)
+            if self.weights.matching_reads == "all":
+                embedded |= apply(Vlsa.embed, self.model, params, batch, MODALITIES)
+            else:
+                embedded |= apply(Vlsa.embed_visible, self.model, params, batch)
         return embedded
 
     def loss(self, params: dict, embedded: dict, batch: dict) -> tuple[jax.Array, dict]:

@@ -57,7 +57,7 @@ from save_jax.models.similarity import unit
 from save_jax.models.vlsa import Vlsa, make_model
 from save_jax.training import losses
 
-FRAMES, SIZE, HELD_OUT = 4, 64, 300
+FRAMES, SIZE, HELD_OUT = 4, 64, 900
 SILENCE = np.full((256, 256), -1, np.float16)
 
 
@@ -83,21 +83,21 @@ def made(seed: int, scene: Scene) -> dict[str, np.ndarray]:
     }
 
 
-def made_clips(count: int, seed: int) -> dict[str, np.ndarray]:
-    """The clips of one seed, as arrays."""
+def made_clips(count: int, seed: int, related: float) -> dict[str, np.ndarray]:
+    """The clips of one seed, as arrays; `related`: the share whose sound belongs to the picture."""
     with multiprocessing.get_context("spawn").Pool() as pool:
-        clips = pool.map(functools.partial(made, seed), sample_scenes(count, seed), chunksize=20)
+        clips = pool.map(functools.partial(made, seed), sample_scenes(count, seed, related=related), chunksize=20)
     return {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
 
 
-def kept_clips(path: str, count: int, seed: int) -> dict[str, np.ndarray]:
+def kept_clips(path: str, count: int, seed: int, related: float = RELATED_SHARE) -> dict[str, np.ndarray]:
     """As `made_clips`; with a path, of a file that an earlier call wrote, if it holds as many."""
     if path and os.path.exists(path):
         with np.load(path) as file:
             clips = {name: file[name][:count] for name in file.files}
         if len(clips["belongs"]) == count:
             return clips
-    clips = made_clips(count, seed)
+    clips = made_clips(count, seed, related)
     if path:
         np.savez(path, **clips)  # pyright: ignore[reportArgumentType] (none is called allow_pickle)
     return clips
@@ -145,6 +145,30 @@ def cropped(frames: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.clip(jnp.where(mirrored, x[:, :, :, ::-1], x), 0, 255).astype(jnp.uint8)
 
 
+def recoloured(frames: jax.Array, key: jax.Array) -> jax.Array:
+    """Of each clip the three channels in another order, some inverted."""
+    order, turn = jax.random.split(key)
+    orders = jax.vmap(lambda k: jax.random.permutation(k, 3))(jax.random.split(order, len(frames)))
+    x = jnp.take_along_axis(frames, orders[:, None, None, None, :], axis=-1)
+    return jnp.where(jax.random.bernoulli(turn, shape=(len(frames), 1, 1, 1, 3)), 255 - x, x)
+
+
+def shifted(spectrogram: jax.Array, key: jax.Array) -> jax.Array:
+    """Of each sound another beginning, and a band of time and one of frequency at the mean."""
+    at, width = 256, 48
+    keys = jax.random.split(key, 5)
+    rolled = jax.vmap(lambda x, n: jnp.roll(x, n, axis=1))(
+        spectrogram, jax.random.randint(keys[0], (len(spectrogram),), 0, at)
+    )
+    mean = rolled.mean(axis=(1, 2), keepdims=True)
+    for number, shape in ((1, (1, at)), (3, (at, 1))):
+        first = jax.random.randint(keys[number], (len(rolled), 1, 1), 0, at)
+        wide = jax.random.randint(keys[number + 1], (len(rolled), 1, 1), 0, width)
+        places = jnp.arange(at).reshape(shape)[None]
+        rolled = jnp.where((places >= first) & (places < first + wide), mean, rolled)
+    return rolled
+
+
 class Trial:
     """One setting: its model, what it is asked, its training."""
 
@@ -173,6 +197,10 @@ class Trial:
     def _loss(self, params: dict, batch: dict, labels: dict, task: str) -> tuple[jax.Array, dict]:
         if self.args.crop:
             batch = batch | {"frames": cropped(batch["frames"], jax.random.key(batch["draw"].sum()))}
+        if self.args.recolour:
+            batch = batch | {"frames": recoloured(batch["frames"], jax.random.key(batch["draw"].sum() + 1))}
+        if self.args.shift:
+            batch = batch | {"spectrogram": shifted(batch["spectrogram"], jax.random.key(batch["draw"].sum() + 2))}
         embedded, heard = self._embed(params, batch, self.args.masked), batch["has_audio"]
         if task == "matching":
             scale = params["model"]["logit_scale"]
@@ -250,6 +278,10 @@ class Trial:
             ranks = [(scores[i, gallery] > scores[i, i]).sum() + 1 for i in asked]
             found[f"R@10 {name}"] = round(100 * float(np.mean(np.array(ranks) <= 10)), 1)
             found[f"chance {name}"] = round(1000 / float(gallery.sum()), 1)
+        scale, parts = self.params["model"]["logit_scale"], np.array_split(asked, max(1, len(asked) // 50))
+        errors = [losses.info_nce(video[i], audio[i], scale, jnp.ones(len(i), bool)) for i in parts]
+        found["InfoNCE, held out"] = round(float(np.mean(errors)), 2)
+        found["ln"] = round(float(np.log(len(parts[0]))), 2)
         alike = {"pictures": video, "sounds": audio[heard]}
         for name, x in alike.items():
             cosines = (x @ x.T)[np.triu_indices(len(x), 1)]
@@ -318,9 +350,11 @@ def main() -> None:
     parser.add_argument("--masked", type=float, default=0.75, help="share of the tokens in training; 0: none")
     parser.add_argument("--show", choices=["visible", "all"], default="visible", help="all: of pictures, in training")
     parser.add_argument("--frames", type=int, choices=range(1, FRAMES + 1), default=FRAMES)
-    parser.add_argument("--related", action="store_true", help="train only on clips whose sound belongs")
+    parser.add_argument("--related", type=float, metavar="SHARE", help="as data_prep.demo's; default its own")
     parser.add_argument("--anew", action="store_true", help="pair each picture with a sound that belongs, of any clip")
     parser.add_argument("--crop", action="store_true", help="parts of pictures, mirrored at random")
+    parser.add_argument("--recolour", action="store_true", help="channels in another order, some inverted")
+    parser.add_argument("--shift", action="store_true", help="sounds begin elsewhere, with gaps of time and frequency")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of config.model")
     parser.add_argument("--level", action="store_true", help="even out brightness and the spectrograms' floor")
     parser.add_argument("--named-first", type=int, default=0, metavar="STEPS", help="of naming, before the task")
@@ -331,9 +365,8 @@ def main() -> None:
     if args.task == "bound":
         print("\n".join(f"{name:36}{value:8.2f}" for name, value in bounds().items()))
         return
-    train, test = kept_clips(args.keep, args.clips, seed=1), made_clips(HELD_OUT, seed=2)
-    if args.related:
-        train = {name: x[train["belongs"]] for name, x in train.items()}
+    train = kept_clips(args.keep, args.clips, 1, args.related or RELATED_SHARE)
+    test = kept_clips(args.keep and f"{args.keep}.held-out.npz", HELD_OUT, 2)
     if args.level:
         level(train, test)
     trial = Trial(args, train, test)

@@ -16,6 +16,7 @@ from save_jax.models import trees
 from save_jax.models.masking import draw_masking
 from save_jax.models.vlsa import Vlsa, errors, make_model, normalize, patches, pictures, standardized
 from save_jax.training import losses, step
+from save_jax.training.crops import cropped
 from save_jax.training.vlsa_objectives import Finetuning, Pretraining
 
 loss_of_batch = jax.jit(step.loss_of_batch, static_argnums=0)
@@ -248,6 +249,50 @@ def test_weights_leave_terms_out(model, params):
     np.testing.assert_allclose(both["loss"], masked["loss"] + matching["loss"], rtol=1e-6)
     terms = sum(x for name, x in matching.items() if name != "loss")
     np.testing.assert_allclose(matching["loss"], 5 * terms, rtol=1e-6)
+
+
+def test_matching_may_read_all_tokens(model, params):
+    """Then what is masked, which `draw` decides, has no part in it; masked modelling hides as before."""
+    batch = made_batch()
+    other = batch | {"draw": batch["draw"] + 1}
+    whole = Pretraining(model, small(**{"loss.matching_reads": "all"}))
+    seen, again = (jax.jit(whole.embed)(params, x) for x in (batch, other))
+    for name in MODALITIES:
+        chex.assert_trees_all_close(seen[name], again[name])
+        expected = model.apply({"params": params}, batch, MODALITIES, method=Vlsa.embed)[name]
+        np.testing.assert_allclose(seen[name], expected, atol=1e-5)
+    assert not np.allclose(seen["video error"], again["video error"])
+    few = jax.jit(Pretraining(model, small()).embed)(params, batch)
+    assert not np.allclose(few["video"], seen["video"])
+
+
+def test_pictures_are_cropped_by_the_draw_alone():
+    """A part of the picture, no edge added, the same in all frames; some mirrored; whatever the batch."""
+    rows, columns = np.meshgrid(np.arange(0, 256, 8), np.arange(0, 256, 8), indexing="ij")
+    picture = np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8)  # a pixel says where it is from
+    frames = jnp.array(np.broadcast_to(picture, (64, 2, 32, 32, 3)))
+    draws = jnp.arange(64, dtype=jnp.int32)
+    found = np.asarray(jax.jit(cropped)(frames, draws)).astype(int)
+    assert found.shape == frames.shape and (found[:, 0] == found[:, 1]).all()
+    np.testing.assert_array_equal(np.asarray(cropped(frames[5:7], draws[5:7])), found[5:7])
+    down, across = found[:, 0, :, 0, 0], found[:, 0, 0, :, 1]
+    assert (np.diff(down) >= 0).all(), "upside down"
+    mirrored = across[:, 0] > across[:, -1]
+    assert 16 < mirrored.sum() < 48
+    across = np.where(mirrored[:, None], across[:, ::-1], across)
+    for way in (down, across):
+        shown = (way[:, -1] - way[:, 0]) / 248
+        assert (np.diff(way) >= 0).all() and shown.min() > 0.6 and shown.max() <= 1 and len(np.unique(shown)) > 16
+        assert way[:, 0].min() < 10 and way[:, -1].max() > 238  # from every side
+    assert not found[..., 2].any()
+
+
+def test_pre_training_reads_crops_where_it_is_told(model, params):
+    batch = made_batch()
+    plain, crops = (Pretraining(model, small(**{"data.crops": told})) for told in (False, True))
+    expected = plain.embed(params, batch | {"frames": cropped(batch["frames"], batch["draw"])})
+    chex.assert_trees_all_close(crops.embed(params, batch), expected)
+    assert not np.allclose(plain.embed(params, batch)["video"], expected["video"])
 
 
 @pytest.mark.parametrize("task", [Pretraining, Finetuning])
