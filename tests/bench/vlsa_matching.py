@@ -237,7 +237,10 @@ class Trial:
             found[f"R@10 {name}"] = round(100 * float(np.mean(np.array(ranks) <= 10)), 1)
             found[f"chance {name}"] = round(1000 / float(gallery.sum()), 1)
         scale, parts = self.params["model"]["logit_scale"], np.array_split(asked, max(1, len(asked) // 50))
-        errors = [losses.info_nce(video[i], audio[i], scale, jnp.ones(len(i), bool)) for i in parts]
+        errors = []
+        for rows in parts:
+            pair = jnp.asarray(video[rows]), jnp.asarray(audio[rows])
+            errors.append(losses.info_nce(*pair, scale, jnp.ones(len(rows), bool)))
         found |= {f"InfoNCE of {len(parts[0])}, held out": round(float(np.mean(errors)), 2)}
         alike = {"pictures": video, "sounds": audio[heard]}
         for name, x in alike.items():
