@@ -37,7 +37,7 @@ FUNCTION = {
     "vision": ("activation", "head_dim"),
     "text": ("activation", "head_dim"),
     "ast": ("ast_heads", "ast_stride", "ast_epsilon"),
-    "": ("activation", "heads", "decoder_heads"),
+    "": ("activation", "heads", "decoder_heads", "standardize"),
 }
 # How preparation makes what the model reads; whoever prepares otherwise gets other numbers.
 PREPROCESSING = {
@@ -190,7 +190,8 @@ def check_function(config: ConfigDict, paths: str) -> None:
 
 def write_function(folder: str, model: Mapping) -> None:
     """Keeps what parts of a VLSA compute beside their weights, for `check_function`."""
-    known = {name: files.plain(model[name]) for name in FUNCTION[""] if name in model}
+    known = {"standardize": False}  # MAE's and CLIP's read pictures as they are
+    known |= {name: files.plain(model[name]) for name in FUNCTION[""] if name in model}
     files.write_json(os.path.join(folder, FUNCTION_FILE), {"model": known})
 
 

@@ -130,6 +130,12 @@ def test_finetuning_starts_from_it_and_goes_on_where_it_stopped(pretrained, hear
     check_page(str(tmp_path / "whole"), whole)
 
 
+def test_finetuning_reads_inputs_as_pre_training_did(pretrained, heard, tmp_path):
+    config = made("finetune", heard, init_from=pretrained[0], **{"model.standardize": True})
+    with pytest.raises(ValueError, match=r"are for standardize=False .* set --config\.model\.standardize=False"):
+        method_run.train(resolve(config), str(tmp_path))
+
+
 def test_two_devices_give_the_losses_of_one(pretrained, heard, tmp_path):
     mesh = mesh_of(2)
     with pytest.MonkeyPatch.context() as patch:

@@ -148,3 +148,6 @@ def test_parts_of_a_vlsa_keep_what_they_compute(tmp_path):
         description.check_function(resolve(config), str(out))
     config.model.activation = "quick_gelu"
     description.check_function(resolve(config), str(out))
+    config.model.standardize = True
+    with pytest.raises(ValueError, match=r"are for standardize=False .* set --config\.model\.standardize=False"):
+        description.check_function(resolve(config), str(out))
