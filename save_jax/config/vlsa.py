@@ -127,6 +127,8 @@ def problems(config: ConfigDict) -> Iterator[str]:
         names = pair.split("-")
         if len(names) != 2 or names[0] == names[1] or not set(names) <= set(MODALITIES):
             yield f"config.loss.pairs has {pair!r}; write two of {', '.join(MODALITIES)}, such as 'text-video'"
+    if config.task == "vlsa-finetune" and config.loss.matching_reads != "visible":
+        yield "config.loss.matching_reads is of pre-training; fine-tuning reads all tokens: leave it out"
     if not config.loss.pairs:
         yield "config.loss.pairs is empty; write at least one, such as ('text-video',)"
     if config.loss.masked < 0 or config.loss.matching < 0 or not config.loss.masked + config.loss.matching:

@@ -112,9 +112,10 @@ def of_pretraining(config: ConfigDict) -> dict[str, int]:
         for (name, count), share in zip(s.counts.items(), s.shares, strict=True)
     }
     given = {name: count - (hidden[name] if s.drop_hidden else 0) for name, count in s.counts.items()}
-    passes, products = 0, {}
+    matched = s.counts if config.loss.matching_reads == "all" else given
+    projected, products = [], {}
     if config.loss.masked:
-        passes += 1
+        projected.append(given)
         products["joint"] = size * 3 * s.layers * _block(sum(given.values()), width)
         decoder = s.decoder_layers * sum(_block(count, s.decoder_width) for count in s.counts.values())
         products["decoder"] = size * 3 * (decoder + 2 * sum(given.values()) * width * s.decoder_width)
@@ -122,12 +123,13 @@ def of_pretraining(config: ConfigDict) -> dict[str, int]:
         products["decoder"] += positions
         products["heads"] = size * 3 * sum(2 * hidden[name] * s.decoder_width * s.targets[name] for name in hidden)
     if config.loss.matching:
-        passes += 1
-        products["separate"] = size * 3 * s.layers * sum(_block(count, width) for count in given.values())
+        projected.append(matched)
+        products["separate"] = size * 3 * s.layers * sum(_block(count, width) for count in matched.values())
         # For video and for text: cosines with sound, and the matching head on right pairs and random ones.
         products["matching"] = 2 * 3 * (2 * size**2 * width + 2 * 2 * size * 3 * width)
     # Of patches alone: a word is looked up. Pixels and spectrograms need no gradient.
-    products["projections"] = size * passes * 2 * sum(2 * given[x] * s.targets[x] * width for x in ("video", "audio"))
+    patches = sum(2 * read[x] * s.targets[x] * width for read in projected for x in ("video", "audio"))
+    products["projections"] = size * 2 * patches
     return products
 
 

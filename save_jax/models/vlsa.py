@@ -154,7 +154,11 @@ class Vlsa(nn.Module):
         return tokens
 
     def read(self, name: str, raw: Tokens) -> tuple[Array, Array]:
-        """(patches or word ids, mask) as the encoder reads them: `standardize` takes out what all clips share."""
+        """(patches or word ids, mask) as the encoder reads them: `standardize` takes out what all clips share.
+
+        That is the mean and deviation of all tokens, also of masked ones, as in evaluation, which masks none. Targets
+        stay as they are: level and contrast of a sound are then a part of them that cannot be predicted.
+        """
         values, mask = raw[name]
         if not self.sizes.standardize or name == "text":
             return values, mask
@@ -279,7 +283,10 @@ def normalize(x: Float[Array, "*b p"]) -> Float[Array, "*b p"]:
 
 
 def standardized(x: Float[Array, "b n p"], mask: Bool[Array, "b n"], channels: int) -> Float[Array, "b n p"]:
-    """Each channel (the last axis of a patch) of a sample with mean 0 and standard deviation 1 over its real tokens."""
+    """Each channel (the last axis of a patch) of a sample with mean 0 and standard deviation 1 over its real tokens.
+
+    Of a short sound these are also the silence that fills its spectrogram.
+    """
     values = x.reshape(len(x), -1, channels)
     mask = jnp.repeat(mask, values.shape[1] // mask.shape[1], axis=1)
     values -= masked_mean(values, mask)[:, None]

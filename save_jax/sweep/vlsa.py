@@ -119,11 +119,11 @@ def markdown(table: dict, before: Results, seeds: Sequence[int]) -> str:
 
 def _zero_shot_of_tags(before: Results) -> list[str]:
     """A table of R@10 between sounds and pictures before fine-tuning, of the clips of each tag, beside chance."""
-    test = before["both"][0]["test"]
+    test, every = before["both"][0]["test"], [run["test"].get("tags", {}) for runs in before.values() for run in runs]
     columns = [(tag, d) for tag, found in sorted(test.get("tags", {}).items()) for d in found]
-    if not columns:
-        return []
-    found = {d: test["gallery"][f"with_{NAMES[d].split(' → ')[1]}"] for _, d in columns}
+    if not all(every):
+        return ["(Some runs have no results of clips by their tags, or are of a version that wrote none.)"]
+    gallery = {d: test["gallery"][f"with_{NAMES[d].split(' → ')[1]}"] for _, d in columns}
     lines = [
         "Zero-shot R@10 of the clips with a tag, among all that have what is looked for; median (smallest–largest).",
         "",
@@ -133,7 +133,10 @@ def _zero_shot_of_tags(before: Results) -> list[str]:
     for name, runs in before.items():
         cells = [_cell([run["test"]["tags"][tag][d]["R@10"] for run in runs]) for tag, d in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    chance = [f"{100 * min(1, 10 / found[d]):.1f}" for _, d in columns]
+    chance = []
+    for tag, d in columns:
+        asked = {way: summary["queries"] for way, summary in test["tags"][tag].items()}  # sound alone is rarely there
+        chance.append(f"{100 * min(1, 10 / gallery[d]) * min(asked.values()) / asked[d]:.1f}")
     return [*lines, "| chance | " + " | ".join(chance) + " |"]
 
 

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt8
 
-ZOOM, STRETCH = 1.4, 1.1  # the most, of a part to the whole picture, and of one axis on top of that
+ZOOM, STRETCH = 1.4, 1.1  # the most that a part is enlarged, and that one axis is on top of it
+STREAM = 5  # of random numbers; 0 to 3 are of maskings and of pairs to match
 
 
 def cropped(frames: UInt8[Array, "b t s s 3"], draws: Int[Array, " b"]) -> UInt8[Array, "b t s s 3"]:
-    """Of every clip one part, the same in all its frames, in the size of the whole; each second clip is mirrored.
+    """Of every clip one part, the same in all its frames, in the size of the whole. Half of them are mirrored.
 
     Milder than MAE's (arXiv 2111.06377), whose parts begin at a fifth of a picture: what is seen must stay in it, since
     sounds and words are of all of it.
@@ -19,7 +20,7 @@ def cropped(frames: UInt8[Array, "b t s s 3"], draws: Int[Array, " b"]) -> UInt8
     side = frames.shape[2]
 
     def one(pictures: Array, draw: Array) -> Array:
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(len("crops")), draw), 4)
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(STREAM), draw), 4)
         zoom = jax.random.uniform(keys[0], maxval=ZOOM, minval=1.0)
         zoom = zoom * jax.random.uniform(keys[1], (2,), maxval=STRETCH, minval=1.0)  # height and width
         shift = side * (1 - zoom) * jax.random.uniform(keys[2], (2,))

@@ -64,8 +64,10 @@ class Checkpoints:
         self._folder = Path(workdir).absolute() / FOLDER
         self._keep_last, self._read_only = max(keep_last, 1), read_only
         self._saving = -1
-        if jax.process_index() == 0 and not read_only:
-            self._clear()
+        if not read_only:
+            problem = self._clear() if jax.process_index() == 0 else ""
+            if sharding.any_process(bool(problem)):
+                raise ValueError(problem or f"process 0 cannot open {self._folder}, and says why")
         self._manager = self._open()
         if jax.process_index() == 0 and not read_only and not self._sealed():
             for step in self._steps():
@@ -85,10 +87,15 @@ class Checkpoints:
             )
             return ocp.CheckpointManager(self._folder, options=options)
 
-    def _clear(self) -> None:
+    def _clear(self) -> str:
+        """Deletes what is half written: what is wrong with it, or ""."""
         # Not by Orbax: its thread outlives the manager, and would delete what the next manager writes or deletes.
         for half_written in self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
-            shutil.rmtree(half_written)
+            try:
+                shutil.rmtree(half_written)
+            except OSError as error:
+                return f"{half_written}, half a checkpoint, cannot be deleted ({error.strerror or error}); delete it"
+        return ""
 
     def _seal(self) -> None:
         # Called in the background by the first process, when all is written and before the folder gets its final name:

@@ -193,7 +193,8 @@ def _function(options: argparse.Namespace, source: Mapping, vlsa: Mapping) -> tu
             raise ValueError(
                 f"{options.source} has no config.json, which says how many heads its VLSA has; give --heads"
             )
-        return {"heads": (heads,)}, []
+        read = "its sounds were read with mean 0 and deviation 1 (model.standardize), and SAVE's are not so"
+        return {"heads": (heads,)}, [read] if vlsa.get("standardize") else []
     shapes = {name: np.shape(array) for name, array in source.items()}
     given = {name: getattr(options, name) for name in ("activation", "heads", "epsilon")} | {
         "stride": options.ast_stride

@@ -190,8 +190,7 @@ def check_function(config: ConfigDict, paths: str) -> None:
 
 def write_function(folder: str, model: Mapping) -> None:
     """Keeps what parts of a VLSA compute beside their weights, for `check_function`."""
-    known = {"standardize": False}  # MAE's and CLIP's read pictures as they are
-    known |= {name: files.plain(model[name]) for name in FUNCTION[""] if name in model}
+    known = {name: files.plain(model[name]) for name in FUNCTION[""] if name in model}
     files.write_json(os.path.join(folder, FUNCTION_FILE), {"model": known})
 
 
@@ -202,7 +201,8 @@ def _stored_model(path: str) -> tuple[list[str], dict, str]:
         about, run = os.path.join(folder, NAME), os.path.join(folder, "config.json")
         of_vlsa = os.path.join(folder, FUNCTION_FILE)
         if os.path.exists(of_vlsa):
-            return [""], files.read_json(of_vlsa)["model"], of_vlsa
+            model = {"standardize": False} | files.read_json(of_vlsa)["model"]  # MAE and CLIP do not, nor say so
+            return [""], model, of_vlsa
         if os.path.exists(about):
             stored = files.read_json(about)
             return stored["modules"], stored["config"]["model"], about

@@ -48,6 +48,19 @@ def test_operations_are_those_of_the_program(way):
     assert 1 <= traced.lower().cost_analysis()["flops"] / counted < 1.03
 
 
+def test_matching_that_reads_all_tokens_is_counted():
+    config = small("visible", **{"loss.matching_reads": "all", "batch_size": 3})
+    model = make_model(config, sharding.make_mesh())
+    params = trees.flatten(jax.eval_shape(lambda key: state.init_params(model, config, key), jax.random.key(0)))
+    batch = {name: jax.ShapeDtypeStruct(*spec) for name, spec in bench_vlsa.batch_shapes(config).items()}
+    objective = Pretraining(model, config)
+    gradient = jax.grad(lambda flat, batch: loss_of_batch(objective, trees.unflatten(flat), batch)[0])
+    counted = sum(operations.of_pretraining(config).values())
+    means = 2 * 2 * 3 * sum(model.sizes.counts.values()) * model.sizes.width
+    assert counted + means == products(jax.jit(gradient).trace(params, batch).jaxpr.jaxpr)
+    assert counted > sum(operations.of_pretraining(small("visible", batch_size=3)).values())
+
+
 def test_without_a_term_its_passes_are_not_counted():
     whole = operations.of_pretraining(small("visible"))
     masked = operations.of_pretraining(small("visible", **{"loss.matching": 0.0}))

@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--masked", type=float, default=0.75, help="share of the tokens in training; 0: none")
     parser.add_argument("--show", choices=["visible", "all"], default="visible", help="all: of pictures, in training")
     parser.add_argument("--frames", type=int, choices=range(1, FRAMES + 1), default=FRAMES)
-    parser.add_argument("--related", type=float, metavar="SHARE", help="as data_prep.demo's; default its own")
+    parser.add_argument("--related", type=float, default=RELATED_SHARE, metavar="SHARE", help="as data_prep.demo's")
     parser.add_argument("--anew", action="store_true", help="pair each picture with a sound that belongs, of any clip")
     parser.add_argument("--crop", action="store_true", help="parts of pictures, mirrored at random")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of config.model")
@@ -323,7 +323,7 @@ def main() -> None:
     if args.task == "bound":
         print("\n".join(f"{name:36}{value:8.2f}" for name, value in bounds().items()))
         return
-    train = kept_clips(args.keep, args.clips, 1, args.related or RELATED_SHARE)
+    train = kept_clips(args.keep, args.clips, 1, args.related)
     test = kept_clips(args.keep and f"{args.keep}.held-out.npz", HELD_OUT, 2)
     if args.level:
         level(train, test)

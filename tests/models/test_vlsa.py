@@ -1,6 +1,7 @@
 """VLSA: what is masked, what leaks and what does not, who takes part in which loss, what cannot work."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -172,10 +173,27 @@ def test_standardized_by_hand():
     assert not found[1].any() and np.isfinite(found).all()
 
 
+def _embedded(model: Vlsa, params: dict, batch: dict) -> dict:
+    return model.apply({"params": params}, batch, ("video", "audio"), method=Vlsa.embed)
+
+
+def _of_visible(model: Vlsa, params: dict, batch: dict) -> dict:
+    found = model.apply({"params": params}, batch, method=Vlsa.embed_visible)
+    return {name: found[name] for name in ("video", "audio")}
+
+
+def _predicted(model: Vlsa, params: dict, batch: dict) -> dict:
+    """Predictions of masked patches, zero where a clip has none."""
+    found = model.apply({"params": params}, batch, method=Vlsa.masked)
+    masked = {name: (found[name].predictions, found[name].masking.masked_mask) for name in ("video", "audio")}
+    return {name: jnp.where(mask[..., None], x, 0).reshape(len(x), -1) for name, (x, mask) in masked.items()}
+
+
+@pytest.mark.parametrize("read", [_embedded, _of_visible, _predicted])
 @pytest.mark.parametrize("standardize", [False, True])
-def test_brightness_and_loudness_are_read_unless_they_are_taken_out(standardize, params):
+def test_brightness_and_loudness_are_read_unless_they_are_taken_out(standardize, read, params):
     model = make_model(small(**{"model.standardize": standardize}), sharding.make_mesh())
-    embed = jax.jit(lambda batch: model.apply({"params": params}, batch, ("video", "audio"), method=Vlsa.embed))
+    embed = jax.jit(functools.partial(read, model, params))
     batch = made_batch() | {"frames": made_batch()["frames"] // 2}
     changed = batch | {
         "frames": batch["frames"] + jnp.array([20, 90, 0], jnp.uint8),  # brighter and of another colour
@@ -295,13 +313,17 @@ def test_pre_training_reads_crops_where_it_is_told(model, params):
     assert not np.allclose(plain.embed(params, batch)["video"], expected["video"])
 
 
-@pytest.mark.parametrize("task", [Pretraining, Finetuning])
-def test_micro_batches_give_the_gradients_of_the_whole(model, params, task):
-    objective, mesh = task(model, small()), sharding.make_mesh(jax.devices()[:2])
+LITTLE_DATA = {"data.crops": True, "loss.matching_reads": "all", "model.standardize": True}
+
+
+@pytest.mark.parametrize(("task", "told"), [(Pretraining, {}), (Pretraining, LITTLE_DATA), (Finetuning, {})])
+def test_micro_batches_give_the_gradients_of_the_whole(params, task, told):
+    made, mesh = small(**told), sharding.make_mesh(jax.devices()[:2])
+    objective = task(make_model(made, mesh), made)
     batch, flat = sharding.to_devices(jax.device_get(made_batch()), mesh), trees.flatten(params)
 
     def run(parts: int) -> tuple[dict, dict]:
-        config = small(batch_size=8, micro_batch=8 // parts)
+        config = small(batch_size=8, micro_batch=8 // parts, **told)
         return jax.jit(lambda p, b: step.gradients(objective, p, {}, b, config=config, mesh=mesh))(flat, batch)
 
     (one, expected), (four, actual) = run(1), run(4)
