@@ -83,7 +83,7 @@ def markdown(table: dict, before: Results, seeds: Sequence[int]) -> str:
     shown = [d for d in DIRECTIONS if d in table["both"]]  # those that fine-tuning brought together
     asked = [d for d in shown if d.startswith("t")]
     lines = [
-        f"SumR on the test split after fine-tuning, and zero-shot, before it: median of seeds "
+        "SumR on the test split after fine-tuning, and zero-shot, before it: median of seeds "
         f"{', '.join(map(str, seeds))} (smallest–largest); R@1 of what texts find.",
         "",
         "| pre-trained with | " + " | ".join([NAMES[d] for d in shown] + [f"R@1 {d[0]}→{d[-1]}" for d in asked]) + " |",

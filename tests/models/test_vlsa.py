@@ -390,6 +390,11 @@ def test_what_cannot_work(setting, value, message):
     assert message in str(caught.value)
 
 
+def test_fine_tuning_has_no_matching_that_could_read_more():
+    with pytest.raises(ValueError, match="matching_reads is of pre-training; fine-tuning reads all tokens"):
+        small("vlsa-finetune", **{"loss.matching_reads": "all"})
+
+
 def test_sizes_are_those_of_the_config():
     changed = small(**{"model.width": 48, "model.heads": 3})
     assert dataclasses.replace(vlsa_sizes(small()), width=48, heads=3) == vlsa_sizes(changed)
