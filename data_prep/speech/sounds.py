@@ -16,6 +16,7 @@ CLASSES = {"speech": "Speech", "music": "Music"}  # ours → AudioSet's
 WINDOW_SECONDS = 10.24  # what AST was trained on; of a longer stretch, the beginning is heard
 _LEAST_SECONDS = 1.0
 _BATCH = 8
+_NAMED = 3  # tensors in a message
 
 
 class SoundClasses:
@@ -30,8 +31,8 @@ class SoundClasses:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "At least one mel filter has all zero values")  # as AST was trained
                 self._features = ASTFeatureExtractor.from_pretrained(weights)
-            self._model = ready(ASTForAudioClassification.from_pretrained(weights), self._device)
-        except (OSError, RuntimeError) as error:
+            self._model = ready(ASTForAudioClassification, weights, self._device)
+        except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"--ast {weights} cannot be loaded ({str(error).strip().splitlines()[0]})") from error
         places = {label: number for number, label in self._model.config.id2label.items()}
         if missing := [label for label in CLASSES.values() if label not in places]:
@@ -52,6 +53,27 @@ class SoundClasses:
         return results
 
 
-def ready(model: Any, device: str) -> Any:
-    """A model of transformers on a device, for inference. Any: its types are wrong where torch is not installed."""
+def ready(kind: Any, weights: str, device: str, **how: Any) -> Any:
+    """A model of transformers' class `kind` on a device, for inference; `how`: more for its `from_pretrained`.
+
+    Raises ValueError that names tensors which are missing or have another shape: transformers takes random numbers in
+    their place, and says so in a warning alone. Any: its types are wrong where torch is not installed.
+    """
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # it warns of its own calls at every batch, and prints a table of what is missing
+    logging.disable_progress_bar()
+    model, found = kind.from_pretrained(weights, output_loading_info=True, ignore_mismatched_sizes=True, **how)
+    problems = []
+    if missing := sorted(found["missing_keys"]):  # without those that are tied to another, such as proj_out
+        problems.append(f"{len(missing)} of its tensors are missing: {_first(missing)}")
+    if shapes := sorted(found["mismatched_keys"]):
+        named = [f"{name} of {list(here)}, not {list(wanted)}" for name, here, wanted in shapes]
+        problems.append(f"{len(shapes)} of its tensors have another shape than its config.json says: {_first(named)}")
+    if problems:
+        raise ValueError(f"{'; '.join(problems)}; copy or save it again, whole")
     return model.to(device).eval()
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_NAMED], *(["…"] if len(names) > _NAMED else [])])

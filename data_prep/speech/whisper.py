@@ -123,15 +123,12 @@ class Transformers:
     def __init__(self, model: str, batch_size: int):
         import torch
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
-        from transformers.utils import logging
 
-        logging.set_verbosity_error()  # it warns of its own calls at every batch
-        logging.disable_progress_bar()
         self._torch, self.batch = torch, batch_size
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._dtype = torch.float16 if self._device == "cuda" else torch.float32
+        self._model = ready(WhisperForConditionalGeneration, model, self._device, dtype=self._dtype)
         self._processor = WhisperProcessor.from_pretrained(model)
-        self._model = ready(WhisperForConditionalGeneration.from_pretrained(model, dtype=self._dtype), self._device)
         settings = self._model.generation_config
         if getattr(settings, "no_timestamps_token_id", None) is None:
             raise ValueError(f"{model}: its generation_config.json has no no_timestamps_token_id; Whisper's own has")
