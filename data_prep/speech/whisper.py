@@ -28,6 +28,7 @@ _FRAMES = int(PIECE_SECONDS * SAMPLE_RATE) // _HOP  # that its encoder takes
 # Fast English has 5 to 7 tokens a second, and scripts of which each letter takes several have three times that; each
 # segment has two time stamps. A loop goes on to the limit. Whisper's own is 448, with the prompt.
 _TOKENS_A_SECOND, _SPARE_TOKENS, _MOST_TOKENS = 25, 60, 440
+_PROMPT_TOKENS = 4  # at most: start, language and task; a decoder has no more places than its config says
 _EVIDENCE_SECONDS = 0.05  # a segment that begins this close to the sound's end was read from the padding
 
 
@@ -117,6 +118,10 @@ def short_name(model: str, identity: str) -> str:
     return f"{name}@{mark[:12]}" if mark else name
 
 
+def _most_tokens(samples: int) -> int:
+    return min(_MOST_TOKENS, _SPARE_TOKENS + int(_TOKENS_A_SECOND * samples / SAMPLE_RATE))
+
+
 class Transformers:
     """Whisper in PyTorch, `batch_size` pieces at a time."""
 
@@ -161,8 +166,10 @@ class Transformers:
                 languages = [given or code for given, code in zip(languages, detected, strict=True)]
             prompt = {"language": languages, "task": "transcribe"}
         self._torch.manual_seed(0)  # temperatures above 0 draw tokens
+        places = self._model.config.max_target_positions - _PROMPT_TOKENS
         decoded = self._model.generate(
             **inputs,
+            max_new_tokens=min(places, _most_tokens(max(map(len, waveforms)))),
             return_timestamps=True,
             return_segments=True,
             condition_on_prev_tokens=False,
@@ -269,7 +276,7 @@ class FasterWhisper:
             language=(language or None) if self._multilingual else "en",
             beam_size=1,  # as the other engine decodes
             best_of=1,  # of five draws at a temperature none is better: what is doubtful the filters see
-            max_new_tokens=min(_MOST_TOKENS, _SPARE_TOKENS + int(_TOKENS_A_SECOND * len(waveform) / SAMPLE_RATE)),
+            max_new_tokens=_most_tokens(len(waveform)),
             temperature=list(_TEMPERATURES),
             compression_ratio_threshold=_REPETITION,
             log_prob_threshold=_IMPROBABLE,
