@@ -262,6 +262,10 @@ class FasterWhisper:
         import ctranslate2
         from faster_whisper import WhisperModel
 
+        # Before the model, whose threads each begin their own series of draws. One thread draws the same for the same
+        # pieces in the same order. Of several, chance says which takes a piece, and so what it draws: the words at
+        # temperatures above 0 may differ from run to run, and those alone.
+        ctranslate2.set_random_seed(0)
         gpu = ctranslate2.get_cuda_device_count() > 0
         how = {} if gpu else {"device": "cpu", "compute_type": on_cpu, "cpu_threads": 1, "num_workers": cores()}
         self._model = WhisperModel(model, **how)

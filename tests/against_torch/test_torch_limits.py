@@ -91,3 +91,17 @@ def test_a_loop_in_faster_whisper_ends_with_the_sound_and_draws_once(models, mon
 @pytest.mark.parametrize(("seconds", "most"), [(0.0, 60), (4.0, 160), (30.0, 440)])
 def test_tokens_of_a_piece(seconds, most):
     assert whisper._most_tokens(int(seconds * RATE)) == most
+
+
+def test_faster_whisper_draws_the_same_when_it_is_loaded_again(models, monkeypatch):
+    """In one thread. Each piece goes on in the series of draws."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(whisper, "_TEMPERATURES", (1.0,))
+    monkeypatch.setattr(whisper, "_MOST_TOKENS", 12)  # the tiny one has no more places than 24
+    drawn = []
+    for _ in range(2):
+        engine = whisper.FasterWhisper(models["faster-whisper"])
+        recording = hears(engine)
+        engine.transcribe([noise(1), noise(2)], ["en"] * 2)
+        drawn.append([answer.sequences_ids for answer in recording.answers])
+    assert drawn[0] == drawn[1] and drawn[0][0] != drawn[0][1]
