@@ -11,6 +11,8 @@ import struct
 _TIMES = 1501  # tokens of time stamps, which tokenizers of English-only models do not list
 _MULTILINGUAL = 51_865  # tokens; English-only models have one fewer
 _END = "<|endoftext|>"
+# Versions of CTranslate2's format that `_shapes` reads. Those before gave other sizes, and it loads none of them.
+_VERSIONS = range(4, 7)
 _MELS = 80  # which faster-whisper computes where no file says how many
 
 
@@ -92,9 +94,10 @@ def _tokenizer(folder: str) -> dict[str, int]:
 
 
 def _shapes(path: str) -> dict[str, list[int]]:
-    """Name of each tensor → its shape; {} for a file of another form.
+    """Name of each tensor → its shape; {} for a file of another form, or of one that only CTranslate2 knows.
 
-    The format is CTranslate2's: a head, then for each variable its name, shape, type, size and bytes.
+    Raises ValueError for a version that the installed CTranslate2 does not read. The format is CTranslate2's: a head,
+    then for each variable its name, shape, type, size and bytes.
     """
     size, shapes = os.path.getsize(path), {}
 
@@ -107,7 +110,9 @@ def _shapes(path: str) -> dict[str, list[int]]:
             return file.read(number("H")).rstrip(b"\0").decode(errors="replace")
 
         try:
-            number("I")
+            if (version := number("I")) not in _VERSIONS:
+                _check_version(version)
+                return {}
             if name() != "WhisperSpec":
                 return {}
             number("I")
@@ -122,3 +127,20 @@ def _shapes(path: str) -> dict[str, list[int]]:
         except struct.error:
             raise ValueError(f"model.bin is cut: it has {size:,} bytes, and ends in the middle") from None
     return shapes
+
+
+def _check_version(version: int) -> None:
+    """CTranslate2 itself speaks of a version that is too new only when it loads, and of one too old not at all."""
+    import ctranslate2
+    from ctranslate2.specs import model_spec  # imports torch where it is installed: only where it is needed
+
+    newest = model_spec.CURRENT_BINARY_VERSION
+    if version > 255:  # the first bytes are others': a page that was saved, a pointer of Git LFS in place of the file
+        first = struct.pack("<I", version)
+        raise ValueError(f"model.bin is no model of CTranslate2: it begins with {first}; copy it again")
+    if not _VERSIONS[0] <= version <= newest:
+        raise ValueError(
+            f"model.bin is of version {version}, and CTranslate2 {ctranslate2.__version__}, which is installed, reads "
+            f"{_VERSIONS[0]} to {newest}: convert the model again with its ct2-transformers-converter"
+            f"{', or install a later CTranslate2' * (version > newest)}"
+        )

@@ -1,5 +1,6 @@
-"""Weights that are not whole: transformers would fill them up with random numbers, and say so in a warning alone."""
+"""Weights that are not whole, which transformers fills up with random numbers; versions that CTranslate2 refuses."""
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -65,3 +66,23 @@ def test_ast_that_is_not_whole_is_refused_by_names(originals, tmp_path, capfd):
     with pytest.raises(ValueError, match=rf"{CLASSES} of \[1, 32\], not \[3, 32\]"):
         sounds.SoundClasses(folder)
     assert capfd.readouterr().err == ""
+
+
+def test_versions_that_are_refused_are_those_that_ctranslate2_does_not_load(originals, tmp_path):
+    from ctranslate2.converters import TransformersConverter
+    from ctranslate2.models import Whisper
+
+    files, folder = ["tokenizer.json", "preprocessor_config.json"], str(tmp_path / "converted")
+    TransformersConverter(str(originals["whisper"]), copy_files=files).convert(folder)
+    path = Path(folder, "model.bin")
+    content = path.read_bytes()
+    loads, passes = [], []
+    for version in range(9):
+        path.write_bytes(bytes([version]) + content[1:])
+        with contextlib.suppress(RuntimeError):
+            Whisper(folder)
+            loads.append(version)
+        with contextlib.suppress(ValueError):
+            whisper.check("faster-whisper", folder)
+            passes.append(version)
+    assert passes == loads == [4, 5, 6]

@@ -3,6 +3,7 @@
 import json
 import struct
 
+import ctranslate2
 import numpy as np
 import pytest
 from helpers import hub as hubs
@@ -65,6 +66,40 @@ def test_large_v3_without_its_frequencies(folder):
 def test_the_frequencies_are_of_another_model(folder):
     write(folder, "preprocessor_config.json", {"feature_size": 128})
     assert "takes 80 mel frequencies, preprocessor_config.json makes 128: parts of two models" in refused(folder)
+
+
+def change_version(folder, version):
+    """It is the first byte, and the three after it."""
+    data = (folder / "model.bin").read_bytes()
+    assert data[:4] == b"\6\0\0\0"
+    (folder / "model.bin").write_bytes(bytes([version]) + data[1:])
+
+
+@pytest.mark.parametrize("version", [0, 3, 7, 255])
+def test_a_version_that_ctranslate2_cannot_read(folder, version):
+    change_version(folder, version)
+    message = refused(folder)
+    assert f"model.bin is of version {version}, and CTranslate2 {ctranslate2.__version__}" in message
+    assert "reads 4 to 6: convert the model again" in message
+    assert ("install a later CTranslate2" in message) == (version > 6)
+
+
+def test_a_pointer_of_git_lfs_in_place_of_the_weights(folder):
+    (folder / "model.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "model.bin is no model of CTranslate2: it begins with b'vers'; copy it again" in refused(folder)
+
+
+@pytest.mark.parametrize("version", [4, 5, 6])
+def test_a_version_that_ctranslate2_reads(folder, version):
+    change_version(folder, version)
+    whisper.check("faster-whisper", str(folder))
+
+
+def test_a_version_that_only_a_later_ctranslate2_reads_is_left_to_it(folder, monkeypatch):
+    """Where it finds its tensors, nobody here knows."""
+    change_version(folder, 7)
+    monkeypatch.setattr("ctranslate2.specs.model_spec.CURRENT_BINARY_VERSION", 7)
+    whisper.check("faster-whisper", str(folder))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "vocabulary.json"])
