@@ -11,8 +11,10 @@ limits, transcribes only what is missing.
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tqdm import tqdm
@@ -44,13 +46,16 @@ def transcribe(
     source = f"{whisper.short_name(task.model, task.model_identity)}/{task.engine}"
     counts: collections.Counter = collections.Counter()
     problems = {}
-    with tqdm(total=len(samples), unit="clip", disable=not samples) as bar:
-        for sample, result in _results(samples, task, runner):
-            key = known(sample.id if keys_are_ids else sample.id + ".wav")
+    keys = {sample.id: known(sample.id if keys_are_ids else sample.id + ".wav") for sample in samples}
+    for key in keys.values():  # rows stand in the order of the samples, whichever is heard first
+        rows.setdefault(key, [])
+    with _Bar(len(samples)) as bar:
+        for sample, result in _results(samples, task, runner, bar):
+            key = keys[sample.id]
             row = make_row(key, source, result, limits)
             if "problem" in row:
                 problems[sample.id] = row["problem"]
-            if "problem" in row and rows.get(key) and not any("problem" in before for before in rows[key]):
+            if "problem" in row and rows[key] and not any("problem" in before for before in rows[key]):
                 problems[sample.id] += "; its earlier transcript stays"
             else:
                 rows[key] = [row]
@@ -60,28 +65,85 @@ def transcribe(
             counts["from the cache"] += bool(result.get("cached"))
             counts["segments kept"] += len(row.get("segments", ()))
             counts["dropped"] += len(row.get("dropped", ()))
-            bar.update()
+            bar.done(_path(sample))
     write_json(out, [row for of_key in rows.values() for row in of_key], indent=0)
     return {"counts": dict(counts), "problems": problems}
 
 
-def _results(samples: Sequence[Sample], task: Recognise, runner) -> Iterator[tuple[Sample, dict]]:
-    """Each sample with its raw result. A group that is lost as a whole is done again one by one, at the end."""
+class _Bar:
+    """Clips that are heard, with shares of those under way: a film of ten hours is one clip."""
+
+    def __init__(self, clips: int):
+        self._bar = tqdm(total=clips, unit="clip", disable=not clips, unit_scale=True)
+        self._shares: dict[str, float] = {}
+        self._turn = threading.Lock()  # threads tell
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+
+    def share(self, path: str, share: float) -> None:
+        with self._turn:
+            before = self._shares.get(path, 0.0)
+            self._shares[path] = max(share, before)
+            self._bar.update(self._shares[path] - before)
+
+    def done(self, path: str) -> None:
+        with self._turn:
+            self._bar.update(1 - self._shares.pop(path, 0.0))
+
+
+def _path(sample: Sample) -> str:
+    path = sample.audio or sample.video
+    assert path is not None, f"{sample.id} has neither"  # corpora give one of them
+    return path
+
+
+def _results(samples: Sequence[Sample], task: Recognise, runner, bar: _Bar) -> Iterator[tuple[Sample, dict]]:
+    """Each sample with its raw result, as soon as it is there."""
+    by_path: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_path.setdefault(_path(sample), []).append(sample)
+    here = isinstance(runner, runners.Here)
+    for path, result in _here(list(by_path), task, bar) if here else _elsewhere(list(by_path), task, runner):
+        yield from ((sample, result) for sample in by_path[path])
+
+
+def _here(paths: Sequence[str], task: Recognise, bar: _Bar) -> Iterator[tuple[str, dict]]:
+    """In this process; a file that was under way when two runs died is heard in one of its own, at the end."""
+    deadly = []
+    with contextlib.closing(task.stream(paths, bar.share, leave_deadly=True)) as results:
+        for path, result in results:
+            if result.get("deadly"):
+                deadly.append(path)
+            else:
+                yield path, result
+    if deadly:
+        with runners.Local(1, None) as alone:
+            yield from _elsewhere(deadly, task, alone, size=1)
+
+
+def _elsewhere(paths: Sequence[str], task: Recognise, runner, size: int = 0) -> Iterator[tuple[str, dict]]:
+    """By workers, a group each. A group that is lost as a whole is done again one by one, at the end."""
     # A worker of a cluster has few cores, and hears one file after the other.
-    size = 1 if isinstance(runner, runners.Ray) and task.engine == "faster-whisper" else task.group
-    groups = [samples[first : first + size] for first in range(0, len(samples), size)]
+    size = size or (1 if task.engine == "faster-whisper" else task.group)
+    groups = [paths[first : first + size] for first in range(0, len(paths), size)]
     alone = []
     for group, answer in zip(groups, _run(runner, task, groups), strict=True):
         if not isinstance(answer, runners.Failure):
             yield from zip(group, answer, strict=True)
+        elif size == 1:
+            yield group[0], {"problem": answer.reason}
         else:
-            alone += [[sample] for sample in group]
-    for [sample], answer in zip(alone, _run(runner, task, alone), strict=True):
-        yield sample, {"problem": answer.reason} if isinstance(answer, runners.Failure) else answer[0]
+            alone += [[path] for path in group]
+    for [path], answer in zip(alone, _run(runner, task, alone), strict=True):
+        yield path, {"problem": answer.reason} if isinstance(answer, runners.Failure) else answer[0]
 
 
-def _run(runner, task: Recognise, groups: Sequence[Sequence[Sample]]) -> Iterator[list[dict] | runners.Failure]:
-    for answer in runner.run(task, [[sample.audio or sample.video for sample in group] for group in groups]):
+def _run(runner, task: Recognise, groups: Sequence[Sequence[str]]) -> Iterator[list[dict] | runners.Failure]:
+    for answer in runner.run(task, groups):
         if isinstance(answer, Stop):
             raise ValueError(answer.reason)
         yield answer

@@ -65,6 +65,12 @@ def begin(path: str) -> float:
         return clock.settled(clock.track_start(track, path) - clock.picture_start(container, path))
 
 
+def promised_seconds(path: str) -> float | None:
+    """How long the file is by its header, for progress alone: headers may be wrong. None where it does not say."""
+    with open_media(path) as container:
+        return container.duration / av.time_base if container.duration else None
+
+
 def _of_track(
     container: av.container.InputContainer, track: av.AudioStream, path: str, sample_rate: int, tell: Tell
 ) -> Iterator[np.ndarray]:

@@ -4,12 +4,13 @@ Each entry is a small JSON file. Its name is the hash of everything that the ent
 entries or none.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from data_prep.files import write_json
 
@@ -37,8 +38,16 @@ def model_identity(model: str) -> str:
     return model
 
 
+class CacheError(ValueError):
+    """The cache cannot be read or written: nothing that is heard would be kept."""
+
+
 class Cache:
-    """Entries in `folder`, each found by a description: a mapping of everything that its result depends on."""
+    """Entries in `folder`, each found by a description: a mapping of everything that its result depends on.
+
+    All raise CacheError. A mark says that something was begun. Who ends it takes the mark away, so that one
+    which is left tells of a run that died.
+    """
 
     def __init__(self, folder: str):
         self.folder = folder
@@ -58,14 +67,56 @@ class Cache:
             return entry["result"]
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unusable(error) from error
         except (ValueError, KeyError, TypeError) as error:
             logging.warning("%s is damaged (%s); its clip is done again", path, error)
             return None
 
     def put(self, description: Mapping, result: Mapping) -> None:
         path = self.path(description)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        write_json(path, {"of": description, "checksum": _checksum(result), "result": result}, indent=0)
+        with self._writing():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            write_json(path, {"of": description, "checksum": _checksum(result), "result": result}, indent=0)
+
+    def discard(self, description: Mapping) -> None:
+        with self._writing(), contextlib.suppress(FileNotFoundError):
+            os.remove(self.path(description))
+
+    def mark(self, description: Mapping, times: int) -> None:
+        path = self._mark(description)
+        with self._writing():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(str(times))
+
+    def marks(self, description: Mapping) -> int:
+        """How often it was begun and not ended."""
+        try:
+            with open(self._mark(description), encoding="utf-8") as file:
+                return int(file.read())
+        except (OSError, ValueError):  # none; or one that was being written
+            return 0
+
+    def unmark(self, description: Mapping) -> None:
+        with self._writing(), contextlib.suppress(FileNotFoundError):
+            os.remove(self._mark(description))
+
+    def _mark(self, description: Mapping) -> str:
+        return self.path(description).removesuffix(".json") + ".begun"
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> CacheError:
+        return CacheError(
+            f"the cache {self.folder} cannot be used ({error.strerror or error}); what was heard before is in it: make "
+            "room, or see to its rights, and run the same command again"
+        )
 
 
 def _text(value: Mapping) -> str:

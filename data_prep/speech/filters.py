@@ -43,6 +43,7 @@ class Thresholds:
 _LOOP = 4  # "no, no, no" is said; four times the same and nothing much else is a decoder that hangs
 _RUN = 3  # the same segment, or the same two or three by turns, this often in a row
 _TURNS = (1, 2, 3)
+_PAUSE_SECONDS = 1.0  # a decoder that hangs makes none; an announcement that is read again comes after a longer one
 # Lines of video platforms that Whisper learnt from subtitles of silent passages. People say some of them, so they are
 # dropped only where the sound leaves doubt whether anybody spoke.
 _DOUBTFUL_NO_SPEECH, _DOUBTFUL_VOICED = 0.3, 0.5
@@ -83,7 +84,7 @@ def keep(
     if sounds is not None and len(sounds) != len(segments):
         raise ValueError(f"{len(segments)} segments have {len(sounds)} sound scores; there should be one for each")
     kept, dropped = [], []
-    loops = _loops([_words(segment.text) for segment in segments])
+    loops = _loops(segments)
     for number, segment in enumerate(segments):
         reason = _doubt(segment, voices, sounds[number] if sounds else None, limits) or loops.get(number, "")
         if reason:
@@ -93,11 +94,15 @@ def keep(
     return kept, dropped
 
 
-def _loops(said: Sequence[Sequence[str]]) -> dict[int, str]:
+def _loops(segments: Sequence[Segment]) -> dict[int, str]:
     """Segments that only go on with a loop of one, two or three, by number; the first time round is not among them."""
-    found: dict[int, str] = {}
+    said, found = [_words(segment.text) for segment in segments], {}
+    follows = [False] + [after.start - before.end <= _PAUSE_SECONDS for before, after in itertools.pairwise(segments)]
     for turn in _TURNS:
-        same = [number >= turn and said[number] == said[number - turn] for number in range(len(said))]
+        same = [
+            number >= turn and said[number] == said[number - turn] and all(follows[number - turn + 1 : number + 1])
+            for number in range(len(said))
+        ]
         for _, run in itertools.groupby(range(len(said)), key=same.__getitem__):
             numbers = list(run)
             times = 1 + len(numbers) // turn

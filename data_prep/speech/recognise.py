@@ -1,16 +1,15 @@
 """Sound files to raw recognised speech: decoded, cut at silences, transcribed in batches, kept in the cache.
 
-This is the task that a worker runs. In: paths of a group of files; out: for each what Whisper said with its measures,
-before any filter, as plain data that JSON can hold.
+This is the task that a worker runs. In: paths of files; out: for each what Whisper said with its measures, before any
+filter, as plain data that JSON can hold.
 """
 
-import collections
 import contextlib
 import dataclasses
 import os
 import threading
-from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -19,32 +18,34 @@ from data_prep.media import audio, samples
 from data_prep.media.opening import MediaError
 from data_prep.runners import reason_of
 from data_prep.speech import sounds, vad, whisper
-from data_prep.speech.cache import Cache, file_digest
+from data_prep.speech.cache import Cache, CacheError, file_digest
+from data_prep.speech.hearing import Hearing, ModelError, Track, nothing
 
 # Raise it when the same sound and settings are to give another result.
 _VERSIONS = {"transformers": 4, "faster-whisper": 3}
 
-# A piece this long says its own language where the model is that sure; a shorter one, or a doubt, has the file's. Of
-# 36 telephone prompts in English and 36 in French of 2 s and more, Whisper base told all, with 0.83 and more.
-_OWN_LANGUAGE_SECONDS, _SURE = 5.0, 0.8
 _LOADING = threading.Lock()  # files are heard side by side, and share the weights
-
-
-Job = tuple[str, vad.Piece]  # a piece and the path of its file
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """In place of what is said in a piece at which the recogniser fails."""
-
-    reason: str
+_DEADLY = 2  # runs that died while a file was under way: a power cut is none of its doing, two are
 
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
-    """Returned in place of results where no clip can be done: the model does not load."""
+    """Returned in place of results where no clip can be done: the model does not load, the cache cannot be written."""
 
     reason: str
+
+
+@dataclasses.dataclass
+class _File:
+    """A file that is opened: what it is in the cache, when its sound begins; its result, where that is there."""
+
+    path: str
+    description: dict = dataclasses.field(default_factory=dict)
+    begins: float = 0.0
+    seconds: float | None = None
+    result: dict | None = None
+    track: Track | None = None
+    kept: int = 0  # pieces that the cache has
 
 
 @dataclasses.dataclass
@@ -76,41 +77,161 @@ class Recognise:
 
     @property
     def group(self) -> int:
-        """Files of a group: what the engine hears at once."""
+        """Files that are under way at a time: what the engine hears at once."""
         return self.batch_size if self.engine == "transformers" else whisper.cores()
 
     def __call__(self, paths: Sequence[str]) -> list[dict] | Stop:
-        results, descriptions, begins = {}, {}, {}
         try:
-            for path in paths:
-                if os.path.isdir(path):  # pictures without a sound file
-                    results[path] = _nothing() | {"sound": False, "cached": True}
-                    continue
-                try:
-                    descriptions[path] = self._description(path)
-                    begins[path] = samples.begin(path)
-                except MediaError as error:
-                    results[path] = {"problem": str(error)}
-                    continue
-                except OSError as error:
-                    results[path] = {"problem": f"{path}: {error.strerror or error}"}
-                    continue
-                if begins[path] > 0:  # silence goes before: results of versions that had none are other ones
-                    descriptions[path]["begins"] = round(begins[path], 3)
-                if (known := self.cache.get(descriptions[path])) is not None:
-                    results[path] = known | {"cached": True}
-            with contextlib.closing(self._heard([path for path in paths if path not in results])) as heard:
-                for path, result in heard:
-                    if "problem" not in result:  # a file that is mended has other bytes, a busy disk has not: try again
-                        self.cache.put(descriptions[path], result)
-                    results[path] = result | {"cached": False}
-            for path, result in results.items():
-                if self.ast and result.get("segments"):
-                    result["sounds"] = self._sounds(path, descriptions[path], result["segments"])
-                _shift(result, min(0.0, begins.get(path, 0.0)))
-        except ModelError as error:
+            results = dict(self.stream(paths))
+        except (ModelError, CacheError) as error:
             return Stop(str(error))
         return [results[path] for path in paths]
+
+    def stream(
+        self,
+        paths: Iterable[str],
+        tell: Callable[[str, float], None] = lambda *_: None,
+        leave_deadly: bool = False,
+    ) -> Generator[tuple[str, dict]]:
+        """Each path, once, with its result, as soon as it is there.
+
+        Closed early or interrupted, it ends when the pieces under way are heard, and the cache has all that was heard,
+        of files that were not heard to their end, too.
+
+        Args:
+            tell: hears, from any thread, of a path up to which share of it was heard.
+            leave_deadly: {"deadly": True} in place of the result of a file that was under way when two runs died.
+
+        Raises ModelError and CacheError (ValueError), which no other file would escape.
+        """
+        todo, stop = iter(dict.fromkeys(paths)), threading.Event()
+        by_path: dict[str, _File] = {}
+        deaths: dict[str, int] = {}
+
+        def heard(track: Track, end: float) -> None:
+            seconds = by_path[track.path].seconds
+            if seconds:
+                tell(track.path, min(1.0, end / seconds))
+
+        hearing = Hearing(self._engine, self.language, stop, heard)
+
+        def open_file(path: str) -> _File:
+            by_path[path] = self._open(path, deaths, leave_deadly)
+            return by_path[path]
+
+        if self.engine == "transformers":  # which takes pieces of several files in one batch
+            files = self._in_turn(todo, hearing, open_file)
+        else:
+            files = self._side_by_side(todo, hearing, open_file)
+        with contextlib.closing(files):
+            for file in files:
+                yield file.path, self._finished(by_path.pop(file.path))
+
+    def _side_by_side(
+        self, paths: Iterator[str], hearing: Hearing, open_file: Callable[[str], _File]
+    ) -> Generator[_File]:
+        """A file in each thread, and the pieces of all of them in others, so that one long file has every core, too."""
+        with ThreadPoolExecutor(self.group) as readers, ThreadPoolExecutor(self.group) as hearing.pool:
+
+            def read(path: str) -> list[_File]:
+                return list(self._in_turn(iter([path]), hearing, open_file))
+
+            waiting: set[Future[list[_File]]] = set()
+            try:
+                while True:
+                    while len(waiting) < 2 * self.group and (path := next(paths, None)) is not None:
+                        waiting.add(readers.submit(read, path))
+                    if not waiting:
+                        return
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield from future.result()
+            finally:
+                hearing.stop.set()
+                readers.shutdown(cancel_futures=True)  # pieces end by themselves: each asks first whether to stop
+
+    def _in_turn(self, paths: Iterator[str], hearing: Hearing, open_file: Callable[[str], _File]) -> Generator[_File]:
+        """A block of each file under way, again and again; a file that is done makes room for the next."""
+        under_way: list[_File] = []
+        try:
+            while True:
+                while len(under_way) < self.group and (path := next(paths, None)) is not None:
+                    file = open_file(path)
+                    if file.result is not None:
+                        yield file
+                    else:
+                        under_way.append(file)
+                if not under_way:
+                    return
+                of_track = {id(file.track): file for file in under_way}
+                for track in hearing.block([file.track for file in under_way if file.track]):
+                    file = of_track[id(track)]
+                    self._keep(file, track.result)
+                    under_way.remove(file)
+                    yield file
+                for file in under_way:
+                    self._keep_pieces(file)
+        finally:
+            with contextlib.suppress(CacheError):  # which is what ends it, or is said by what does
+                for file in under_way:
+                    self._keep_pieces(file)
+                    self.cache.unmark(file.description)
+
+    def _open(self, path: str, deaths: dict[str, int], leave_deadly: bool) -> _File:
+        """`deaths`: of runs before this one by entry; a copy of a file that is under way finds this run's own mark."""
+        file = _File(path)
+        if os.path.isdir(path):  # pictures without a sound file
+            file.result = nothing() | {"cached": True}
+            return file
+        try:
+            file.description = self._description(path)
+            file.begins = samples.begin(path)
+        except MediaError as error:
+            file.result = {"problem": str(error)}
+            return file
+        except OSError as error:
+            file.result = {"problem": f"{path}: {error.strerror or error}"}
+            return file
+        if file.begins > 0:  # silence goes before: results of versions that had none are other ones
+            file.description["begins"] = round(file.begins, 3)
+        if (known := self.cache.get(file.description)) is not None:
+            file.result = known | {"cached": True}
+            return file
+        died = deaths.setdefault(self.cache.path(file.description), self.cache.marks(file.description))
+        if leave_deadly and died >= _DEADLY:
+            file.result = {"deadly": True}
+            return file
+        self.cache.mark(file.description, died + 1)
+        pieces = self.cache.get(_pieces_of(file.description)) or {}
+        file.seconds, file.kept = samples.promised_seconds(path), len(pieces)
+        file.track = Track(path, vad.cut(audio.blocks(path, vad.BLOCK_SECONDS), self.detector), heard=pieces)
+        return file
+
+    def _keep(self, file: _File, result: dict) -> None:
+        """The end of a file: its result instead of its pieces."""
+        if "problem" not in result:  # a file that is mended has other bytes, a busy disk has not: try again
+            self.cache.put(file.description, result)
+            self.cache.discard(_pieces_of(file.description))
+        self.cache.unmark(file.description)
+        file.result, file.track = result | {"cached": False}, None
+
+    def _keep_pieces(self, file: _File) -> None:
+        if file.track is not None and len(file.track.heard) > file.kept:
+            self.cache.put(_pieces_of(file.description), file.track.heard)
+            file.kept = len(file.track.heard)
+
+    def _finished(self, file: _File) -> dict:
+        """The result with what AST hears in its segments, on the clip's clock."""
+        result = file.result or {}
+        try:
+            if self.ast and result.get("segments"):
+                result["sounds"] = self._sounds(file.path, file.description, result["segments"])
+        except (ModelError, CacheError):
+            raise
+        except Exception as error:  # one odd file is not to stop the others
+            return {"problem": reason_of(error)}
+        _shift(result, min(0.0, file.begins))
+        return result
 
     def _description(self, path: str) -> dict:
         """Everything that the result depends on; not batch size, device and precision.
@@ -126,98 +247,6 @@ class Recognise:
             "language": self.language,
             "vad": self.detector,
         }
-
-    def _heard(self, paths: Sequence[str]) -> Generator[tuple[str, dict]]:
-        """Each file with its result, as soon as it is there. Closed early, it ends within a piece of each file."""
-        stop = threading.Event()
-        if self.engine == "transformers":  # which takes pieces of several files in one batch
-            yield from self._transcribe(paths, stop)
-            return
-        with ThreadPoolExecutor(self.group) as pool:
-            waiting = [pool.submit(lambda path: dict(self._transcribe([path], stop)), path) for path in paths]
-            try:
-                for done in as_completed(waiting):
-                    yield from done.result().items()
-            finally:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-
-    def _transcribe(self, paths: Sequence[str], stop: threading.Event) -> Generator[tuple[str, dict]]:
-        """Each file with its result, as soon as its last piece was heard, so that a stop loses those under way alone.
-
-        Block by block, so that a long file never has more than a block in memory; a block of each file at a time.
-        Whatever is wrong with one file, its neighbours go on.
-        """
-        results = {path: _nothing() for path in paths}  # of files that are under way
-        cuts = {path: vad.cut(audio.blocks(path, vad.BLOCK_SECONDS), self.detector) for path in results}
-        while results:
-            first, rest = [], []
-            for path in list(cuts):
-                _check(stop)
-                result = results[path]
-                try:
-                    cut = next(cuts[path], None)
-                except Exception as error:
-                    results[path], cut = {"problem": _reason(error)}, None
-                if cut is None or cut.last:
-                    del cuts[path]
-                if cut is None:
-                    continue
-                result["sound"] = True
-                result["voices"] = None if cut.voices is None else [*(result["voices"] or ()), *map(list, cut.voices)]
-                pieces = sorted(cut.pieces, key=lambda piece: -piece.seconds)
-                if pieces and not (result["language"] or self.language):
-                    first.append((path, pieces.pop(0)))  # short pieces mislead: the longest says the language
-                rest += [(path, piece) for piece in pieces]
-            left = collections.Counter(path for path, _ in [*first, *rest])
-            for path in [path for path in results if path not in cuts and not left[path]]:
-                yield path, _in_order(results.pop(path))
-            for jobs in (first, rest):
-                for path, piece, heard in self._hear(jobs, results, stop):
-                    if path not in results:  # a piece before this one had a problem
-                        continue
-                    left[path] -= 1
-                    if isinstance(heard, Problem):
-                        cuts.pop(path, None)
-                        results.pop(path)
-                        yield path, {"problem": heard.reason}
-                        continue
-                    _add(results[path], piece, heard)
-                    if path not in cuts and not left[path]:
-                        yield path, _in_order(results.pop(path))
-
-    def _hear(
-        self, jobs: Sequence[Job], results: Mapping[str, dict], stop: threading.Event
-    ) -> Generator[tuple[str, vad.Piece, whisper.Recognised | Problem]]:
-        """Each piece of the files in `results` with what is said in it, batch by batch."""
-        if not jobs:
-            return
-        engine = self._engine()
-        for first in range(0, len(jobs), engine.batch):
-            _check(stop)
-            batch = [job for job in jobs[first : first + engine.batch] if job[0] in results]
-            heard = self._in_their_languages(engine, batch, results)
-            yield from ((path, piece, one) for (path, piece), one in zip(batch, heard, strict=True))
-
-    def _in_their_languages(
-        self, engine: whisper.Engine, jobs: Sequence[Job], results: Mapping[str, dict]
-    ) -> list[whisper.Recognised | Problem]:
-        """One for each piece. A language other than the file's that is in doubt is heard again as the file's."""
-        pieces = [piece.samples for _, piece in jobs]
-        of_files = [self.language or results[path]["language"] for path, _ in jobs]
-        own = [not self.language and piece.seconds >= _OWN_LANGUAGE_SECONDS for _, piece in jobs]
-        asked = ["" if alone else code for alone, code in zip(own, of_files, strict=True)]
-        heard = list(_heard_or_problems(engine, pieces, asked))
-        doubtful = [
-            number
-            for number, (said, code) in enumerate(zip(heard, of_files, strict=True))
-            if not isinstance(said, Problem) and code and said.language != code and said.sure < _SURE
-        ]
-        if doubtful:
-            again = _heard_or_problems(engine, [pieces[k] for k in doubtful], [of_files[k] for k in doubtful])
-            for number, said in zip(doubtful, again, strict=True):
-                heard[number] = said
-        return heard
 
     def _sounds(self, path: str, description: dict, segments: Sequence[dict]) -> list[dict]:
         """Speech and music of each segment, from the cache or from the sound, decoded once more."""
@@ -241,19 +270,21 @@ class Recognise:
 
     def _engine(self) -> whisper.Engine:
         with _LOADING:
+            if "error" in self._loaded:  # said to every thread, without asking a hub again
+                raise self._loaded["error"]
             if "engine" not in self._loaded:
                 of = (self.engine, self.model, self.batch_size, self.language)
-                self._loaded["engine"] = _load(whisper.load, *of)
+                try:
+                    self._loaded["engine"] = _load(whisper.load, *of)
+                except ModelError as error:
+                    self._loaded["error"] = error
+                    raise
         return self._loaded["engine"]
 
     def _classes(self) -> sounds.SoundClasses:
         if "classes" not in self._loaded:
             self._loaded["classes"] = _load(sounds.SoundClasses, self.ast)
         return self._loaded["classes"]
-
-
-class ModelError(ValueError):
-    """Weights that do not load: no clip can be done."""
 
 
 def _load(make, *arguments):
@@ -263,49 +294,9 @@ def _load(make, *arguments):
         raise ModelError(str(error)) from error
 
 
-def _heard_or_problems(
-    engine: whisper.Engine, waveforms: Sequence[np.ndarray], languages: Sequence[str]
-) -> Sequence[whisper.Recognised | Problem]:
-    """A batch that fails is heard piece by piece: the one that it fails at is alone in having a problem."""
-    if not waveforms:
-        return []
-    try:
-        return engine.transcribe(waveforms, languages)
-    except Exception as error:
-        if len(waveforms) == 1:
-            return [Problem(_reason(error))]
-    return [
-        one
-        for waveform, language in zip(waveforms, languages, strict=True)
-        for one in _heard_or_problems(engine, [waveform], [language])
-    ]
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, MediaError) else reason_of(error)
-
-
-def _check(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise InterruptedError("stopped")
-
-
-def _add(result: dict, piece: vad.Piece, heard: whisper.Recognised) -> None:
-    """Adds what is said in a piece to the result of its file."""
-    result["language"] = result["language"] or heard.language
-    other = heard.language if heard.language != result["language"] else ""
-    result["segments"] += [
-        dataclasses.asdict(segment)
-        | {"start": round(segment.start + piece.start, 3), "end": round(segment.end + piece.start, 3)}
-        | {"language": other}
-        for segment in heard.segments
-    ]
-
-
-def _in_order(result: dict) -> dict:
-    if "problem" not in result:
-        result["segments"].sort(key=lambda segment: segment["start"])
-    return result
+def _pieces_of(description: dict) -> dict:
+    """What was heard of a file that was not heard to its end."""
+    return description | {"pieces": True}
 
 
 def _shift(result: dict, seconds: float) -> None:
@@ -316,7 +307,3 @@ def _shift(result: dict, seconds: float) -> None:
         segment |= {name: round(segment[name] + seconds, 3) for name in ("start", "end")}
     if result["voices"] is not None:
         result["voices"] = [[start + seconds, end + seconds] for start, end in result["voices"]]
-
-
-def _nothing() -> dict:
-    return {"language": "", "sound": False, "voices": None, "segments": [], "sounds": None}

@@ -4,10 +4,11 @@
 
 Joins read sentences, music and silence (`tests/helpers/programme.py`) to one video and transcribes it with Whisper
 tiny.en in a process of its own. Prints that process's peak memory, its time by that of the file, the largest error of
-the segments' start times against where the sentences were put, and the share of wrong words.
+the segments' start times against where the sentences were put, the share of wrong words, and what the filters dropped.
 """
 
 import argparse
+import collections
 import json
 import pathlib
 import resource
@@ -50,6 +51,8 @@ def main() -> None:
         f"starts: largest error {known[-1]:.2f} s, median {known[len(known) // 2]:.2f} s; {errors.count(None)} within"
     )
     print(f"words: {wrong} of {len(said)} wrong ({wrong / len(said):.1%})")
+    reasons = collections.Counter(dropped["reason"].partition(" (")[0] for dropped in row.get("dropped", ()))
+    print("dropped: " + ("; ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "nothing"))
 
 
 if __name__ == "__main__":
