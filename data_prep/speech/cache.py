@@ -9,12 +9,14 @@ import hashlib
 import json
 import logging
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 
 from data_prep.files import write_json
 
 _CHUNK = 1 << 20
+_NOTES = re.compile(r"\.|(readme|licen[cs]e)\b|.*\.md$", re.IGNORECASE)
 
 
 def file_digest(path: str) -> str:
@@ -27,10 +29,13 @@ def file_digest(path: str) -> str:
 
 
 def model_identity(model: str) -> str:
-    """A model's name; for a folder, a hash of every file in it: the same path may hold other weights tomorrow."""
+    """A model's name; for a folder, a hash of every file in it that says what it hears.
+
+    The same path may hold other weights tomorrow. Notes to people, and what a desktop leaves, change nothing.
+    """
     if os.path.isdir(model):
         digest = hashlib.blake2b(digest_size=20)
-        for name in sorted(os.listdir(model)):
+        for name in sorted(name for name in os.listdir(model) if not _NOTES.match(name)):
             path = os.path.join(model, name)
             if os.path.isfile(path):
                 digest.update(f"{name}\0{file_digest(path)}\0".encode("utf-8", "surrogateescape"))

@@ -22,7 +22,7 @@ from data_prep.speech.cache import Cache, CacheError, file_digest
 from data_prep.speech.hearing import Hearing, ModelError, Track, nothing
 
 # Raise it when the same sound and settings are to give another result.
-_VERSIONS = {"transformers": 4, "faster-whisper": 3}
+_VERSIONS = {"transformers": 5, "faster-whisper": 4}
 
 _LOADING = threading.Lock()  # files are heard side by side, and share the weights
 _DEADLY = 2  # runs that died while a file was under way: a power cut is none of its doing, two are

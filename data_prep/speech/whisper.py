@@ -26,9 +26,8 @@ _REPETITION, _IMPROBABLE = 2.4, -1.0  # doubts with which Whisper's authors deco
 _HOP = 160  # samples from one frame of Whisper's log-mel to the next
 _FRAMES = int(PIECE_SECONDS * SAMPLE_RATE) // _HOP  # that its encoder takes
 # Fast English has 5 to 7 tokens a second, and scripts of which each letter takes several have three times that; each
-# segment has two time stamps. A loop goes on to the limit. Whisper's own is 448, with the prompt. CTranslate2 ends at
-# half of the length that it is given: after 31 tokens and 12.5 a second, 221 at most, where Whisper's authors have 224.
-_TOKENS_A_SECOND, _SPARE_TOKENS, _MOST_TOKENS = 25, 60, 440
+# segment has two time stamps. A loop goes on to the limit. Whisper's authors end at 224 tokens, with the prompt.
+_TOKENS_A_SECOND, _SPARE_TOKENS, _MOST_TOKENS = 25, 60, 220
 _PROMPT_TOKENS = 4  # at most: start, language and task; a decoder has no more places than its config says
 _EVIDENCE_SECONDS = 0.05  # a segment that begins this close to the sound's end was read from the padding
 
@@ -281,7 +280,7 @@ class FasterWhisper:
             language=(language or None) if self._multilingual else "en",
             beam_size=1,  # as the other engine decodes
             best_of=1,  # of five draws at a temperature none is better: what is doubtful the filters see
-            max_new_tokens=_most_tokens(len(waveform)),
+            max_new_tokens=2 * _most_tokens(len(waveform)),  # CTranslate2 ends at half of the length that it is given
             temperature=list(_TEMPERATURES),
             compression_ratio_threshold=_REPETITION,
             log_prob_threshold=_IMPROBABLE,

@@ -596,6 +596,10 @@ def test_a_model_is_known_by_its_files(tmp_path):
     first = model_identity(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"2")
     assert model_identity(str(tmp_path)) != first
+    changed = model_identity(str(tmp_path))
+    for name in ("README.md", "LICENSE", ".DS_Store", ".gitattributes", "notes.md"):
+        (tmp_path / name).write_text("for people")
+    assert model_identity(str(tmp_path)) == changed
     named = whisper.short_name(str(tmp_path / "model"), first)
     assert re.fullmatch(r"model@[0-9a-f]{12}", named) and named.split("@")[1] in first
     assert whisper.short_name("openai/whisper-large-v3", "openai/whisper-large-v3") == "whisper-large-v3"
