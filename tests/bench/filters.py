@@ -75,12 +75,12 @@ def _cut(path: pathlib.Path, folder: pathlib.Path) -> Iterator[pathlib.Path]:
             yield part
 
 
-def of_demo(root: str) -> Iterator[Clip]:
+def of_demo(root: str, every: int) -> Iterator[Clip]:
     """By what was spoken: the generator's transcripts hold invented lines, too."""
     with (pathlib.Path(root) / "Annotations" / "spoken.csv").open(newline="", encoding="utf-8") as file:
         spoken = {row["video_id"] for row in csv.DictReader(file)}
     for samples in CORPORA["demo"].read(root).values():
-        for sample in samples:
+        for sample in samples[::every]:
             yield Clip(str(sample.audio or sample.video), sample.id in spoken)
 
 
@@ -127,13 +127,13 @@ def main() -> None:
         "--every",
         type=int,
         default=2,
-        help="of so many prompts and clips of music, one is heard (default: %(default)s)",
+        help="of so many prompts, clips of music and clips of the demo, one is heard (default: %(default)s)",
     )
     parser.add_argument("--png", help="file of the curves")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cache, clips = Cache(args.cache or folder), recorded(args.every, pathlib.Path(folder))
-        clips += of_demo(args.demo) if args.demo else ()
+        clips += of_demo(args.demo, args.every) if args.demo else ()
         columns = {
             (os.path.basename(os.path.normpath(model)), detector): hear(model, detector, clips, cache)
             for model in args.models
