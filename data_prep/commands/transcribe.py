@@ -25,7 +25,7 @@ from data_prep.corpora import CORPORA, Sample, transcripts_path
 from data_prep.files import write_json
 from data_prep.speech import filters, model_names, vad, whisper
 from data_prep.speech.cache import Cache, model_identity
-from data_prep.speech.recognise import Recognise, Stop
+from data_prep.speech.recognise import Recognise, Stop, in_own_process
 from data_prep.speech.rows import make_row, read_rows
 from save_jax.data import command_line
 
@@ -49,7 +49,7 @@ def transcribe(
     keys = {sample.id: known(sample.id if keys_are_ids else sample.id + ".wav") for sample in samples}
     for key in keys.values():  # rows stand in the order of the samples, whichever is heard first
         rows.setdefault(key, [])
-    with _Bar(len(samples)) as bar:
+    with _Bar(len(samples), f"{task.group} at a time") as bar:
         for sample, result in _results(samples, task, runner, bar):
             key = keys[sample.id]
             row = make_row(key, source, result, limits)
@@ -73,8 +73,8 @@ def transcribe(
 class _Bar:
     """Clips that are heard, with shares of those under way: a film of ten hours is one clip."""
 
-    def __init__(self, clips: int):
-        self._bar = tqdm(total=clips, unit="clip", disable=not clips, unit_scale=True)
+    def __init__(self, clips: int, how: str):
+        self._bar = tqdm(total=clips, desc=how, unit="clip", disable=not clips, unit_scale=True)
         self._shares: dict[str, float] = {}
         self._turn = threading.Lock()  # threads tell
 
@@ -121,21 +121,18 @@ def _here(paths: Sequence[str], task: Recognise, bar: _Bar) -> Iterator[tuple[st
             else:
                 yield path, result
     if deadly:
-        with runners.Local(1, None) as alone:
-            yield from _elsewhere(deadly, task, alone, size=1)
+        yield from in_own_process(task, deadly)
 
 
-def _elsewhere(paths: Sequence[str], task: Recognise, runner, size: int = 0) -> Iterator[tuple[str, dict]]:
+def _elsewhere(paths: Sequence[str], task: Recognise, runner) -> Iterator[tuple[str, dict]]:
     """By workers, a group each. A group that is lost as a whole is done again one by one, at the end."""
     # A worker of a cluster has few cores, and hears one file after the other.
-    size = size or (1 if task.engine == "faster-whisper" else task.group)
+    size = 1 if task.engine == "faster-whisper" else task.group
     groups = [paths[first : first + size] for first in range(0, len(paths), size)]
     alone = []
     for group, answer in zip(groups, _run(runner, task, groups), strict=True):
         if not isinstance(answer, runners.Failure):
             yield from zip(group, answer, strict=True)
-        elif size == 1:
-            yield group[0], {"problem": answer.reason}
         else:
             alone += [[path] for path in group]
     for [path], answer in zip(alone, _run(runner, task, alone), strict=True):

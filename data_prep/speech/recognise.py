@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from data_prep import runners
 from data_prep.media import audio, samples
 from data_prep.media.opening import MediaError
-from data_prep.runners import reason_of
 from data_prep.speech import sounds, vad, whisper
 from data_prep.speech.cache import Cache, CacheError, file_digest
 from data_prep.speech.hearing import Hearing, ModelError, Track, nothing
@@ -229,7 +229,7 @@ class Recognise:
         except (ModelError, CacheError):
             raise
         except Exception as error:  # one odd file is not to stop the others
-            return {"problem": reason_of(error)}
+            return {"problem": runners.reason_of(error)}
         _shift(result, min(0.0, file.begins))
         return result
 
@@ -285,6 +285,15 @@ class Recognise:
         if "classes" not in self._loaded:
             self._loaded["classes"] = _load(sounds.SoundClasses, self.ast)
         return self._loaded["classes"]
+
+
+def in_own_process(task: Recognise, paths: Sequence[str]) -> Iterator[tuple[str, dict]]:
+    """Each path with its result, heard in another process: where that dies, with a problem. Raises ModelError."""
+    with runners.Local(1, None) as runner:
+        for path, answer in zip(paths, runner.run(task, [[path] for path in paths]), strict=True):
+            if isinstance(answer, Stop):
+                raise ModelError(answer.reason)
+            yield path, {"problem": answer.reason} if isinstance(answer, runners.Failure) else answer[0]
 
 
 def _load(make, *arguments):

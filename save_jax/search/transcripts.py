@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable
 
 from data_prep.speech import filters, model_names, rows, subtitles, whisper
-from data_prep.speech.cache import Cache, model_identity
-from data_prep.speech.recognise import Recognise, Stop
+from data_prep.speech.cache import Cache, CacheError, model_identity
+from data_prep.speech.hearing import ModelError
+from data_prep.speech.recognise import Recognise, in_own_process
 from save_jax.search.windows import Segment
 
 ENGINE = "faster-whisper"
@@ -58,11 +59,14 @@ class Transcriber:
             return Spoken(_segments(about["segments"]), about.get("source", ""), about.get("language", ""))
         if self._task is None:
             return Spoken([])
-        with self._turn:  # it uses all cores itself
-            heard = self._task([path])
-        if isinstance(heard, Stop):
-            raise RecogniserError(heard.reason)
-        row = rows.make_row(path, self._source, heard[0], filters.Thresholds())
+        try:
+            with self._turn:  # it uses all cores itself
+                [(_, heard)] = self._task.stream([path], leave_deadly=True)
+                if heard.get("deadly"):
+                    [(_, heard)] = in_own_process(self._task, [path])
+        except (ModelError, CacheError) as error:
+            raise RecogniserError(str(error)) from error
+        row = rows.make_row(path, self._source, heard, filters.Thresholds())
         if "problem" in row:
             tell(f"speech: {row['problem']}")
         return Spoken(_segments(row.get("segments", [])), self._source, row.get("language", ""), self.recogniser)

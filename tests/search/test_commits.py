@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from helpers import library
 from helpers.library import NoModel, contents, names, plain_rows, update_plainly, write_text, write_video
+from helpers.media import write_media
+from helpers.recognising import Deadly, task
+from helpers.voices import noise
 
 from data_prep.media.opening import MediaError
-from data_prep.speech.recognise import Stop
+from data_prep.speech.hearing import ModelError
 from save_jax.search import indexing, reading, words
 from save_jax.search.embedder import Embedded
 from save_jax.search.reading import Left, Rows
@@ -101,13 +104,30 @@ def test_what_runs_out_is_no_fault_of_a_file(lib, root, monkeypatch):
 
 def test_a_recogniser_that_does_not_load_is_no_fault_of_a_file(tmp_path):
     transcriber = Transcriber("", "")
-    transcriber._task = lambda paths: Stop("no weights")
+    transcriber._task = task(tmp_path)
+    transcriber._task._loaded = {"error": ModelError("no weights")}
     path = write_video(tmp_path / "root" / "a.mp4", 1)
     with pytest.raises(RecogniserError, match="no weights"):
         transcriber(str(path), "", pytest.fail)
     store = made_in(tmp_path / "lib", path.parent)
     summary = update(store, lambda files: reading.embed_files(files, Plain(), transcriber, Cut(), 1, {}))
     assert "no weights" in summary.failed["root/a.mp4"] and names(store) == []
+
+
+def test_a_file_with_which_the_recogniser_dies_is_heard_in_a_process_of_its_own(tmp_path):
+    """Once two runs have died with it."""
+    write_media(tmp_path / "a.wav", sound=noise(1.2))
+    write_media(tmp_path / "b.wav", sound=noise(1.3))
+    transcriber, told = Transcriber("", ""), []
+    transcriber._task, transcriber._source = task(tmp_path, kind=Deadly), "whisper"
+    for name in ("a.wav", "b.wav"):
+        transcriber._task.cache.mark(transcriber._task._description(str(tmp_path / name)), 2)
+    assert transcriber(str(tmp_path / "a.wav"), "", told.append).segments == []
+    assert "speech: the worker process died on this clip" in told[0]
+    assert [one["text"] for one in transcriber(str(tmp_path / "b.wav"), "", told.append).segments] == [
+        "Number 13 is said."
+    ]
+    assert len(told) == 1
 
 
 def test_a_worker_that_dies_is_no_fault_of_its_files(lib, root):
@@ -267,8 +287,7 @@ def test_a_moved_file_that_a_recogniser_did_not_hear_is_read(lib, root):
 def test_what_was_asked_is_in_the_row(tmp_path):
     transcriber = Transcriber("", "")
     transcriber.recogniser, transcriber._source = "base en", "whisper base"
-    heard = {"language": "en", "sound": True, "voices": None, "segments": [], "sounds": None, "cached": False}
-    transcriber._task = lambda paths: [heard]
+    transcriber._task = task(tmp_path)
     write_video(tmp_path / "root" / "a.mp4", 1)
     write_video(tmp_path / "root" / "b.mp4", 1, 2, ["one"])
     store = made_in(tmp_path / "lib", tmp_path / "root")
