@@ -1,17 +1,23 @@
 """How fast speech is recognised: real-time factor by engine and batch, beside faster-whisper's own batched pipeline.
 
-    python tests/bench/throughput.py --model FOLDER [--transformers FOLDER] [--files GLOB …]
+    python tests/bench/throughput.py --model FOLDER --files GLOB … [--transformers FOLDER]
+    python tests/bench/throughput.py --model FOLDER --minutes 20
 
-Processor seconds and wall seconds for the same files, sound decoded once before; voice activity first for all.
-FOLDER: of faster-whisper's form; the other in that of transformers (tests/helpers/whisper_conversion.py makes one).
+With --minutes it is one long file of read sentences, music and silence (`tests/helpers/programme.py`). Processor
+seconds and wall seconds for the same files, sound decoded once before; voice activity first for all. FOLDER: of
+faster-whisper's form; the other in that of transformers (tests/helpers/whisper_conversion.py makes one).
 """
 
 import argparse
 import glob
+import pathlib
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from helpers import media, programme
 
 from data_prep.media import audio
 from data_prep.speech import whisper
@@ -42,19 +48,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--transformers")
-    parser.add_argument("--files", nargs="+", required=True, help="files or patterns")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--files", nargs="+", help="files or patterns")
+    which.add_argument("--minutes", type=float, help="of one long file")
     args = parser.parse_args()
-    files = sorted(path for pattern in args.files for path in glob.glob(pattern))
+    with tempfile.TemporaryDirectory() as folder:
+        if args.minutes:
+            sound, _ = programme.make(60 * args.minutes)
+            media.write_media(pathlib.Path(folder) / "long.wav", sound=sound)
+            args.files = [f"{folder}/long.wav"]
+        compare(sorted(path for pattern in args.files for path in glob.glob(pattern)), args.model, args.transformers)
+
+
+def compare(files: list[str], model: str, of_transformers: str) -> None:
     sounds = [sound for path in files if (sound := audio.waveform(path)) is not None]
     seconds = sum(map(len, sounds)) / audio.SAMPLE_RATE
     print(f"{len(files)} files, {seconds:.0f} s of sound, {whisper.cores()} cores\n")
     print("| how | wall s | processor s | wall / sound | processor / sound | characters |\n|---|---|---|---|---|---|")
-    measure("faster-whisper, save_jax", seconds, lambda: ours("faster-whisper", args.model, files, 1))
+    measure("faster-whisper, save_jax", seconds, lambda: ours("faster-whisper", model, files, 1))
 
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     for compute in ("int8", "default"):
-        peer = WhisperModel(args.model, device="cpu", compute_type=compute)
+        peer = WhisperModel(model, device="cpu", compute_type=compute)
         plain = {"language": "en", "beam_size": 1, "vad_filter": True}
 
         def sequential(peer=peer, plain=plain) -> int:
@@ -66,11 +82,11 @@ def main() -> None:
 
         measure(f"faster-whisper alone, {compute}", seconds, sequential)
         measure(f"faster-whisper's batched pipeline, {compute}", seconds, batched)
-    for batch in (1, 16) if args.transformers else ():
+    for batch in (1, 16) if of_transformers else ():
         measure(
             f"transformers, save_jax, batch {batch}",
             seconds,
-            lambda batch=batch: ours("transformers", args.transformers, files, batch),
+            lambda batch=batch: ours("transformers", of_transformers, files, batch),
         )
 
 

@@ -2,6 +2,7 @@
 
     python tests/bench/vlsa_matching.py --task bound
     python tests/bench/vlsa_matching.py --task naming --masked 0.5 --set patch_size=8
+    python tests/bench/vlsa_matching.py --task across --clips 12000 --related 1 --frames 2 --level --set patch_size=32
     python tests/bench/vlsa_matching.py --task matching --clips 4000 --steps 1500
     python tests/bench/vlsa_matching.py --steps 1600 --set patch_size=8 --set initial_scale=3 --level --named-first 800
     python tests/bench/vlsa_matching.py --steps 7000 --lr 2e-3 --set initial_scale=3 --level --frames 2 --show all \\
@@ -11,8 +12,9 @@ Clips come from the demo's generator, straight from its pictures and sounds: no 
 take three minutes. `matching` trains InfoNCE of sound and picture alone, and ranks clips that were not trained on.
 `naming` tells the two encoders what is seen and what is heard: how fast can they learn that at all, and does it hold on
 other clips? With `--named-first`, matching begins with what naming has taught. `--anew` and `--crop` make it harder
-to learn clips by heart. `bound` is what who knows every object, every sound, and which belong together, would reach: no
-training. It alone looks at the demo's test split, at its plan.
+to learn clips by heart. `across` trains masked modelling of sounds, of which one token of 64 is shown beside whole
+pictures: do pictures help to predict their sounds? `bound` is what who knows every object, every sound, and which
+belong together, would reach: no training. It alone looks at the demo's test split, at its plan.
 """
 
 import argparse
@@ -54,7 +56,7 @@ from save_jax.config import resolve
 from save_jax.config.finding import read_config
 from save_jax.models.apply import apply
 from save_jax.models.similarity import unit
-from save_jax.models.vlsa import Vlsa, make_model
+from save_jax.models.vlsa import Vlsa, errors, make_model
 from save_jax.training import losses
 from save_jax.training.crops import cropped
 
@@ -137,7 +139,8 @@ class Trial:
     def __init__(self, args: argparse.Namespace, train: dict, test: dict):
         config = read_config("vlsa_pretrain:demo")
         shown = 1e-3 if args.show == "all" else args.masked or 0.75
-        config.model.shares, config.data.max_frames = (shown, 0.15, args.masked or 0.75), args.frames
+        shares = (1e-3, 0.15, 0.98) if args.task == "across" else (shown, 0.15, args.masked or 0.75)
+        config.model.shares, config.data.max_frames = shares, args.frames
         for setting in args.set:
             name, value = setting.split("=", 1)
             config.model.update({name: type(config.model[name])(ast.literal_eval(value))})
@@ -159,6 +162,11 @@ class Trial:
     def _loss(self, params: dict, batch: dict, labels: dict, task: str) -> tuple[jax.Array, dict]:
         if self.args.crop:
             batch = batch | {"frames": cropped(batch["frames"], batch["draw"])}
+        if task == "across":
+            predictions, targets, masking = apply(Vlsa.masked, self.model, params["model"], batch)["audio"]
+            mask = masking.masked_mask
+            error = jnp.where(mask, errors("audio", predictions, targets), 0).sum() / jnp.maximum(mask.sum(), 1)
+            return error, {"error": error}
         embedded, heard = self._embed(params, batch, self.args.masked), batch["has_audio"]
         if task == "matching":
             scale = params["model"]["logit_scale"]
@@ -168,8 +176,8 @@ class Trial:
         valid = {"thing": jnp.ones_like(heard), "event": heard}
         parts, total = {}, jnp.zeros(())
         for name, x in logits.items():
-            errors = optax.softmax_cross_entropy_with_integer_labels(x, labels[name])
-            total += losses.mean_of_valid(errors, valid[name])
+            entropy = optax.softmax_cross_entropy_with_integer_labels(x, labels[name])
+            total += losses.mean_of_valid(entropy, valid[name])
             parts[f"{name}s named"] = losses.mean_of_valid(1.0 * (x.argmax(-1) == labels[name]), valid[name])
         return total, parts
 
@@ -199,7 +207,7 @@ class Trial:
                 last = jax.device_get(seen[-50:])
                 row = {name: round(float(np.mean([x[name] for x in last])), 3) for name in last[0]}
                 row = {"step": number, "seconds": round(time.monotonic() - begin)} | row
-                rows.append(row | (self.ranks() if task == "matching" else self.named()))
+                rows.append(row | {"matching": self.ranks, "naming": self.named, "across": self.crossed}[task]())
                 print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
         return rows
 
@@ -226,6 +234,19 @@ class Trial:
             found[f"{name}s named, held out"] = round(float((guessed == self.test[name])[asked].mean()), 3)
         return found
 
+    def crossed(self) -> dict[str, float]:
+        """The error on clips not trained on whose sound belongs, beside their own pictures and beside others'."""
+        own, others = [], []
+        error = jax.jit(lambda params, batch: self._loss(params, batch, {}, "across")[0])
+        for first in range(0, HELD_OUT, 50):
+            numbers = np.arange(first, first + 50)
+            batch = batch_of(self.test, numbers, self.rng, self.args.frames)
+            batch["has_audio"] &= self.test["belongs"][numbers]
+            own.append(error(self.params, batch))
+            others.append(error(self.params, batch | {"frames": np.roll(batch["frames"], 7, axis=0)}))
+        means = {"own": np.mean(own), "others'": np.mean(others)}
+        return {f"error beside {whose} pictures": round(float(mean), 4) for whose, mean in means.items()}
+
     def ranks(self) -> dict[str, float]:
         """R@10 on clips not trained on, of those whose sound belongs to the picture, and chance; in percent."""
         embedded = self._held_out()
@@ -237,11 +258,11 @@ class Trial:
             found[f"R@10 {name}"] = round(100 * float(np.mean(np.array(ranks) <= 10)), 1)
             found[f"chance {name}"] = round(1000 / float(gallery.sum()), 1)
         scale, parts = self.params["model"]["logit_scale"], np.array_split(asked, max(1, len(asked) // 50))
-        errors = []
+        entropies = []
         for rows in parts:
             pair = jnp.asarray(video[rows]), jnp.asarray(audio[rows])
-            errors.append(losses.info_nce(*pair, scale, jnp.ones(len(rows), bool)))
-        found |= {f"InfoNCE of {len(parts[0])}, held out": round(float(np.mean(errors)), 2)}
+            entropies.append(losses.info_nce(*pair, scale, jnp.ones(len(rows), bool)))
+        found |= {f"InfoNCE of {len(parts[0])}, held out": round(float(np.mean(entropies)), 2)}
         alike = {"pictures": video, "sounds": audio[heard]}
         for name, x in alike.items():
             cosines = (x @ x.T)[np.triu_indices(len(x), 1)]
@@ -288,13 +309,13 @@ def bounds() -> dict[str, float]:
     for related, corpus in ((RELATED_SHARE, scenes), (1.0, every)):
         train = [s for s in corpus if s.split == "train" and s.bed != NO_TRACK]
         for size in (28, 56, 64):
-            errors = []
+            entropies = []
             for _ in range(200):
                 batch = [train[number] for number in rng.choice(len(train), size, replace=False)]
                 logits = np.log(likelihoods(batch, batch, related))
-                errors += [np.mean(np.logaddexp.reduce(logits, axis) - np.diag(logits)) for axis in (0, 1)]
+                entropies += [np.mean(np.logaddexp.reduce(logits, axis) - np.diag(logits)) for axis in (0, 1)]
             found |= {
-                f"InfoNCE of {size} pairs, {related:.0%} belong": float(np.mean(errors)),
+                f"InfoNCE of {size} pairs, {related:.0%} belong": float(np.mean(entropies)),
                 f"ln {size}": math.log(size),
             }
     return {name: round(float(value), 2) for name, value in found.items()}
@@ -302,7 +323,7 @@ def bounds() -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--task", choices=["matching", "naming", "bound"], default="matching")
+    parser.add_argument("--task", choices=["matching", "naming", "across", "bound"], default="matching")
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=64)
