@@ -49,7 +49,8 @@ def transcribe(
     keys = {sample.id: known(sample.id if keys_are_ids else sample.id + ".wav") for sample in samples}
     for key in keys.values():  # rows stand in the order of the samples, whichever is heard first
         rows.setdefault(key, [])
-    with _Bar(len(samples), f"{task.group} at a time") as bar:
+    together = f"{min(task.group, len(samples))} at a time" if isinstance(runner, runners.Here) else None
+    with _Bar(len(samples), together) as bar:
         for sample, result in _results(samples, task, runner, bar):
             key = keys[sample.id]
             row = make_row(key, source, result, limits)
@@ -73,7 +74,7 @@ def transcribe(
 class _Bar:
     """Clips that are heard, with shares of those under way: a film of ten hours is one clip."""
 
-    def __init__(self, clips: int, how: str):
+    def __init__(self, clips: int, how: str | None):
         self._bar = tqdm(total=clips, desc=how, unit="clip", disable=not clips, unit_scale=True)
         self._shares: dict[str, float] = {}
         self._turn = threading.Lock()  # threads tell

@@ -1,6 +1,6 @@
 """Tracks to what is said in them: cut at silences, heard piece by piece, put together again with times of the track.
 
-One block of a track is in memory at a time, so that hours of sound take no more than minutes.
+One block of a track is in memory at a time, so that hours of sound take no more than minutes: up to 170 MB a file.
 """
 
 import dataclasses
@@ -47,12 +47,21 @@ class Track:
     voices: list[list[float]] | None = None
     segments: list[dict] = dataclasses.field(default_factory=list)
     problem: str = ""
-    waiting: int = 0  # pieces of this block that are still to be heard
+    begin: float = 0.0  # of this block, in seconds, and its end
+    end: float = 0.0
+    pieces: int = 0  # of this block, and how many of them are still to be heard
+    waiting: int = 0
     at_end: bool = False  # no block follows
 
     @property
     def done(self) -> bool:
-        return bool(self.problem) or (self.at_end and not self.waiting)
+        return not self.waiting and (self.at_end or bool(self.problem))
+
+    @property
+    def heard_up_to(self) -> float:
+        """Seconds; as if the pieces of a block, of which the longest come first, had come in order."""
+        share = 1 - self.waiting / self.pieces if self.pieces else 1.0
+        return self.begin + share * (self.end - self.begin)
 
     @property
     def result(self) -> dict:
@@ -80,13 +89,13 @@ class Hearing:
     """Hears tracks with one engine. `language`: of all of them; "" detects it.
 
     `pool`: where pieces are heard side by side, of an engine that takes one at a time. `stop`: set, no further piece is
-    begun, and `Stopped` is raised when those under way are heard. `tell(track, seconds)`: heard up to there.
+    begun, and `Stopped` is raised when those under way are heard. `tell(track)`: more of it is heard.
     """
 
     engine: Callable[[], whisper.Engine]
     language: str
     stop: threading.Event
-    tell: Callable[[Track, float], None]
+    tell: Callable[[Track], None]
     pool: Executor | None = None
 
     def block(self, tracks: Sequence[Track]) -> Generator[Track]:
@@ -95,28 +104,24 @@ class Hearing:
         for track in tracks:
             self._check()
             pieces = sorted(_next_pieces(track), key=lambda piece: -piece.seconds)
-            track.waiting = len(pieces)
+            track.pieces = track.waiting = len(pieces)
             if track.done:
                 yield track
-            elif pieces and not (track.language or self.language):
+                continue
+            if pieces and not (track.language or self.language):
                 first.append((track, pieces.pop(0)))  # short pieces mislead: the longest says the language
             rest += [(track, piece) for piece in pieces]
+            self.tell(track)
         for jobs in (first, rest):
-            for (track, piece), said in self._hear(jobs):
-                if track.done:  # a piece before this one had a problem
-                    continue
-                track.waiting -= 1
-                if isinstance(said, Problem):
-                    track.problem = said.reason
-                else:
-                    track.heard[_name(piece)] = dataclasses.asdict(said)
-                    _add(track, piece, said)
-                    self.tell(track, piece.start + piece.seconds)
-                if track.done:
-                    yield track
+            for batch in self._hear(jobs):
+                for job, said in batch:
+                    _take(job, said)
+                    self.tell(job[0])
+                # All of the batch is noted by now: who closes this generator loses nothing of it.
+                yield from {id(track): track for (track, _), _ in batch if track.done}.values()
 
-    def _hear(self, jobs: Sequence[Job]) -> Generator[tuple[Job, whisper.Recognised | Problem]]:
-        """Each piece with what is said in it, as soon as it is heard."""
+    def _hear(self, jobs: Sequence[Job]) -> Generator[list[tuple[Job, whisper.Recognised | Problem]]]:
+        """The pieces with what is said in them, a batch at a time, as soon as it is heard."""
         new = []
         for track, piece in jobs:
             known = track.heard.get(_name(piece))
@@ -124,14 +129,14 @@ class Hearing:
                 new.append((track, piece))
             else:
                 segments = [Segment(**segment) for segment in known["segments"]]
-                yield (track, piece), whisper.Recognised(known["language"], segments, known["sure"])
+                yield [((track, piece), whisper.Recognised(known["language"], segments, known["sure"]))]
         if not new:
             return
         if self.pool is None:
             size = self.engine().batch
             for start in range(0, len(new), size):
-                batch = [job for job in new[start : start + size] if not job[0].problem]
-                yield from zip(batch, self._in_their_languages(batch), strict=True)
+                batch = new[start : start + size]
+                yield list(zip(batch, self._in_their_languages(batch), strict=True))
             return
         waiting = {self.pool.submit(self._in_their_languages, [job]): job for job in new}
         stopped = False
@@ -141,13 +146,19 @@ class Hearing:
             except Stopped:  # others are under way still: they are not to be lost
                 stopped = True
             else:
-                yield waiting[future], said
+                yield [(waiting[future], said)]
         if stopped:
             raise Stopped
 
     def _in_their_languages(self, jobs: Sequence[Job]) -> list[whisper.Recognised | Problem]:
-        """One for each piece. A language other than the file's that is in doubt is heard again as the file's."""
+        """One for each piece; those of a track that has a problem by now are not heard.
+
+        A language other than the file's that is in doubt is heard again as the file's.
+        """
         self._check()
+        if any(track.problem for track, _ in jobs):
+            well = iter(self._in_their_languages([job for job in jobs if not job[0].problem]))
+            return [Problem(track.problem) if track.problem else next(well) for track, _ in jobs]
         engine, pieces = self.engine(), [piece.samples for _, piece in jobs]
         of_files = [self.language or track.language for track, _ in jobs]
         own = [not self.language and piece.seconds >= _OWN_LANGUAGE_SECONDS for _, piece in jobs]
@@ -179,6 +190,7 @@ def _next_pieces(track: Track) -> list[vad.Piece]:
     track.at_end = cut is None or cut.last
     if cut is None:
         return []
+    track.begin, track.end = track.end, cut.end
     track.sound = True
     track.voices = None if cut.voices is None else [*(track.voices or ()), *map(list, cut.voices)]
     return cut.pieces
@@ -188,7 +200,14 @@ def _name(piece: vad.Piece) -> str:
     return f"{piece.start:.4f}+{len(piece.samples)}"
 
 
-def _add(track: Track, piece: vad.Piece, said: whisper.Recognised) -> None:
+def _take(job: Job, said: whisper.Recognised | Problem) -> None:
+    """Notes what is said in a piece with its track."""
+    track, piece = job
+    track.waiting -= 1
+    if isinstance(said, Problem):
+        track.problem = track.problem or said.reason
+        return
+    track.heard[_name(piece)] = dataclasses.asdict(said)
     track.language = track.language or said.language
     other = said.language if said.language != track.language else ""
     track.segments += [

@@ -6,9 +6,10 @@ filter, as plain data that JSON can hold.
 
 import contextlib
 import dataclasses
+import logging
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -45,6 +46,7 @@ class _File:
     seconds: float | None = None
     result: dict | None = None
     track: Track | None = None
+    died: int = 0  # runs that died while it was under way
     kept: int = 0  # pieces that the cache has
 
 
@@ -96,7 +98,8 @@ class Recognise:
         """Each path, once, with its result, as soon as it is there.
 
         Closed early or interrupted, it ends when the pieces under way are heard, and the cache has all that was heard,
-        of files that were not heard to their end, too.
+        of files that were not heard to their end, too. Of `transformers`, an interrupt ends the batch under way, which
+        is lost.
 
         Args:
             tell: hears, from any thread, of a path up to which share of it was heard.
@@ -108,16 +111,19 @@ class Recognise:
         by_path: dict[str, _File] = {}
         deaths: dict[str, int] = {}
 
-        def heard(track: Track, end: float) -> None:
+        self._loaded.pop("error", None)  # of an earlier call: what was missing may be there now
+
+        def heard(track: Track) -> None:
             seconds = by_path[track.path].seconds
             if seconds:
-                tell(track.path, min(1.0, end / seconds))
+                tell(track.path, min(1.0, track.heard_up_to / seconds))
 
         hearing = Hearing(self._engine, self.language, stop, heard)
 
         def open_file(path: str) -> _File:
-            by_path[path] = self._open(path, deaths, leave_deadly)
-            return by_path[path]
+            file = by_path[path] = _File(path)
+            self._open(file, deaths, leave_deadly)
+            return file
 
         if self.engine == "transformers":  # which takes pieces of several files in one batch
             files = self._in_turn(todo, hearing, open_file)
@@ -148,7 +154,7 @@ class Recognise:
                         yield from future.result()
             finally:
                 hearing.stop.set()
-                readers.shutdown(cancel_futures=True)  # pieces end by themselves: each asks first whether to stop
+                _end_all(waiting)
 
     def _in_turn(self, paths: Iterator[str], hearing: Hearing, open_file: Callable[[str], _File]) -> Generator[_File]:
         """A block of each file under way, again and again; a file that is done makes room for the next."""
@@ -172,53 +178,69 @@ class Recognise:
                 for file in under_way:
                     self._keep_pieces(file)
         finally:
-            with contextlib.suppress(CacheError):  # which is what ends it, or is said by what does
-                for file in under_way:
+            for file in under_way:  # a CacheError is what ends it, or is said by what does
+                with contextlib.suppress(CacheError):
+                    self._unmark(file)  # first: a full disk takes no pieces, and is no death of this file's doing
+                with contextlib.suppress(CacheError):
                     self._keep_pieces(file)
-                    self.cache.unmark(file.description)
 
-    def _open(self, path: str, deaths: dict[str, int], leave_deadly: bool) -> _File:
+    def _open(self, file: _File, deaths: dict[str, int], leave_deadly: bool) -> None:
         """`deaths`: of runs before this one by entry; a copy of a file that is under way finds this run's own mark."""
-        file = _File(path)
+        path = file.path
         if os.path.isdir(path):  # pictures without a sound file
             file.result = nothing() | {"cached": True}
-            return file
+            return
         try:
             file.description = self._description(path)
-            file.begins = samples.begin(path)
+            file.begins, file.seconds = samples.begin(path), samples.promised_seconds(path)
         except MediaError as error:
             file.result = {"problem": str(error)}
-            return file
+            return
         except OSError as error:
             file.result = {"problem": f"{path}: {error.strerror or error}"}
-            return file
+            return
         if file.begins > 0:  # silence goes before: results of versions that had none are other ones
             file.description["begins"] = round(file.begins, 3)
         if (known := self.cache.get(file.description)) is not None:
             file.result = known | {"cached": True}
-            return file
-        died = deaths.setdefault(self.cache.path(file.description), self.cache.marks(file.description))
-        if leave_deadly and died >= _DEADLY:
+            with contextlib.suppress(CacheError):  # what a death left beside it; who only reads a cache may
+                self._clear(file)
+            return
+        file.died = deaths.setdefault(self.cache.path(file.description), self.cache.marks(file.description))
+        if leave_deadly and file.died >= _DEADLY:
             file.result = {"deadly": True}
-            return file
-        self.cache.mark(file.description, died + 1)
+            return
         pieces = self.cache.get(_pieces_of(file.description)) or {}
-        file.seconds, file.kept = samples.promised_seconds(path), len(pieces)
+        file.kept = len(pieces)
         file.track = Track(path, vad.cut(audio.blocks(path, vad.BLOCK_SECONDS), self.detector), heard=pieces)
-        return file
+        self.cache.mark(file.description, file.died + 1)
 
     def _keep(self, file: _File, result: dict) -> None:
         """The end of a file: its result instead of its pieces."""
-        if "problem" not in result:  # a file that is mended has other bytes, a busy disk has not: try again
+        if "problem" in result:  # a file that is mended has other bytes, a busy disk has not: it is tried again
+            self._keep_pieces(file)
+            self.cache.unmark(file.description)
+        else:
             self.cache.put(file.description, result)
-            self.cache.discard(_pieces_of(file.description))
-        self.cache.unmark(file.description)
+            self._clear(file)
         file.result, file.track = result | {"cached": False}, None
+
+    def _clear(self, file: _File) -> None:
+        """Takes away what its result replaces."""
+        self.cache.discard(_pieces_of(file.description))
+        self.cache.unmark(file.description)
 
     def _keep_pieces(self, file: _File) -> None:
         if file.track is not None and len(file.track.heard) > file.kept:
             self.cache.put(_pieces_of(file.description), file.track.heard)
             file.kept = len(file.track.heard)
+
+    def _unmark(self, file: _File) -> None:
+        """This run did not die; those before it did."""
+        if file.died:
+            self.cache.mark(file.description, file.died)
+        else:
+            self.cache.unmark(file.description)
 
     def _finished(self, file: _File) -> dict:
         """The result with what AST hears in its segments, on the clip's clock."""
@@ -271,13 +293,13 @@ class Recognise:
     def _engine(self) -> whisper.Engine:
         with _LOADING:
             if "error" in self._loaded:  # said to every thread, without asking a hub again
-                raise self._loaded["error"]
+                raise ModelError(self._loaded["error"])
             if "engine" not in self._loaded:
                 of = (self.engine, self.model, self.batch_size, self.language)
                 try:
                     self._loaded["engine"] = _load(whisper.load, *of)
                 except ModelError as error:
-                    self._loaded["error"] = error
+                    self._loaded["error"] = str(error)
                     raise
         return self._loaded["engine"]
 
@@ -294,6 +316,21 @@ def in_own_process(task: Recognise, paths: Sequence[str]) -> Iterator[tuple[str,
             if isinstance(answer, Stop):
                 raise ModelError(answer.reason)
             yield path, {"problem": answer.reason} if isinstance(answer, runners.Failure) else answer[0]
+
+
+def _end_all(futures: Set[Future]) -> None:
+    """Those that are not begun are cancelled; the others end by themselves, as each piece asks first whether to stop.
+
+    Another Ctrl-C does not end the wait: what is being heard would be lost.
+    """
+    waiting = {future for future in futures if not future.cancel()}
+    told = False
+    while waiting:
+        with contextlib.suppress(KeyboardInterrupt):
+            waiting = wait(waiting, timeout=None if told else 1).not_done
+            if waiting and not told:
+                logging.warning("what is being heard is heard to its end and kept; this takes some seconds")
+                told = True
 
 
 def _load(make, *arguments):

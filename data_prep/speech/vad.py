@@ -41,6 +41,7 @@ class Cut:
 
     pieces: list[Piece]
     voices: list[tuple[float, float]] | None
+    end: float  # seconds of the track that this part and those before it speak of
     last: bool  # no part follows
 
 
@@ -82,6 +83,7 @@ def cut(blocks: Iterable[np.ndarray], method: str) -> Iterator[Cut]:
                 for start, end in voices
                 if start < waits_from
             ],
+            (offset + waits_from) / SAMPLE_RATE,
             following is None,
         )
         rest, offset, block = samples[waits_from:].copy(), offset + waits_from, following

@@ -4,21 +4,16 @@ Whisper itself runs in test_torch_whisper.py: weights cannot be made without tor
 stands in here, which says how long each piece is and counts its calls.
 """
 
-import _thread
 import json
 import logging
 import os
 import re
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.media import numbered, write_corpus, write_media
-from helpers.places import REPOSITORY
-from helpers.recognising import Counting, entries, run, sample, segment, task, write_sounds
+from helpers.recognising import Counting, run, sample, segment, task, write_sounds
 from helpers.voices import RATE, music, noise, silence, spoken
 
 from data_prep import runners
@@ -246,200 +241,6 @@ def test_a_damaged_entry_is_done_again_with_a_warning(tmp_path, caplog):
     assert engine.pieces == 2 and again == rows
     assert {record.args[0] for record in caplog.records} == {str(entries[0]), str(entries[1])}
     assert "its checksum differs" in caplog.text
-
-
-def test_a_killed_run_goes_on_where_it_was(tmp_path):
-    samples = write_sounds(tmp_path)
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import pathlib; from helpers import recognising as t; "
-        "folder = pathlib.Path(sys.argv[2]); "
-        "t.run(folder, [t.sample(p) for p in sorted(folder.glob('*.wav'))], t.Counting(fails_at=3))"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(REPOSITORY / "tests"), str(tmp_path)], timeout=60)
-    assert done.returncode == -9 and not (tmp_path / "transcripts.json").exists()
-    engine = Counting()
-    result, rows = run(tmp_path, samples, engine)
-    assert engine.pieces == 1 and result["counts"]["from the cache"] == 4 and len(rows) == 5
-    assert not list((tmp_path / "cache").glob("*/*.tmp*"))
-
-
-class Interrupted(Counting):
-    """Ctrl-C comes while it hears its third piece."""
-
-    def transcribe(self, waveforms, languages):
-        if self.calls == 2:
-            _thread.interrupt_main()
-        return super().transcribe(waveforms, languages)
-
-
-@pytest.mark.parametrize("threads", ["1", "2", "4"])
-def test_a_stop_loses_nothing_that_was_heard(threads, tmp_path, monkeypatch):
-    """Of an engine that takes a piece at a time: what is under way is heard to its end, and kept."""
-    monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    samples, first, again = write_sounds(tmp_path, 8), Interrupted(), Counting()
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, samples, first, engine="faster-whisper")
-    assert 3 <= first.pieces == entries(tmp_path) < 8
-    result, rows = run(tmp_path, samples, again, engine="faster-whisper")
-    assert first.pieces + again.pieces == 8 and result["counts"]["from the cache"] == first.pieces
-    assert [row["key"] for row in rows] == [f"clip{k}.wav" for k in range(8)]
-    assert {row["source"] for row in rows} == {"whisper/faster-whisper"}
-    assert not list((tmp_path / "cache").glob("*/*.begun"))
-
-
-@pytest.mark.parametrize("at", [2, 3])
-def test_a_stop_of_an_engine_that_takes_batches_loses_the_batch(at, tmp_path):
-    """Five files in one group, of which the second and the third last 60 s: pieces of two or three files a batch."""
-    samples = write_sounds(tmp_path)
-    for number in (1, 2):
-        write_media(Path(samples[number].video), sound=noise(59 + number))
-
-    class Stopped(Counting):
-        def transcribe(self, waveforms, languages):
-            if self.calls + 1 == at:
-                raise KeyboardInterrupt
-            return super().transcribe(waveforms, languages)
-
-    def made(engine):
-        engine.batch = 3
-        recognise = task(tmp_path, engine)
-        recognise.batch_size = 5
-        return recognise
-
-    paths, first, again = [sample.video for sample in samples], Stopped(), Counting()
-    with pytest.raises(KeyboardInterrupt):
-        made(first)(paths)
-    assert entries(tmp_path) == {2: 1, 3: 3}[at]  # the short files of the batches before
-    results = made(again)(paths)
-    assert sum(result["cached"] for result in results) == {2: 1, 3: 3}[at]
-    assert first.pieces + again.pieces == 9  # of the long files, too
-    assert [len(result["segments"]) for result in results] == [1, 3, 3, 1, 1]
-
-
-@pytest.mark.parametrize("engine", ["faster-whisper", "transformers"])
-def test_a_long_file_that_was_killed_goes_on_at_its_block(engine, tmp_path, monkeypatch):
-    """Blocks of 60 s; the process dies in the third."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    write_media(tmp_path / "long.wav", sound=noise(200))
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import pathlib; from data_prep.speech import vad; "
-        "vad.BLOCK_SECONDS = 60; from helpers import recognising as t; folder = pathlib.Path(sys.argv[2]); "
-        "engine = t.Counting(fails_at=6); engine.batch = 1; "
-        "t.run(folder, [t.sample(folder / 'long.wav')], engine, engine=sys.argv[3])"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(REPOSITORY / "tests"), str(tmp_path), engine], timeout=60)
-    assert done.returncode == -9 and entries(tmp_path) == 0
-    monkeypatch.setattr(vad, "BLOCK_SECONDS", 60)
-    whole, again = Counting(), Counting()
-    _, [row] = run(tmp_path, [sample(tmp_path / "long.wav")], again, engine=engine)
-    (tmp_path / "other").mkdir()
-    _, [expected] = run(tmp_path / "other", [sample(tmp_path / "long.wav")], whole, engine=engine)
-    assert row == expected and 0 < again.pieces < whole.pieces
-    assert len(list((tmp_path / "cache").glob("*/*"))) == 1  # the pieces have made room for the result
-
-
-def test_pieces_of_one_file_are_heard_side_by_side(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    write_media(tmp_path / "long.wav", sound=noise(150))
-
-    class Together(Counting):
-        """Three are under way at a time, or it fails."""
-
-        meeting = threading.Barrier(3, timeout=60)
-
-        def transcribe(self, waveforms, languages):
-            self.meeting.wait()
-            return super().transcribe(waveforms, languages)
-
-    long = [sample(tmp_path / "long.wav")]
-    result, [row] = run(tmp_path, long, Together(), engine="faster-whisper", language="en")
-    assert not result["problems"] and len(row["segments"]) == 6
-
-
-def test_a_file_at_which_the_process_dies_costs_itself_alone(tmp_path):
-    """Twice the run dies with it; the third hears it in a process of its own."""
-    samples = write_sounds(tmp_path)
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "if __name__ == '__main__':\n"
-        "    import pathlib; from helpers import recognising as t; folder = pathlib.Path(sys.argv[2])\n"
-        "    t.run(folder, [t.sample(p) for p in sorted(folder.glob('*.wav'))], kind=t.Deadly)\n"
-    )
-    (tmp_path / "program.py").write_text(program)
-    command = [sys.executable, str(tmp_path / "program.py"), str(REPOSITORY / "tests"), str(tmp_path)]
-    assert [subprocess.run(command, timeout=60).returncode for _ in range(3)] == [-9, -9, 0]
-    rows = json.loads((tmp_path / "transcripts.json").read_text())
-    assert [row["key"] for row in rows] == [Path(one.video).name for one in samples]
-    assert [row["key"] for row in rows if "problem" in row] == ["clip2.wav"]
-    assert "the worker process died on this clip" in rows[2]["problem"]
-
-
-def test_copies_of_a_file_are_no_deaths_of_each_other(tmp_path):
-    """Four are under way at a time, in a run after one that died."""
-    for number in range(4):
-        write_media(tmp_path / f"copy{number}.wav", sound=noise(1))
-    recognise = task(tmp_path)
-    recognise.batch_size = 4
-    paths = [str(tmp_path / f"copy{number}.wav") for number in range(4)]
-    recognise.cache.mark(recognise._description(paths[0]), 1)
-    results = dict(recognise.stream(paths, leave_deadly=True))
-    assert [results[path]["segments"][0]["text"] for path in paths] == [" Number 10 is said."] * 4
-
-
-def test_a_cache_that_cannot_be_written_ends_the_run_at_once(tmp_path):
-    write_sounds(tmp_path, 2)
-    program = """
-import pathlib, resource, sys
-sys.path.insert(0, sys.argv[1])
-from helpers import recognising as t
-folder, engine = pathlib.Path(sys.argv[2]), t.Counting()
-resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))
-try:
-    t.run(folder, [t.sample(path) for path in sorted(folder.glob("*.wav"))], engine, engine="faster-whisper")
-except ValueError as error:
-    print(error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(REPOSITORY / "tests"), str(tmp_path)], timeout=60, capture_output=True
-    )
-    assert f"the cache {tmp_path / 'cache'} cannot be used (File too large)" in done.stdout.decode(), done.stderr
-    assert not (tmp_path / "transcripts.json").exists()
-
-
-class Broken(Counting):
-    """Fails at its second piece, with an error of its own."""
-
-    def transcribe(self, waveforms, languages):
-        if self.calls == 1:
-            self.calls += 1
-            raise RuntimeError("out of tokens")
-        return super().transcribe(waveforms, languages)
-
-
-def test_an_engine_that_fails_at_one_file_hears_its_neighbours(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    samples = write_sounds(tmp_path, 6)
-    result, rows = run(tmp_path, samples, Broken(), engine="faster-whisper")
-    assert list(result["problems"].values()) == ["RuntimeError: out of tokens"]
-    assert sum("problem" not in row for row in rows) == 5 and len(list((tmp_path / "cache").glob("*/*.json"))) == 5
-
-
-def test_a_batch_with_one_clip_at_which_the_engine_fails_costs_that_clip(tmp_path):
-    class Allergic(Counting):
-        """Cannot take a sound of 1.2 s, whatever is heard with it."""
-
-        def transcribe(self, waveforms, languages):
-            if any(len(sound) == 1.2 * RATE for sound in waveforms):
-                raise RuntimeError("out of tokens")
-            return super().transcribe(waveforms, languages)
-
-    engine = Allergic()
-    recognise = task(tmp_path, engine)
-    recognise.batch_size = 5
-    results = recognise([sample.video for sample in write_sounds(tmp_path)])
-    assert results[2] == {"problem": "RuntimeError: out of tokens", "cached": False}
-    assert [len(result.get("segments", ())) for result in results] == [1, 1, 0, 1, 1]
-    assert engine.pieces == 4 and len(list((tmp_path / "cache").glob("*/*.json"))) == 4
 
 
 def test_clips_that_cannot_be_heard_stop_nothing(tmp_path):
