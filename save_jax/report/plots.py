@@ -201,16 +201,16 @@ def sweep(table: dict) -> Figure:
 def bars_of_seeds(axes: Axes, table: dict, groups: Sequence[str]) -> None:
     """SumR of each group and variant: a bar for the median, a dot for every seed, the median's number above them."""
     width = 0.8 / len(table)
-    for number, (name, row) in enumerate(table.items()):
-        at = np.arange(len(groups)) + width * (number - (len(table) - 1) / 2)
+    for place, (name, row) in enumerate(table.items()):
+        at = np.arange(len(groups)) + width * (place - (len(table) - 1) / 2)
         values = [row[group]["SumR"] for group in groups]
         axes.bar(at, [value["median"] for value in values], 0.92 * width, label=name)
         for x, value in zip(at, values, strict=True):
             axes.plot([x] * len(value["seeds"]), value["seeds"], "k.", markersize=4)
             above = (x, max(value["seeds"]))
-            axes.annotate(
-                f"{round(value['median'], 1):g}", above, (0, 4), textcoords="offset points", ha="center", fontsize=7.5
-            )
+            digits = 0 if value["median"] >= 100 else 1  # more would run into the neighbour's
+            number = f"{round(value['median'], digits):g}"
+            axes.annotate(number, above, (0, 4), textcoords="offset points", ha="center", fontsize=7)
 
 
 def save(figure: Figure, path: str) -> None:

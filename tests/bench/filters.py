@@ -129,7 +129,7 @@ def main() -> None:
         default=2,
         help="of so many prompts, clips of music and clips of the demo, one is heard (default: %(default)s)",
     )
-    parser.add_argument("--png", help="file of the curves")
+    parser.add_argument("--png", help="file of the figure")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cache, clips = Cache(args.cache or folder), recorded(args.every, pathlib.Path(folder))
@@ -155,28 +155,34 @@ def main() -> None:
             counts = [count(clips, results, limits) for results in columns.values()]
             print(_line(f"{name} {value:g}{' *' * (value == chosen)}", counts))
             for column, one in zip(columns, counts, strict=True):
-                curves[name, column].append((one, value == chosen))
+                curves[name, column].append((value, one))
     if args.png:
-        _plot(curves, list(columns), speech, args.png)
+        _plot(curves, list(columns), len(clips), speech, args.png)
 
 
 def _line(name: str, counts: Sequence[Count]) -> str:
     return f"| {name} | " + " | ".join(f"{one.lost} / {one.false} ({one.segments})" for one in counts) + " |"
 
 
-def _plot(curves: dict, columns: Sequence, speech: int, file: str) -> None:
-    """A panel for each limit: segments kept of clips without speech over lost clips of speech."""
-    figure, panels = plt.subplots(1, len(SWEEPS), figsize=(3.2 * len(SWEEPS), 3.4), layout="constrained", sharey=True)
-    for name, panel in zip(SWEEPS, panels, strict=True):
-        for colour, column in enumerate(columns):
-            points = curves[name, column]
-            places = [(100 * one.lost / speech, one.segments) for one, _ in points]
-            panel.plot(*zip(*places, strict=True), "-", color=f"C{colour}", label=", ".join(column))
-            chosen = [place for place, (_, default) in zip(places, points, strict=True) if default]
-            panel.plot(*zip(*chosen, strict=True), "o", color=f"C{colour}")
-        panel.set(title=name, xlabel="lost clips of speech, %")
-    panels[0].set_ylabel("segments kept where nobody speaks")
-    panels[0].legend(fontsize="small")
+def _plot(curves: dict, columns: Sequence, clips: int, speech: int, file: str) -> None:
+    """A column for each limit that moves anything: above, lost clips of speech; below, text where nobody speaks."""
+    names = [name for name in SWEEPS if any(len({one for _, one in curves[name, column]}) > 1 for column in columns)]
+    figure, panels = plt.subplots(
+        2, len(names), figsize=(3.4 * len(names), 5), layout="constrained", sharex="col", sharey="row", squeeze=False
+    )
+    for name, (lost, false) in zip(names, panels.T, strict=True):
+        for column in columns:
+            values, counts = zip(*curves[name, column], strict=True)
+            style = {"linestyle": "-" if column[1] == "silero" else ":", "marker": ".", "label": ", ".join(column)}
+            lost.plot(values, [100 * one.lost / speech for one in counts], **style)
+            false.plot(values, [100 * one.false / (clips - speech) for one in counts], **style)
+        lost.set_title(name)
+        false.set_xlabel("limit (dashed: the default)")
+        for panel in (lost, false):
+            panel.axvline(getattr(filters.Thresholds(), name), color="0.6", linestyle="--")
+    panels[0, 0].set_ylabel("clips of speech\nthat come out empty, %")
+    panels[1, 0].set_ylabel("clips without speech\nthat keep text, %")
+    panels[0, 0].legend(fontsize="small")
     figure.savefig(file, dpi=120)
 
 
