@@ -29,7 +29,7 @@ def abstract(tree: object) -> object:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Orbax warns of what is meant to be so, such as a folder that is only read."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
@@ -76,7 +76,7 @@ class Checkpoints:
         self._metrics = {step: self._metric(step) for step in self._steps()}
 
     def _open(self) -> ocp.CheckpointManager:
-        with _quiet():
+        with quiet():
             options = ocp.CheckpointManagerOptions(
                 best_fn=lambda metrics: metrics[METRIC],  # without it no metrics are written
                 preservation_policy=AnyPreservationPolicy([LatestN(self._keep_last), KeepBest(self._best_validated)]),

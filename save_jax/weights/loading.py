@@ -19,7 +19,7 @@ from save_jax.models.retrieval import Retrieval
 from save_jax.models.trees import flatten, unflatten
 from save_jax.weights import description, seals
 from save_jax.weights import files as weight_files
-from save_jax.weights.checkpoint import FOLDER, Checkpoints, abstract
+from save_jax.weights.checkpoint import FOLDER, Checkpoints, abstract, quiet
 
 ORBAX = "_METADATA"  # Orbax writes it with every folder of parameters
 FILE = "model.safetensors"  # beside a description: all parameters, by our names. Without one it is of other code
@@ -29,7 +29,7 @@ def save_params(path: str, params: dict) -> None:
     """Writes parameters alone, as `config.init_from` takes them. Raises ValueError where something is already."""
     if os.path.exists(path):
         raise ValueError(f"{path} exists already; choose another folder or delete it")
-    with ocp.StandardCheckpointer() as checkpointer:
+    with quiet(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(os.path.abspath(path), params)
 
 
@@ -136,7 +136,7 @@ def load_params(path: str, like: dict) -> dict:
     Raises ValueError that lists every parameter missing there, unknown here, or of another shape.
     """
     path = _folder(path)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with quiet(), ocp.StandardCheckpointer() as checkpointer:
         problems = _differences(_stored(checkpointer, path), _shapes(like))
         if problems:
             raise ValueError(f"{path} does not fit this model (config.model):\n  " + "\n  ".join(problems))
@@ -145,7 +145,7 @@ def load_params(path: str, like: dict) -> dict:
 
 def modules_of(paths: str) -> set[str]:
     """Names of the modules in checkpoints, `paths` as of config.init_from."""
-    with ocp.StandardCheckpointer() as checkpointer:
+    with quiet(), ocp.StandardCheckpointer() as checkpointer:
         stored = [_stored(checkpointer, path) for path in map(_folder, start_paths(paths))]
     return {module for names in stored for module in _modules(names)}
 
@@ -162,7 +162,7 @@ def load_modules(paths: str, like: dict) -> dict[str, dict]:
     loaded, origin, problems = {}, {}, []
     if not start_paths(paths):
         return loaded
-    with ocp.StandardCheckpointer() as checkpointer:
+    with quiet(), ocp.StandardCheckpointer() as checkpointer:
         for path in map(_folder, start_paths(paths)):
             stored = _stored(checkpointer, path)
             modules = _modules(stored)
@@ -187,7 +187,7 @@ def read_params(path: str) -> dict:
     if _is_file(path):
         return unflatten_dict(weight_files.read(os.path.join(path, FILE)), sep="/")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    with ocp.StandardCheckpointer() as checkpointer:
+    with quiet(), ocp.StandardCheckpointer() as checkpointer:
         stored = checkpointer.metadata(path).item_metadata.tree
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), dict(stored))
         return jax.device_get(checkpointer.restore(path, like))
