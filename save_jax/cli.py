@@ -38,7 +38,7 @@ def resolve(arguments: Sequence[str]) -> tuple[str, list[str]]:
     name, *rest = arguments
     if name == "prep":
         if not rest or rest[0] not in PREPARATION:
-            given = f"{rest[0]!r} is none of them" if rest else "one must be named"
+            given = f"{rest[0]!r} is none of them" if rest else "one must be named, and --help after it tells more"
             raise ValueError(f"save-jax prep takes one of {', '.join(PREPARATION)}; {given}")
         return f"data_prep.{rest[0]}", rest[1:]
     if name not in COMMANDS:
@@ -52,6 +52,10 @@ def main() -> None:
     command_line.accept_any_letter()
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         print(usage())
+        return
+    if sys.argv[1] == "prep" and sys.argv[2:] in (["-h"], ["--help"]):
+        print("usage: save-jax prep NAME [arguments]; save-jax prep NAME --help tells more\n")
+        print(f"NAME: {', '.join(PREPARATION)}")
         return
     if sys.argv[1] in ("-V", "--version"):
         from save_jax import __version__

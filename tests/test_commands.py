@@ -138,6 +138,7 @@ def test_an_unknown_command_lists_those_there_are(arguments, message):
 def test_the_console_script():
     assert re.search(r"^  train +train, then evaluate", run("-m", "save_jax.cli").stdout, re.MULTILINE)
     assert run("-m", "save_jax.cli", "--version").stdout.startswith("save_jax 0.")
+    assert "NAME: demo, verify, transcribe" in run("-m", "save_jax.cli", "prep", "--help").stdout
     done = run("-m", "save_jax.cli", "report", "nowhere")
     assert done.returncode == 1 and done.stderr.startswith("error: nowhere is not the folder of a run")
     assert run("-m", "save_jax.cli", "nothing").stderr.startswith("error: save-jax has no command 'nothing'")

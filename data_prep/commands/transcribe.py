@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from data_prep import names, runners
 from data_prep.commands import shared
-from data_prep.corpora import CORPORA, Sample, transcripts_path
+from data_prep.corpora import CORPORA, Sample, survey, transcript_files
 from data_prep.files import write_json
 from data_prep.speech import filters, model_names, vad, whisper
 from data_prep.speech.cache import Cache, model_identity
@@ -68,7 +68,7 @@ def transcribe(
             counts["dropped"] += len(row.get("dropped", ()))
             bar.done(_path(sample))
     write_json(out, [row for of_key in rows.values() for row in of_key], indent=0)
-    return {"counts": dict(counts), "problems": problems}
+    return {"counts": dict(counts), "problems": problems, "rows": sum(map(len, rows.values()))}
 
 
 class _Bar:
@@ -148,13 +148,17 @@ def _run(runner, task: Recognise, groups: Sequence[Sequence[str]]) -> Iterator[l
 
 
 def missing(samples: Iterable[Sample], out: str, keys_are_ids: bool = False) -> list[Sample]:
-    """Those of which nothing is known yet: no transcript in the corpus and no row, or one with a problem, in `out`."""
+    """Those of which nothing is known yet.
+
+    No transcript file has a row of them, they have no subtitles, and `out` has no row, or one with a problem.
+    """
     known = {names.form(key) for key, rows in read_rows(out).items() if not any("problem" in row for row in rows)}
     suffix = "" if keys_are_ids else ".wav"
-    return [s for s in samples if not s.transcript and names.form(s.id + suffix) not in known]
+    unknown = (s for s in samples if not s.transcribed and names.form(s.id + suffix) not in known)
+    return [sample for sample in unknown if not survey.has_subtitles(sample)]
 
 
-def summary(result: Mapping, out: str, read_by_build: str | None) -> str:
+def summary(result: Mapping, out: str, read_by_build: Sequence[str]) -> str:
     counts, problems = result["counts"], result["problems"]
     names = ("clips", "with speech", "without sound", "from the cache")
     lines = [
@@ -164,9 +168,12 @@ def summary(result: Mapping, out: str, read_by_build: str | None) -> str:
     if problems:
         lines.append(f'{len(problems)} clips could not be heard (rows without a transcript say so under "problem"):')
         lines += shared.first_reasons(problems, out)
-    lines.append(f"written to {out}")
-    if read_by_build is None or not os.path.exists(out) or not os.path.samefile(read_by_build, out):
-        lines.append(f"the build reads {read_by_build or 'no transcripts'} unless it is given --transcripts {out}")
+    lines.append(f"written to {out}, which has {result['rows']} rows")
+    if not any(os.path.samefile(path, out) for path in read_by_build):
+        read = " and ".join(read_by_build) or "no transcripts"
+        lines.append(f"the build reads {read} unless it is given --transcripts {out}")
+    elif len(read_by_build) > 1:
+        lines.append(f"the build reads it for clips that {read_by_build[0]} does not have")
     return "\n".join(lines)
 
 
@@ -178,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", help="folder of raw results (default: OUT.cache)")
     parser.add_argument("--splits", nargs="+", help="only these (default: all)")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--missing-only", action="store_true", help="only clips of which there is no transcript yet")
+    which.add_argument("--missing-only", action="store_true", help="only clips without a transcript or subtitles")
     which.add_argument("--all", action="store_true", help="all clips, whatever the corpus has (the default)")
     parser.add_argument("--engine", choices=whisper.ENGINES, default=whisper.ENGINES[0])
     parser.add_argument(
@@ -200,7 +207,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     limits = parser.add_argument_group("limits of the filters; changing them transcribes nothing again")
     for field in dataclasses.fields(filters.Thresholds):
         flag = f"--limit-{field.name.replace('_', '-')}"
-        limits.add_argument(flag, type=float, default=field.default, metavar="X", help="default: %(default)s")
+        meaning = f"{field.metadata['help']} (default: %(default)s)"
+        limits.add_argument(flag, type=float, default=field.default, metavar="X", help=meaning)
     args = parser.parse_args(command_line.arguments(argv))
     stopped = "stopped; what was heard is kept, the same command goes on"
     return shared.run("data_prep.transcribe", lambda: _main(args), stopped)
@@ -209,6 +217,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(args: argparse.Namespace) -> int:
     if args.batch_size < 1:
         raise ValueError(f"--batch-size is {args.batch_size}; it must be at least 1")
+    of = [field.name for field in dataclasses.fields(filters.Thresholds)]
+    limits = filters.Thresholds(**{name: getattr(args, f"limit_{name}") for name in of})
     root = os.path.abspath(args.root)  # workers of a Ray cluster have another working directory
     corpus, out = CORPORA[args.corpus], os.path.abspath(args.out or os.path.join(root, "transcripts.json"))
     given, ast = shared.weights("--model", args.model), args.ast and shared.weights("--ast", args.ast)
@@ -219,6 +229,7 @@ def _main(args: argparse.Namespace) -> int:
     keys_are_ids = corpus.name == "folder"
     if args.missing_only:
         samples = missing(samples, out, keys_are_ids)
+    subtitled = sum(map(survey.has_subtitles, samples))
     if not samples:
         print("nothing to transcribe")
         return 0
@@ -240,13 +251,16 @@ def _main(args: argparse.Namespace) -> int:
         ast_identity=model_identity(ast) if ast else "",
     )
     os.makedirs(task.cache.folder, exist_ok=True)  # now, not after the first hour
-    names = [field.name for field in dataclasses.fields(filters.Thresholds)]
-    limits = filters.Thresholds(**{name: getattr(args, f"limit_{name}") for name in names})
     if args.runner == "ray":
         runner = runners.Ray(args.jobs, args.time_limit, gpus=None, address=args.ray_address)
     else:
         runner = runners.Here()  # one copy of the model; a GPU, or torch's threads, work in parallel within it
     with runner:
         result = transcribe(samples, out, task, runner, limits, keys_are_ids)
-    print(summary(result, out, transcripts_path(root, corpus.transcripts)))
+    print(summary(result, out, transcript_files(root, corpus.transcripts)))
+    if subtitled:
+        print(
+            f"{subtitled} of these clips have subtitles, too, which the build does not read beside a transcript; "
+            "--missing-only leaves such clips alone"
+        )
     return int(args.strict and bool(result["problems"]))

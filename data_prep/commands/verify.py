@@ -20,7 +20,7 @@ from tqdm import tqdm
 from data_prep import names
 from data_prep.clip import prepare
 from data_prep.commands import shared
-from data_prep.corpora import CORPORA, TEACHER, Corpus, Sample, differing_counts, survey, transcripts_path
+from data_prep.corpora import CORPORA, TEACHER, Corpus, Sample, differing_counts, survey, transcript_files
 from data_prep.runners import Failure, attempt
 from save_jax.data import command_line, records
 
@@ -31,11 +31,10 @@ _ADVICE = {
     survey.NO_MEDIA: "get the files; clips without are left out of train, and kept without frames in val and test",
     survey.UNREADABLE: "get the files again; the build treats them as missing",
     survey.NO_SOUND: "nothing, if they are silent; sound that is kept apart belongs in AudioData/ID.wav",
-    survey.NO_TRANSCRIPT: "nothing, if nobody speaks; "
-    "else python -m data_prep.transcribe --corpus {corpus} --root {root}",
-    survey.NOT_TRANSCRIBED: "python -m data_prep.transcribe --corpus {corpus} --root {root}, "
-    "and its file as --transcripts",
-    survey.NO_TEACHER: "python -m data_prep.teach --corpus {corpus} --root {root} --teacher imagebind|pe-av --weights "
+    survey.NO_TRANSCRIPT: "nothing, if nobody speaks; else save-jax prep transcribe --corpus {corpus} --root {root} "
+    "--missing-only, with --engine and --model",
+    survey.NOTHING_SAID: "nothing; the transcript file says so",
+    survey.NO_TEACHER: "save-jax prep teach --corpus {corpus} --root {root} --teacher imagebind|pe-av --weights "
     "PATH, or train without: these clips take no part in the early alignment",
 }
 _SILENT_FOLDER = "nothing, if they are silent; sound that is kept apart is not read: put it into the video"
@@ -110,9 +109,11 @@ def verify(args: argparse.Namespace) -> int:
         raise ValueError(f"--sample is {args.sample}; give the number of clips to try, 0 for no estimate")
     corpus = CORPORA[args.corpus]
     splits = corpus.read(args.root, transcripts=args.transcripts, teacher=args.teacher)
-    path = args.transcripts or transcripts_path(args.root, corpus.transcripts)
-    transcribed = survey.transcribed_ids(corpus, path)
-    gaps = survey.survey(splits, transcribed)
+    of_files = {
+        path: survey.transcribed_ids(corpus, path)
+        for path in transcript_files(args.root, corpus.transcripts, args.transcripts)
+    }
+    gaps = survey.survey(splits)
     unusable = [*gaps[survey.NO_MEDIA].values(), *gaps[survey.UNREADABLE].values()]
     broken = {clip_id for clips in unusable for clip_id in clips}
     textless = gaps[survey.NO_CAPTION].values() if corpus.needs_captions else ()
@@ -121,23 +122,24 @@ def verify(args: argparse.Namespace) -> int:
     settings = {"image_size": corpus.image_size, "max_frames": corpus.max_frames, "frames": "jpeg"}
     settings |= {"spectrogram": args.spectrogram}
     tried = estimate(good, settings, args.sample, args.seed)
-    unknown = sorted(
-        (transcribed or set()) - {names.form(sample.id) for samples in splits.values() for sample in samples}
-    )
+    clips = {names.form(sample.id) for samples in splits.values() for sample in samples}
+    unknown = {path: sorted(ids - clips) for path, ids in of_files.items()}
     differing = differing_counts(corpus, splits)
 
     print(table(corpus, splits, gaps))
-    examples = f", e.g. {', '.join(unknown[:_SHOWN])}" if unknown else ""
-    print(
-        f"transcripts: {path}; {len(unknown):,} of its rows name no clip{examples}" if path else "transcripts: no file"
-    )
+    for number, (path, strange) in enumerate(unknown.items()):
+        examples = f", e.g. {', '.join(strange[:_SHOWN])}" if strange else ""
+        what = "transcripts" if number == 0 else "transcripts of clips that are not in the former"
+        print(f"{what}: {path}; {len(strange):,} of its rows name no clip{examples}")
+    if not unknown:
+        print("transcripts: no file")
     print(advice(gaps, corpus, args.root), cost(tried), sep="\n")
     for line in differing:
         print(f"{line}; complete the annotations, or build what is there with --partial")
     if args.list:
         listed = {"corpus": corpus.name, "root": args.root, "differing": differing, "gaps": gaps}
         with open(args.list, "w", encoding="utf-8") as file:
-            json.dump(listed | {"transcripts": path, "rows_of_no_clip": unknown, "estimate": tried}, file, indent=1)
+            json.dump(listed | {"rows_of_no_clip": unknown, "estimate": tried}, file, indent=1)
     return int(bool(differing) or (args.strict and bool(broken)))
 
 

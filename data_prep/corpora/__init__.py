@@ -4,10 +4,10 @@ Only annotations are read here; that a video is missing or broken is found, clip
 """
 
 from data_prep.corpora import audiocaps, charades, folder, lsmdc, msrvtt, sounddescs, vatex
-from data_prep.corpora.layout import transcripts_path
+from data_prep.corpora.layout import transcript_files
 from data_prep.corpora.sample import TEACHER, Corpus, Sample, differing_counts
 
-__all__ = ["CORPORA", "TEACHER", "Corpus", "Sample", "differing_counts", "transcripts_path"]
+__all__ = ["CORPORA", "TEACHER", "Corpus", "Sample", "differing_counts", "transcript_files"]
 
 # Published sizes: the SAVE, AVIGATE and CLIP4Clip papers. MSR-VTT 9k and Charades have no validation split of their
 # own; ours is held out of the published training list, so the two are compared as one number. Papers do not agree on

@@ -34,5 +34,5 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
     if several := [f"{i} at {', '.join(sorted(times))}" for i, times in starts.items() if len(times) > 1]:
         problems.add(f"{len(several)} YouTube ids have more than one start time", several)
     lists = {split: [*by_clip] for split, by_clip in captions.items()}
-    transcripts = transcripts or layout.transcripts_path(root)
-    return layout.make_samples(problems, lists, captions, transcripts, teacher, sounds_alone=True, file_names=names)
+    files = layout.transcript_files(root, named=transcripts)
+    return layout.make_samples(problems, lists, captions, files, teacher, sounds_alone=True, file_names=names)

@@ -36,5 +36,5 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
     }
     lists = {split: [row["id"] for row in part] for split, part in rows.items()}
     captions = {split: {row["id"]: [" ".join(row["script"].split())] for row in part} for split, part in rows.items()}
-    transcripts = transcripts or layout.transcripts_path(root, TRANSCRIPTS)
-    return layout.make_samples(problems, lists, captions, transcripts, teacher)
+    files = layout.transcript_files(root, TRANSCRIPTS, transcripts)
+    return layout.make_samples(problems, lists, captions, files, teacher)

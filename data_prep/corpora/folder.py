@@ -61,9 +61,9 @@ def read(
     if not videos:
         problems.add(f"no video below this folder; known are {' '.join(VIDEO_SUFFIXES)}")
     rows = folder_texts.read_captions(root, videos, problems)
-    spoken = folder_texts.read_transcripts(
-        root, transcripts or layout.transcripts_path(root, TRANSCRIPTS), videos, problems
-    )
+    spoken = {}
+    for path in reversed(layout.transcript_files(root, TRANSCRIPTS, transcripts)):
+        spoken |= folder_texts.read_transcripts(path, videos, problems)
     splits = folder_texts.splits_of(rows, problems)
     problems.stop_if_any()
 
@@ -91,6 +91,7 @@ def read(
                 captions=[row["caption"] for row in kept],
                 groups=[row["group"] for row in kept],
                 transcript=transcript,
+                transcribed=clip_id in spoken,
                 tags=[],
                 audio=None,
                 teacher_video=vectors["VideoFeature"].get(clip_id),

@@ -50,12 +50,8 @@ def _list_of(texts: object) -> list[str]:
     return texts
 
 
-def read_transcripts(
-    root: str, path: str | None, videos: Collection[str], problems: Problems
-) -> dict[str, tuple[str, dict]]:
+def read_transcripts(path: str, videos: Collection[str], problems: Problems) -> dict[str, tuple[str, dict]]:
     """Clip id → (transcript, speech). Rows written by hand must name a video; a recogniser's may be older than that."""
-    if path is None:
-        return {}
     if path.lower().endswith((".csv", ".tsv")):
         rows = read_rows(path, ["video", "text"], problems, optional=["start", "end"])
         return _of_table(path, _with_ids(path, rows, videos, problems), problems)

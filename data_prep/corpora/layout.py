@@ -22,11 +22,19 @@ VECTOR_SUFFIXES = (".npy", ".pt")
 OWN_TRANSCRIPTS = "transcripts.json"  # what data_prep.transcribe writes
 
 
-def transcripts_path(root: str, published: str = "") -> str | None:
-    """The transcript file that is read where no other is named: the published one, else our own, else None."""
-    files = [name for name in (published, OWN_TRANSCRIPTS) if name]
-    paths = [os.path.join(folder, name) for name in files for folder in (root, os.path.join(root, "Annotations"))]
-    return next((path for path in paths if os.path.exists(path)), None)
+def transcript_files(root: str, published: str = "", named: str | None = None) -> list[str]:
+    """The transcript files that are read: the one that is named, else the published one, and our own.
+
+    A clip has what the first of them says that knows it.
+    """
+    if named:
+        return [named]
+    paths = [
+        [os.path.join(folder, name) for folder in (root, os.path.join(root, "Annotations"))]
+        for name in (published, OWN_TRANSCRIPTS)
+        if name
+    ]
+    return [path for of_name in paths if (path := next(filter(os.path.exists, of_name), ""))]
 
 
 def require(problems: Problems, what: str, files: Sequence[str], media: Sequence[str] = ("VideoData",)) -> None:
@@ -43,7 +51,7 @@ def make_samples(
     problems: Problems,
     lists: Mapping[str, Sequence[str]],
     captions: Mapping[str, Mapping[str, Sequence[str]]],
-    transcripts_file: str | None,
+    transcript_files: Sequence[str],
     teacher: str,
     sounds_alone: bool = False,
     file_names: Mapping[str, str] | None = None,
@@ -65,12 +73,12 @@ def make_samples(
     tags_path = os.path.join(notes, "clip_tags.csv")
     tag_rows = read_rows(tags_path, ["video_id", "tags"], problems) if os.path.exists(tags_path) else []
     tags = {row["video_id"]: row["tags"].split() for row in tag_rows}
-    spoken = read_transcripts(transcripts_file, problems)
+    said = [read_transcripts(path, problems) for path in transcript_files]
     problems.stop_if_any()
 
     known = names.matcher([clip_id for members in lists.values() for clip_id in members])
     tags = {known(clip_id): words for clip_id, words in tags.items()}
-    spoken = {known(clip_id): said for clip_id, said in spoken.items()}
+    spoken = {known(clip_id): row for of_file in reversed(said) for clip_id, row in of_file.items()}
     ids = {clip_id: clip_id for members in lists.values() for clip_id in members}
     files = ids | dict(file_names or {})
     videos = by_id(os.path.join(root, "VideoData"), VIDEO_SUFFIXES, files, problems, folders=True)
@@ -98,6 +106,7 @@ def make_samples(
             captions=kept,
             groups=[groups.get((clip_id, text), "") for text in kept],
             transcript=transcript,
+            transcribed=clip_id in spoken,
             tags=tags.get(clip_id, []),
             audio=sound,
             teacher_video=vectors["VideoFeature"].get(clip_id),
@@ -147,10 +156,10 @@ def by_id(
     return {clip_id: paths[0] for clip_id, paths in best.items()}
 
 
-def read_transcripts(path: str | None, problems: Problems, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
-    """Clip id → (transcript, speech) of a transcript file, {} where it is None, or a problem."""
+def read_transcripts(path: str, problems: Problems, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
+    """Clip id → (transcript, speech) of a transcript file, {} where it has a problem."""
     try:
-        return {} if path is None else transcripts.read(path, keys_are_ids)
+        return transcripts.read(path, keys_are_ids)
     except ValueError as error:
         problems.add(str(error))
         return {}

@@ -25,10 +25,8 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
     names = {"train": _TRAIN, "val": val, "test": _TEST}
     layout.require(problems, "LSMDC", [*names.values()])
     captions = {split: _read_rows(os.path.join(notes, name), problems) for split, name in names.items()}
-    transcripts = transcripts or layout.transcripts_path(root, TRANSCRIPTS)
-    return layout.make_samples(
-        problems, {split: [*of] for split, of in captions.items()}, captions, transcripts, teacher
-    )
+    files = layout.transcript_files(root, TRANSCRIPTS, transcripts)
+    return layout.make_samples(problems, {split: [*of] for split, of in captions.items()}, captions, files, teacher)
 
 
 def _read_rows(path: str, problems: Problems) -> dict[str, list[str]]:

@@ -39,7 +39,7 @@ def read_9k(root: str, transcripts: str | None = None, teacher: str = TEACHER) -
         problems,
         {"train": train, "val": val, "test": [row["video_id"] for row in test_rows]},
         {"train": sentences, "val": sentences, "test": test_captions},
-        transcripts or layout.transcripts_path(root, TRANSCRIPTS),
+        layout.transcript_files(root, TRANSCRIPTS, transcripts),
         teacher,
     )
 
@@ -67,8 +67,8 @@ def read_7k(root: str, transcripts: str | None = None, teacher: str = TEACHER) -
                 f"nor these and the {len(val)} of validate; in one only",
                 sorted(listed ^ (train | val if listed & val else train)),
             )
-    transcripts = transcripts or layout.transcripts_path(root, TRANSCRIPTS)
-    return layout.make_samples(problems, lists, dict.fromkeys(lists, sentences), transcripts, teacher)
+    files = layout.transcript_files(root, TRANSCRIPTS, transcripts)
+    return layout.make_samples(problems, lists, dict.fromkeys(lists, sentences), files, teacher)
 
 
 def _listed(path: str, problems: Problems) -> list[str]:

@@ -16,12 +16,13 @@ class Sample:
     video: str | None
     captions: list[str]
     groups: list[str]  # query group of each caption, "" where unknown
-    transcript: str  # "" where nothing is said, or nothing is known yet
+    transcript: str  # "" where nothing is said, or nothing is known yet: see `transcribed`
     tags: list[str]
     audio: str | None  # a sound file to use instead of the video's own track
     teacher_video: str | None
     teacher_audio: str | None
     speech: dict = dataclasses.field(default_factory=dict)  # the transcript with time stamps, as records.Clip has it
+    transcribed: bool = False  # a transcript file has a row of it, perhaps without words
     subtitles: str | None = None  # where to look if `transcript` is empty: a subtitle file, or the video itself
     empty_captions: int = 0  # dropped; counted for the manifest
     is_sound: bool = False  # a clip of a text–audio corpus: it fails without sound, and not without pictures

@@ -23,8 +23,8 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
     notes = os.path.join(root, "Annotations")
     lists = {split: read_lines(os.path.join(notes, name), problems) for split, name in _LISTS.items()}
     captions = _read_descriptions(os.path.join(notes, _DESCRIPTIONS), problems)
-    transcripts = transcripts or layout.transcripts_path(root)
-    return layout.make_samples(problems, lists, dict.fromkeys(lists, captions), transcripts, teacher, sounds_alone=True)
+    files = layout.transcript_files(root, named=transcripts)
+    return layout.make_samples(problems, lists, dict.fromkeys(lists, captions), files, teacher, sounds_alone=True)
 
 
 class _Plain(pickle.Unpickler):

@@ -16,13 +16,13 @@ from data_prep.runners import reason_of
 from data_prep.speech import subtitles, transcripts
 
 NO_CAPTION, NO_MEDIA, UNREADABLE, NO_SOUND = "no caption", "no media file", "unreadable", "no sound"
-NO_TRANSCRIPT, NOT_TRANSCRIBED, NO_TEACHER = "no transcript", "not in transcript file", "no teacher vectors"
-KINDS = (NO_CAPTION, NO_MEDIA, UNREADABLE, NO_SOUND, NO_TRANSCRIPT, NOT_TRANSCRIBED, NO_TEACHER)
+NO_TRANSCRIPT, NOTHING_SAID, NO_TEACHER = "no transcript", "nothing is said", "no teacher vectors"
+KINDS = (NO_CAPTION, NO_MEDIA, UNREADABLE, NO_SOUND, NO_TRANSCRIPT, NOTHING_SAID, NO_TEACHER)
 Gaps = dict[str, dict[str, dict[str, str]]]  # kind of gap → split → clip id → detail
 
 
-def survey(splits: Mapping[str, Sequence[Sample]], transcribed: set[str] | None = None) -> Gaps:
-    """What the clips lack. `transcribed`: the ids of the transcript file, by `names.form`; None without one."""
+def survey(splits: Mapping[str, Sequence[Sample]]) -> Gaps:
+    """What the clips lack. A clip without words of which a transcript file has a row lacks none: nothing is said."""
     gaps: Gaps = {kind: {split: {} for split in splits} for kind in KINDS}
     total = sum(map(len, splits.values()))
     with tqdm(total=total, unit="clip", desc="opening", disable=not total) as bar:
@@ -31,12 +31,21 @@ def survey(splits: Mapping[str, Sequence[Sample]], transcribed: set[str] | None 
                 lacks = _gaps_of(sample)
                 if not sample.captions:
                     lacks[NO_CAPTION] = f"{sample.empty_captions} empty ones" if sample.empty_captions else ""
-                if transcribed is not None and names.form(sample.id) not in transcribed:
-                    lacks[NOT_TRANSCRIBED] = ""
                 for kind, detail in lacks.items():
                     gaps[kind][split][sample.id] = detail
                 bar.update()
     return gaps
+
+
+def has_subtitles(sample: Sample) -> bool:
+    """Whether subtitles lie beside its video, or in it. A file that cannot be opened has none."""
+    if sample.subtitles is None or sample.subtitles != sample.video:
+        return sample.subtitles is not None
+    try:
+        with open_media(sample.subtitles) as container:
+            return subtitles.text_track(container) is not None
+    except MediaError:
+        return False
 
 
 def _gaps_of(sample: Sample) -> dict[str, str]:
@@ -65,7 +74,7 @@ def _gaps_of(sample: Sample) -> dict[str, str]:
     if sound is False:
         gaps |= {UNREADABLE: "no sound track"} if sample.is_sound else {NO_SOUND: ""}
     if not said:
-        gaps[NO_TRANSCRIPT] = ""
+        gaps[NOTHING_SAID if sample.transcribed else NO_TRANSCRIPT] = ""
     if sample.split == "train" and not sample.is_sound:  # no other split reads them, and no teacher is for sounds
         lacks = ["picture"] * (not sample.teacher_video) + ["sound"] * (sound is not False and not sample.teacher_audio)
         if lacks:
@@ -73,10 +82,9 @@ def _gaps_of(sample: Sample) -> dict[str, str]:
     return gaps
 
 
-def transcribed_ids(corpus: Corpus, path: str | None) -> set[str] | None:
-    """The ids of a transcript file, each as `names.form`; None without one, or where it is a table written by hand."""
+def transcribed_ids(corpus: Corpus, path: str) -> set[str]:
+    """The ids of a transcript file, each as `names.form`; none where it is a table written by hand."""
     try:
-        keys = () if path is None else transcripts.read(path, keys_are_ids=corpus.name == "folder")
-        return None if path is None else set(map(names.form, keys))
+        return set(map(names.form, transcripts.read(path, keys_are_ids=corpus.name == "folder")))
     except ValueError:  # the corpus has read it already, so it is of another, good form
-        return None
+        return set()

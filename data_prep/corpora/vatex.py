@@ -18,8 +18,8 @@ def read(root: str, transcripts: str | None = None, teacher: str = TEACHER) -> d
     notes = os.path.join(root, "Annotations")
     lists = {split: read_lines(os.path.join(notes, name), problems) for split, name in _LISTS.items()}
     captions = _read_captions(os.path.join(notes, _CAPTIONS), problems)
-    transcripts = transcripts or layout.transcripts_path(root, TRANSCRIPTS)
-    return layout.make_samples(problems, lists, dict.fromkeys(lists, captions), transcripts, teacher)
+    files = layout.transcript_files(root, TRANSCRIPTS, transcripts)
+    return layout.make_samples(problems, lists, dict.fromkeys(lists, captions), files, teacher)
 
 
 def _read_captions(path: str, problems: Problems) -> dict[str, list[str]]:

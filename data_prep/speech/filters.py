@@ -6,6 +6,7 @@ the dropped ones, each with a reason in words. All of it is cheap: thresholds ch
 
 import dataclasses
 import itertools
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,10 @@ class Segment:
     language: str = ""  # code, where it is not the file's
 
 
+def _limit(default: float, least: float, most: float, meaning: str) -> float:
+    return dataclasses.field(default=default, metadata={"range": (least, most), "help": meaning})
+
+
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
     """Chosen by tests/bench/filters.py, for both engines: their measures are the same.
@@ -32,12 +37,18 @@ class Thresholds:
     tiny.en invents for music and silence would pass.
     """
 
-    no_speech: float = 0.4  # both this and the next, or it is kept
-    logprob: float = -0.7
-    compression: float = 2.4
-    hopeless_logprob: float = -1.5  # dropped whatever else speaks for it
-    voiced: float = 0.1  # share of the segment that must lie where a voice was found
-    music_lead: float = 0.4  # AudioSet probability of music minus that of speech
+    no_speech: float = _limit(0.4, 0, 1, "silence where its probability is above this, and logprob below the next")
+    logprob: float = _limit(-0.7, -math.inf, 0, "mean log-probability of the words; see no-speech")
+    compression: float = _limit(2.4, 0, math.inf, "repetition where the text compresses better than this")
+    hopeless_logprob: float = _limit(-1.5, -math.inf, 0, "improbable words where the log-probability is below this")
+    voiced: float = _limit(0.1, 0, 1, "share of a segment that must lie where a voice was found")
+    music_lead: float = _limit(0.4, -1, 1, "music where its probability is this far above that of speech (--ast)")
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            least, most = field.metadata["range"]
+            if not least <= (value := getattr(self, field.name)) <= most:
+                raise ValueError(f"the limit {field.name} is {value:g}; it lies between {least:g} and {most:g}")
 
 
 _LOOP = 4  # "no, no, no" is said; four times the same and nothing much else is a decoder that hangs

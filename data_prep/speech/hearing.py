@@ -10,6 +10,7 @@ from concurrent.futures import Executor, as_completed
 
 import numpy as np
 
+from data_prep.media import audio
 from data_prep.media.opening import MediaError
 from data_prep.runners import reason_of
 from data_prep.speech import vad, whisper
@@ -62,6 +63,11 @@ class Track:
         """Seconds; as if the pieces of a block, of which the longest come first, had come in order."""
         share = 1 - self.waiting / self.pieces if self.pieces else 1.0
         return self.begin + share * (self.end - self.begin)
+
+    @property
+    def seconds_kept(self) -> float:
+        """Of the pieces whose words are there."""
+        return sum(int(name.partition("+")[2]) for name in self.heard) / audio.SAMPLE_RATE
 
     @property
     def result(self) -> dict:

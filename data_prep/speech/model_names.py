@@ -49,7 +49,7 @@ def resolve(engine: str, model: str) -> str:
     given, _, revision = model.partition("@")
     name, forms = repository(engine, given), f"--model takes a folder, OWNER/NAME, or one of {', '.join(SIZES)}"
     if "/" not in name:
-        raise ValueError(f"there is no folder {model}, and no such size; {forms}, or the last two with @REVISION")
+        raise ValueError(f"there is no folder {model}, and no such size; {forms}; names and sizes may end in @REVISION")
     if _COMMIT.fullmatch(revision):
         return f"{name}@{revision}"
     try:
@@ -119,6 +119,6 @@ def _out_of_reach(model: str, reason: str, patterns: Sequence[str]) -> ValueErro
         options += ["--include", pattern]
     command = shlex.join(["hf", "download", name, *options, "--local-dir", "FOLDER"])
     return ValueError(
-        f"the weights {model} cannot be fetched ({reason}); where there is a network, run {command}, copy FOLDER here, "
-        "and pass --model FOLDER"
+        f"the weights {model} are no folder here, and cannot be fetched ({reason}); where there is a network, run "
+        f"{command}, copy FOLDER here, and pass --model FOLDER"
     )

@@ -25,6 +25,7 @@ from data_prep.speech.hearing import Hearing, ModelError, Track, nothing
 # Raise it when the same sound and settings are to give another result.
 _VERSIONS = {"transformers": 5, "faster-whisper": 4}
 
+_ENDING = "what is being heard is heard to its end and kept; this takes some seconds"
 _LOADING = threading.Lock()  # files are heard side by side, and share the weights
 _DEADLY = 2  # runs that died while a file was under way: a power cut is none of its doing, two are
 
@@ -123,6 +124,8 @@ class Recognise:
         def open_file(path: str) -> _File:
             file = by_path[path] = _File(path)
             self._open(file, deaths, leave_deadly)
+            if file.track and file.track.heard and file.seconds:  # by an earlier run
+                tell(path, min(1.0, file.track.seconds_kept / file.seconds))
             return file
 
         if self.engine == "transformers":  # which takes pieces of several files in one batch
@@ -152,6 +155,9 @@ class Recognise:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     for future in done:
                         yield from future.result()
+            except KeyboardInterrupt:
+                logging.warning(_ENDING)
+                raise
             finally:
                 hearing.stop.set()
                 _end_all(waiting)
@@ -324,13 +330,11 @@ def _end_all(futures: Set[Future]) -> None:
     Another Ctrl-C does not end the wait: what is being heard would be lost.
     """
     waiting = {future for future in futures if not future.cancel()}
-    told = False
     while waiting:
-        with contextlib.suppress(KeyboardInterrupt):
-            waiting = wait(waiting, timeout=None if told else 1).not_done
-            if waiting and not told:
-                logging.warning("what is being heard is heard to its end and kept; this takes some seconds")
-                told = True
+        try:
+            waiting = wait(waiting).not_done
+        except KeyboardInterrupt:
+            logging.warning(_ENDING)
 
 
 def _load(make, *arguments):

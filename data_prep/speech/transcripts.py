@@ -43,7 +43,8 @@ def listed(path: str) -> list[dict]:
 def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
     """Clip id → (transcript, what else the row knows of it, as `records.Clip.speech`).
 
-    Several rows of a key that all have a start and an end are its segments, else the last counts, with a warning.
+    A row with a "problem" is passed over. Several rows of a key that all have a start and an end are its segments, else
+    the last counts, with a warning.
     `keys_are_ids`: keys keep their suffix, as the ids of plain folders do. Raises ValueError if the file has another
     form.
     """
@@ -53,8 +54,10 @@ def read(path: str, keys_are_ids: bool = False) -> dict[str, tuple[str, dict]]:
         for number, row in enumerate(listed(path), 1):
             where = f"row {number}: "
             key = row["key"] if keys_are_ids else strip_suffix(row["key"])
-            known[key] = _of_row(row)
-            rows[key].append(row)
+            said = _of_row(row)
+            if "problem" not in row:  # such a clip could not be heard: nothing is known of it
+                known[key] = said
+                rows[key].append(row)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a transcript file ({where}{type(error).__name__}: {error}); it should hold "

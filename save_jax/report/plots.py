@@ -208,8 +208,8 @@ def bars_of_seeds(axes: Axes, table: dict, groups: Sequence[str]) -> None:
         for x, value in zip(at, values, strict=True):
             axes.plot([x] * len(value["seeds"]), value["seeds"], "k.", markersize=4)
             above = (x, max(value["seeds"]))
-            digits = 0 if value["median"] >= 100 else 1  # more would run into the neighbour's
-            number = f"{round(value['median'], digits):g}"
+            # One digit more would run into the neighbour's number. Halves go up, as in schools and not as in Python.
+            number = f"{int(value['median'] + 0.5)}" if value["median"] >= 100 else f"{round(value['median'], 1):g}"
             axes.annotate(number, above, (0, 4), textcoords="offset points", ha="center", fontsize=7)
 
 

@@ -176,7 +176,7 @@ def _plot(curves: dict, columns: Sequence, clips: int, speech: int, file: str) -
             style = {"linestyle": "-" if column[1] == "silero" else ":", "marker": ".", "label": ", ".join(column)}
             lost.plot(values, [100 * one.lost / speech for one in counts], **style)
             false.plot(values, [100 * one.false / (clips - speech) for one in counts], **style)
-        lost.set_title(name)
+        lost.set_title(f"--limit-{name.replace('_', '-')}")
         false.set_xlabel("limit (dashed: the default)")
         for panel in (lost, false):
             panel.axvline(getattr(filters.Thresholds(), name), color="0.6", linestyle="--")

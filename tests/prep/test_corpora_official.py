@@ -7,7 +7,7 @@ from helpers import media
 from helpers import official_corpora as made
 
 from data_prep.clip import prepare
-from data_prep.corpora import CORPORA, differing_counts, transcripts_path
+from data_prep.corpora import CORPORA, differing_counts, transcript_files
 
 SETTINGS = {"image_size": 32, "max_frames": 4, "frames": "jpeg"}
 
@@ -241,18 +241,21 @@ def test_a_clip_in_two_folders_is_a_problem(tmp_path):
 
 
 def test_which_transcript_file_is_read(tmp_path):
-    root, clip = made.vatex(tmp_path / "c"), made.VATEX["train"][0]
+    root = made.vatex(tmp_path / "c")
+    clip, other, silent = (*made.VATEX["train"], *made.VATEX["val"])[:3]
 
-    def transcript(**options):
-        return CORPORA["vatex"].read(str(root), **options)["train"][0].transcript
+    def transcripts(**options):
+        splits = CORPORA["vatex"].read(str(root), **options)
+        return [sample.transcript for sample in (*splits["train"], *splits["val"])[:3]]
 
-    assert transcripts_path(str(root), "vatex_asr_text.json") is None and transcript() == ""
-    made.write_transcripts(root / "transcripts.json", {clip: "our own text"})
-    assert transcript() == "our own text"
-    made.write_transcripts(root / "Annotations" / "vatex_asr_text.json", {clip: "published text"})
-    assert transcript() == "published text"
+    assert transcript_files(str(root), "vatex_asr_text.json") == [] and transcripts() == [""] * 3
+    made.write_transcripts(root / "transcripts.json", {clip: "our own text", other: "our own, too", silent: "invented"})
+    assert transcripts() == ["our own text", "our own, too", "invented"]
+    # Of each clip the published row counts, one without words, too; of a clip that it lacks, ours.
+    made.write_transcripts(root / "Annotations" / "vatex_asr_text.json", {clip: "published text", silent: ""})
+    assert transcripts() == ["published text", "our own, too", ""]
     named = made.write_transcripts(tmp_path / "named.json", {clip: "named text"})
-    assert transcript(transcripts=str(named)) == "named text"
+    assert transcripts(transcripts=str(named)) == ["named text", "", ""]
     problem("vatex", root, "no.json is not a transcript file", transcripts=str(tmp_path / "no.json"))
 
 

@@ -168,7 +168,10 @@ def test_weights_of_an_unknown_commit_are_not_taken_for_a_name(served, tmp_path,
         assert f"which commit {model} is, and now says anna/whisper-birds@{commit}; give --model anna/" in said
     answers += [False, False]
     assert transcribe.main([*command, "--model", "anna/whisper-birds"]) == 1
-    assert "anna/whisper-birds cannot be fetched (the hub does not answer)" in capsys.readouterr().err
+    assert (
+        "anna/whisper-birds are no folder here, and cannot be fetched (the hub does not answer)"
+        in capsys.readouterr().err
+    )
     assert not list((tmp_path / "videos").glob("**/*.json"))
     assert not (tmp_path / "cache").exists()  # nothing was fetched
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.media import numbered, write_corpus, write_media
-from helpers.recognising import Counting, run, sample, segment, task, write_sounds
+from helpers.recognising import LIMITS, Counting, run, sample, segment, task, write_sounds
 from helpers.voices import RATE, music, noise, silence, spoken
 
 from data_prep import runners
 from data_prep.commands import transcribe
+from data_prep.corpora import CORPORA, transcript_files
 from data_prep.speech import filters, transcripts, vad, whisper
 from data_prep.speech.cache import model_identity
 from data_prep.speech.filters import Thresholds
@@ -259,7 +260,7 @@ def test_clips_that_cannot_be_heard_stop_nothing(tmp_path):
     assert by_key["pictures.wav"]["text"] == "" and "problem" not in by_key["pictures.wav"]
     assert by_key["clip0.wav"]["text"] and by_key["other.wav"]["text"]
     assert result["problems"].keys() == {"broken", "lost"} and result["counts"]["without sound"] == 2
-    text = transcribe.summary(result, str(tmp_path / "transcripts.json"), None)
+    text = transcribe.summary(result, str(tmp_path / "transcripts.json"), [])
     assert "2 clips could not be heard" in text and "--transcripts" in text
     # Mended, it is tried again, by --missing-only as well; rows of other clips stay.
     write_media(broken, sound=None, frames=[numbered(1)])
@@ -272,6 +273,40 @@ def test_clips_that_cannot_be_heard_stop_nothing(tmp_path):
     result, rows = run(tmp_path, [good], Counting())
     assert result["problems"]["clip0"].endswith("its earlier transcript stays")
     assert {row["key"]: row for row in rows}["clip0.wav"] == by_key["clip0.wav"]
+
+
+def test_only_what_is_missing_is_heard_and_the_build_reads_all(tmp_path):
+    """A table by hand knows one clip, and that nothing is said in another; one has subtitles, and one nothing."""
+    videos, out = tmp_path / "videos", tmp_path / "videos" / "transcripts.json"
+    videos.mkdir()
+    for name in "abcd":
+        write_media(videos / f"{name}.mp4", [numbered(k) for k in range(5)], sound=noise(1))
+    (videos / "transcripts.csv").write_text("video,text\na.mp4,Good morning.\nb.mp4,\n")
+    (videos / "c.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nGood evening.\n")
+
+    def samples():
+        return CORPORA["folder"].read(str(videos))["test"]
+
+    missing = transcribe.missing(samples(), str(out), keys_are_ids=True)
+    assert [one.id for one in missing] == ["d.mp4"]
+    result = transcribe.transcribe(missing, str(out), task(tmp_path), runners.Here(), LIMITS, keys_are_ids=True)
+    assert [one.transcript for one in samples()] == ["Good morning.", "", "", "Number 10 is said."]
+    said = transcribe.summary(result, str(out), transcript_files(str(videos), "transcripts.csv"))
+    assert said.endswith(f"has 1 rows\nthe build reads it for clips that {videos / 'transcripts.csv'} does not have")
+    assert transcribe.missing(samples(), str(out), keys_are_ids=True) == []
+    (videos / "d.mp4").write_bytes(b"none")  # what could not be heard stays missing
+    out.unlink()
+    transcribe.transcribe(missing, str(out), task(tmp_path), runners.Here(), LIMITS, keys_are_ids=True)
+    assert [one.id for one in transcribe.missing(samples(), str(out), keys_are_ids=True)] == ["d.mp4"]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"no_speech": -0.7}, {"logprob": 0.4}, {"hopeless_logprob": 1.5}, {"no_speech": 1.5}, {"voiced": 2}]
+)
+def test_limits_that_cannot_be_meant_are_refused(limits):
+    [(name, value)] = limits.items()
+    with pytest.raises(ValueError, match=rf"the limit {name} is {value}; it lies between"):
+        Thresholds(**limits)
 
 
 def test_a_group_that_is_lost_as_a_whole_is_done_one_by_one(tmp_path):
@@ -431,6 +466,7 @@ def test_the_command(tmp_path, capsys):
     assert "would be overwritten" in capsys.readouterr().err
     rows = [{"key": "a.wav", "start": k, "end": k + 1, "text": "Good morning."} for k in range(2)]  # a row a segment
     (root / "segments.json").write_text(json.dumps(rows))
+    (root / "transcripts.json").unlink()
     assert transcribe.main([*command, "--missing-only", "--out", str(root / "segments.json")]) == 0
     kept = json.loads((root / "segments.json").read_text())
     assert kept[:2] == rows and [row["key"] for row in kept[2:]] == ["b.wav", "c.wav", "d.wav"]

@@ -57,27 +57,27 @@ def test_every_gap_is_found_and_listed(root, tmp_path, capsys):
         "no media file": ["gone"],
         "unreadable": ["cut", "empty", "heard"],
         "no sound": ["dumb", "empty", "pictures"],
-        "no transcript": ["apart", "cut", "dumb", "empty", "gone", "heard", "pictures"],
-        "not in transcript file": ["apart", "cut", "empty", "gone", "heard", "pictures"],
+        "no transcript": ["apart", "cut", "empty", "gone", "heard", "pictures"],
+        "nothing is said": ["dumb"],
         "no teacher vectors": ["apart", "cut", "gone"],
     }
     assert "cut short" in gaps["unreadable"]["cut"] and "no video stream" in gaps["unreadable"]["heard"]
     assert gaps["no teacher vectors"]["apart"] == "no vector of the sound"
     assert gaps["no teacher vectors"]["gone"] == "no vector of the picture and the sound"
-    assert listed["rows_of_no_clip"] == ["old"] and len(listed["differing"]) == 3
+    assert listed["rows_of_no_clip"] == {str(root / "transcripts.json"): ["old"]} and len(listed["differing"]) == 3
     assert listed["estimate"]["clips"] == 4 and len(listed["estimate"]["seconds"]) == 3
 
     assert code == 1  # the counts are not VATEX's
     for line in (
-        "clips                            5         1         2",
-        "published                   25,991     1,500     1,500",
-        "captions                        50        10        20",
-        "unreadable                       1         0         2",
+        "clips                        5         1         2",
+        "published               25,991     1,500     1,500",
+        "captions                    50        10        20",
+        "unreadable                   1         0         2",
         f"transcripts: {root / 'transcripts.json'}; 1 of its rows name no clip, e.g. old",
         "no media file: 1 clips → get the files; ",
-        f"python -m data_prep.transcribe --corpus vatex --root {root}",
-        f"python -m data_prep.teach --corpus vatex --root {root}",
-        "  … and 2 more",
+        f"save-jax prep transcribe --corpus vatex --root {root} --missing-only",
+        f"save-jax prep teach --corpus vatex --root {root}",
+        "  … and 1 more",
         "the build of 4 clips: about ",
         "from 3 of 3 clips tried, which took ",
         "vatex: the annotations list 5 clips in train, published are 25,991; complete the annotations, or build",
@@ -109,7 +109,7 @@ def test_missing_media_is_information_unless_strict(tmp_path, capsys):
     (folder / "bad.mp4").write_bytes(b"none")
     code, said = run(capsys, *arguments)
     assert code == 0 and "unreadable: 1 clips" in said.out and "\ntranscripts: no file\n" in said.out
-    assert "no caption                       0         0         2" in said.out
+    assert "no caption                   0         0         2" in said.out
     assert "no caption: 2 clips → nothing, for a gallery to search" in said.out
     assert "the build of 1 clips" in run(capsys, *arguments[:-1], 1)[1].out  # which takes those without a caption
     assert run(capsys, *arguments, "--strict")[0] == 1
@@ -170,13 +170,14 @@ def test_transcripts_of_another_file_and_by_hand(tmp_path, capsys):
     own.write_text(json.dumps([{"key": "a.mp4", "text": "Good morning."}, {"key": "b.mp4", "text": "Not here."}]))
     _, said = run(capsys, "--corpus", "folder", "--root", tmp_path, "--sample", 0, "--transcripts", own)
     assert f"transcripts: {own}; 1 of its rows name no clip, e.g. b.mp4" in said.out
-    assert "no transcript: " not in said.out and "not in transcript file: " not in said.out
+    assert "no transcript: " not in said.out
     (tmp_path / "transcripts.json").write_text('{"a.mp4": "Good morning."}')
     _, said = run(capsys, "--corpus", "folder", "--root", tmp_path, "--sample", 0)
     assert "0 of its rows name no clip" in said.out and "no transcript: " not in said.out
     media.write_csv(tmp_path / "transcripts.csv", ["video", "text"], [["a.mp4", "Good evening."]])
     _, said = run(capsys, "--corpus", "folder", "--root", tmp_path, "--sample", 0)
     assert f"transcripts: {tmp_path / 'transcripts.csv'}; 0 of its rows" in said.out
+    assert f"of clips that are not in the former: {tmp_path / 'transcripts.json'}; 0 of its rows" in said.out
 
 
 def test_problems_of_the_annotations(root, capsys):
