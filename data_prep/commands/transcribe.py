@@ -76,7 +76,7 @@ class _Bar:
 
     def __init__(self, clips: int, how: str | None):
         self._bar = tqdm(total=clips, desc=how, unit="clip", disable=not clips, unit_scale=True)
-        self._shares: dict[str, float] = {}
+        self._done, self._shares = 0, dict[str, float]()
         self._turn = threading.Lock()  # threads tell
 
     def __enter__(self) -> "_Bar":
@@ -87,13 +87,18 @@ class _Bar:
 
     def share(self, path: str, share: float) -> None:
         with self._turn:
-            before = self._shares.get(path, 0.0)
-            self._shares[path] = max(share, before)
-            self._bar.update(self._shares[path] - before)
+            self._shares[path] = max(share, self._shares.get(path, 0.0))
+            self._show()
 
     def done(self, path: str) -> None:
         with self._turn:
-            self._bar.update(1 - self._shares.pop(path, 0.0))
+            self._shares.pop(path, None)
+            self._done += 1
+            self._show()
+
+    def _show(self) -> None:
+        heard = min(self._done + sum(self._shares.values()), self._bar.total)  # sums of fractions are not exact
+        self._bar.update(heard - self._bar.n)
 
 
 def _path(sample: Sample) -> str:

@@ -39,8 +39,9 @@ def blocks(path: str, seconds: float) -> Iterator[np.ndarray]:
         count += len(piece)
         while count >= size:
             joined = np.concatenate(held)
-            yield joined[:size].copy()
-            held, count = [joined[size:]], count - size
+            block, held, count = joined[:size].copy(), [joined[size:].copy()], count - size
+            del joined  # while the block is used
+            yield block
     if count:
         yield np.concatenate(held)
 

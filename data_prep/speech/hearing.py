@@ -1,6 +1,7 @@
 """Tracks to what is said in them: cut at silences, heard piece by piece, put together again with times of the track.
 
-One block of a track is in memory at a time, so that hours of sound take no more than minutes: up to 170 MB a file.
+One block of a track is heard at a time, so that hours of sound take no more than minutes: some 120 MB a file while it is
+heard, and 205 MB at most while its next block is read.
 """
 
 import dataclasses
@@ -166,6 +167,7 @@ class Hearing:
             well = iter(self._in_their_languages([job for job in jobs if not job[0].problem]))
             return [Problem(track.problem) if track.problem else next(well) for track, _ in jobs]
         engine, pieces = self.engine(), [piece.samples for _, piece in jobs]
+        self._check()  # once more: weights take long to load
         of_files = [self.language or track.language for track, _ in jobs]
         own = [not self.language and piece.seconds >= _OWN_LANGUAGE_SECONDS for _, piece in jobs]
         asked = ["" if alone else code for alone, code in zip(own, of_files, strict=True)]

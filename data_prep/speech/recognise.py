@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,14 @@ from data_prep.media import audio, samples
 from data_prep.media.opening import MediaError
 from data_prep.speech import sounds, vad, whisper
 from data_prep.speech.cache import Cache, CacheError, file_digest
-from data_prep.speech.hearing import Hearing, ModelError, Track, nothing
+from data_prep.speech.hearing import Hearing, ModelError, Stopped, Track, nothing
 
 # Raise it when the same sound and settings are to give another result.
 _VERSIONS = {"transformers": 5, "faster-whisper": 4}
 
 _ENDING = "what is being heard is heard to its end and kept; this takes some seconds"
-_LOADING = threading.Lock()  # files are heard side by side, and share the weights
+_KEEPING = threading.Lock()
+_log = logging.getLogger(__name__)
 _DEADLY = 2  # runs that died while a file was under way: a power cut is none of its doing, two are
 
 
@@ -49,6 +50,7 @@ class _File:
     track: Track | None = None
     died: int = 0  # runs that died while it was under way
     kept: int = 0  # pieces that the cache has
+    told: float = 0.0  # up to which share it is heard
 
 
 @dataclasses.dataclass
@@ -95,8 +97,9 @@ class Recognise:
         paths: Iterable[str],
         tell: Callable[[str, float], None] = lambda *_: None,
         leave_deadly: bool = False,
+        stop: threading.Event | None = None,
     ) -> Generator[tuple[str, dict]]:
-        """Each path, once, with its result, as soon as it is there.
+        """Each path, once, with its result, as soon as it is there. Who does not take all of them closes it.
 
         Closed early or interrupted, it ends when the pieces under way are heard, and the cache has all that was heard,
         of files that were not heard to their end, too. Of `transformers`, an interrupt ends the batch under way, which
@@ -105,28 +108,29 @@ class Recognise:
         Args:
             tell: hears, from any thread, of a path up to which share of it was heard.
             leave_deadly: {"deadly": True} in place of the result of a file that was under way when two runs died.
+            stop: set by another thread, it ends as if interrupted, and raises `Stopped`.
 
         Raises ModelError and CacheError (ValueError), which no other file would escape.
         """
-        todo, stop = iter(dict.fromkeys(paths)), threading.Event()
+        todo, stop = iter(dict.fromkeys(paths)), stop or threading.Event()
         by_path: dict[str, _File] = {}
         deaths: dict[str, int] = {}
 
-        self._loaded.pop("error", None)  # of an earlier call: what was missing may be there now
+        def told(file: _File, seconds: float) -> None:
+            if file.seconds:
+                file.told = max(file.told, min(1.0, seconds / file.seconds))
+                tell(file.path, file.told)
 
         def heard(track: Track) -> None:
-            seconds = by_path[track.path].seconds
-            if seconds:
-                tell(track.path, min(1.0, track.heard_up_to / seconds))
+            told(by_path[track.path], track.heard_up_to)
 
         hearing = Hearing(self._engine, self.language, stop, heard)
 
-        def open_file(path: str) -> _File:
-            file = by_path[path] = _File(path)
+        def open_file(file: _File) -> None:
+            by_path[file.path] = file
             self._open(file, deaths, leave_deadly)
-            if file.track and file.track.heard and file.seconds:  # by an earlier run
-                tell(path, min(1.0, file.track.seconds_kept / file.seconds))
-            return file
+            if file.track and file.track.heard:  # by an earlier run
+                told(file, file.track.seconds_kept)
 
         if self.engine == "transformers":  # which takes pieces of several files in one batch
             files = self._in_turn(todo, hearing, open_file)
@@ -137,42 +141,60 @@ class Recognise:
                 yield file.path, self._finished(by_path.pop(file.path))
 
     def _side_by_side(
-        self, paths: Iterator[str], hearing: Hearing, open_file: Callable[[str], _File]
+        self, paths: Iterator[str], hearing: Hearing, open_file: Callable[[_File], None]
     ) -> Generator[_File]:
-        """A file in each thread, and the pieces of all of them in others, so that one long file has every core, too."""
+        """A file in each thread, and the pieces of all of them in others, so that one long file has every core, too.
+
+        Weights are loaded in this thread, when a piece first asks for them: Ctrl-C reaches it in the midst of that.
+        """
+        asked: Future[None] = Future()
+        weights: Future[whisper.Engine] = Future()
+
+        def engine() -> whisper.Engine:
+            with contextlib.suppress(InvalidStateError):  # another piece has asked
+                asked.set_result(None)
+            return weights.result()
+
+        def read(path: str) -> list[_File]:
+            return list(self._in_turn(iter([path]), hearing, open_file))
+
+        hearing.engine = engine
+        waiting: set[Future[list[_File]]] = set()
         with ThreadPoolExecutor(self.group) as readers, ThreadPoolExecutor(self.group) as hearing.pool:
-
-            def read(path: str) -> list[_File]:
-                return list(self._in_turn(iter([path]), hearing, open_file))
-
-            waiting: set[Future[list[_File]]] = set()
             try:
                 while True:
                     while len(waiting) < 2 * self.group and (path := next(paths, None)) is not None:
                         waiting.add(readers.submit(read, path))
                     if not waiting:
                         return
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in done:
+                    ends: set[Future[Any]] = {*waiting} if weights.done() else {*waiting, asked}
+                    done, _ = wait(ends, return_when=FIRST_COMPLETED)
+                    if asked in done:
+                        weights.set_result(self._engine())
+                    for future in [one for one in waiting if one in done]:
+                        waiting.remove(future)
                         yield from future.result()
             except KeyboardInterrupt:
-                logging.warning(_ENDING)
+                if weights.done():
+                    _log.warning(_ENDING)
                 raise
             finally:
                 hearing.stop.set()
-                _end_all(waiting)
+                if not weights.done():
+                    weights.set_exception(Stopped())
+                _wait_for({future for future in waiting if not future.cancel()})
 
-    def _in_turn(self, paths: Iterator[str], hearing: Hearing, open_file: Callable[[str], _File]) -> Generator[_File]:
+    def _in_turn(self, paths: Iterator[str], hearing: Hearing, open_file: Callable[[_File], None]) -> Generator[_File]:
         """A block of each file under way, again and again; a file that is done makes room for the next."""
         under_way: list[_File] = []
         try:
             while True:
                 while len(under_way) < self.group and (path := next(paths, None)) is not None:
-                    file = open_file(path)
+                    under_way.append(file := _File(path))
+                    open_file(file)
                     if file.result is not None:
+                        under_way.pop()
                         yield file
-                    else:
-                        under_way.append(file)
                 if not under_way:
                     return
                 of_track = {id(file.track): file for file in under_way}
@@ -184,11 +206,18 @@ class Recognise:
                 for file in under_way:
                     self._keep_pieces(file)
         finally:
-            for file in under_way:  # a CacheError is what ends it, or is said by what does
-                with contextlib.suppress(CacheError):
-                    self._unmark(file)  # first: a full disk takes no pieces, and is no death of this file's doing
-                with contextlib.suppress(CacheError):
-                    self._keep_pieces(file)
+            if under_way:
+                with ThreadPoolExecutor(1) as aside:  # where no second Ctrl-C can end it half-way
+                    _wait_for({aside.submit(self._leave, under_way)})
+
+    def _leave(self, files: Sequence[_File]) -> None:
+        """Of files that are not heard to their end. A CacheError is what ends the run, or is said by what does."""
+        for file in files:  # first: a full disk takes no pieces, and is no death of this file's doing
+            with contextlib.suppress(CacheError):
+                self._unmark(file)
+        for file in files:
+            with contextlib.suppress(CacheError):
+                self._keep_pieces(file)
 
     def _open(self, file: _File, deaths: dict[str, int], leave_deadly: bool) -> None:
         """`deaths`: of runs before this one by entry; a copy of a file that is under way finds this run's own mark."""
@@ -198,7 +227,7 @@ class Recognise:
             return
         try:
             file.description = self._description(path)
-            file.begins, file.seconds = samples.begin(path), samples.promised_seconds(path)
+            file.begins = samples.begin(path)
         except MediaError as error:
             file.result = {"problem": str(error)}
             return
@@ -215,6 +244,11 @@ class Recognise:
         file.died = deaths.setdefault(self.cache.path(file.description), self.cache.marks(file.description))
         if leave_deadly and file.died >= _DEADLY:
             file.result = {"deadly": True}
+            return
+        try:
+            file.seconds = samples.promised_seconds(path)
+        except MediaError as error:
+            file.result = {"problem": str(error)}
             return
         pieces = self.cache.get(_pieces_of(file.description)) or {}
         file.kept = len(pieces)
@@ -238,7 +272,9 @@ class Recognise:
 
     def _keep_pieces(self, file: _File) -> None:
         if file.track is not None and len(file.track.heard) > file.kept:
-            self.cache.put(_pieces_of(file.description), file.track.heard)
+            of = _pieces_of(file.description)
+            with _KEEPING:  # a copy of the file may be under way, with other pieces
+                self.cache.put(of, (self.cache.get(of) or {}) | file.track.heard)
             file.kept = len(file.track.heard)
 
     def _unmark(self, file: _File) -> None:
@@ -297,16 +333,9 @@ class Recognise:
         return chances
 
     def _engine(self) -> whisper.Engine:
-        with _LOADING:
-            if "error" in self._loaded:  # said to every thread, without asking a hub again
-                raise ModelError(self._loaded["error"])
-            if "engine" not in self._loaded:
-                of = (self.engine, self.model, self.batch_size, self.language)
-                try:
-                    self._loaded["engine"] = _load(whisper.load, *of)
-                except ModelError as error:
-                    self._loaded["error"] = str(error)
-                    raise
+        if "engine" not in self._loaded:
+            of = (self.engine, self.model, self.batch_size, self.language)
+            self._loaded["engine"] = _load(whisper.load, *of)
         return self._loaded["engine"]
 
     def _classes(self) -> sounds.SoundClasses:
@@ -324,17 +353,17 @@ def in_own_process(task: Recognise, paths: Sequence[str]) -> Iterator[tuple[str,
             yield path, {"problem": answer.reason} if isinstance(answer, runners.Failure) else answer[0]
 
 
-def _end_all(futures: Set[Future]) -> None:
-    """Those that are not begun are cancelled; the others end by themselves, as each piece asks first whether to stop.
-
-    Another Ctrl-C does not end the wait: what is being heard would be lost.
-    """
-    waiting = {future for future in futures if not future.cancel()}
+def _wait_for(futures: Set[Future]) -> None:
+    """Until all have ended. Ctrl-C is raised after that: what is being heard, or written, would be lost."""
+    waiting, interrupted = futures, False
     while waiting:
         try:
             waiting = wait(waiting).not_done
         except KeyboardInterrupt:
-            logging.warning(_ENDING)
+            _log.warning(_ENDING)
+            interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _load(make, *arguments):
@@ -351,7 +380,7 @@ def _pieces_of(description: dict) -> dict:
 
 def _shift(result: dict, seconds: float) -> None:
     """Moves the times of a result: those of the track's samples become those of the clip."""
-    if not seconds or "problem" in result:
+    if not seconds or "segments" not in result:
         return
     for segment in result["segments"]:
         segment |= {name: round(segment[name] + seconds, 3) for name in ("start", "end")}

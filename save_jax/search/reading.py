@@ -90,7 +90,7 @@ def embed_files(
             if found is None:
                 break
             try:
-                _read(found, embedder, transcriber, cut, put, stages)
+                _read(found, embedder, transcriber, cut, put, stages, stop)
             except Exception as error:  # one odd file stops nothing
                 reason = reason_of(error)
                 reason = reason if as_text(found.full) in as_text(reason) else f"{found.full}: {reason}"
@@ -104,6 +104,8 @@ def embed_files(
         yield from _embedded(ready, len(threads), embedder, stages)
     finally:
         stop.set()
+        for thread in threads:  # what is being heard is kept
+            thread.join()
 
 
 def _at_fault(found: Found, error: Exception) -> bool:
@@ -127,12 +129,13 @@ def _read(
     cut: windows.Cut,
     put: Callable,
     stages: dict[str, float],
+    stop: threading.Event,
 ) -> None:
     """Puts a file, its windows one by one, and its end."""
     notes: list[str] = []
     begin = time.monotonic()
     sample, content = roots.sample_of(found), roots.content_of(found)
-    spoken = transcriber(found.full, found.subtitles, notes.append)
+    spoken = transcriber(found.full, found.subtitles, notes.append, stop)
     _add(stages, "transcribe", begin)
     file = Underway(found, sample, content, spoken, notes)
     begin = time.monotonic()

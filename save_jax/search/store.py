@@ -346,7 +346,11 @@ class Store:
             needed = self.about.row_bytes.get(name, math.inf) * stats["num_rows"]
             loose = size_of(folder) > _LOOSE * min(needed, stats["total_bytes"])
             if loose or stats["fragment_stats"]["num_fragments"] > _PIECES:
-                table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
+                for _ in range(
+                    2
+                ):  # the first spares what is younger than `_AT_ONCE`, such as what it has just replaced
+                    table.optimize(cleanup_older_than=_AT_ONCE, delete_unverified=True)
+                    time.sleep(2 * _AT_ONCE.total_seconds())
                 if rows := table.count_rows():
                     self.about.row_bytes[name] = size_of(folder) / rows
                     self.save()

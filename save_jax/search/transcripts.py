@@ -28,9 +28,10 @@ class RecogniserError(RuntimeError):
 
 
 class Transcriber:
-    """`Transcriber(…)(file, subtitles, tell)` → Spoken; `subtitles`: path of those beside the file, or "".
+    """`Transcriber(…)(file, subtitles, tell, stop)` → Spoken; `subtitles`: path of those beside the file, or "".
 
     `model`: of faster-whisper, "" to hear nothing. `recogniser` is that and the language it is told.
+    `stop`: set by another thread, it ends when the pieces under way are heard and kept.
     Raises RecogniserError where the model does not load.
     """
 
@@ -49,7 +50,9 @@ class Transcriber:
             self._source = whisper.short_name(found, model_identity(found))
             self._task = Recognise(ENGINE, found, model_identity(found), Cache(cache), language=language)
 
-    def __call__(self, path: str, beside: str, tell: Callable[[str], None]) -> Spoken:
+    def __call__(
+        self, path: str, beside: str, tell: Callable[[str], None], stop: threading.Event | None = None
+    ) -> Spoken:
         try:
             _, about = subtitles.read(beside or path, path, tell)
         except ValueError as error:
@@ -61,7 +64,7 @@ class Transcriber:
             return Spoken([])
         try:
             with self._turn:  # it uses all cores itself
-                [(_, heard)] = self._task.stream([path], leave_deadly=True)
+                [(_, heard)] = self._task.stream([path], leave_deadly=True, stop=stop)
                 if heard.get("deadly"):
                     [(_, heard)] = in_own_process(self._task, [path])
         except (ModelError, CacheError) as error:

@@ -102,10 +102,13 @@ def test_what_runs_out_is_no_fault_of_a_file(lib, root, monkeypatch):
     assert update(Store.open(str(lib)), truly).failed == {}
 
 
-def test_a_recogniser_that_does_not_load_is_no_fault_of_a_file(tmp_path):
+def test_a_recogniser_that_does_not_load_is_no_fault_of_a_file(tmp_path, monkeypatch):
+    def no_weights():
+        raise ModelError("no weights")
+
     transcriber = Transcriber("", "")
     transcriber._task = task(tmp_path)
-    transcriber._task._loaded = {"error": ModelError("no weights")}
+    monkeypatch.setattr(transcriber._task, "_engine", no_weights)
     path = write_video(tmp_path / "root" / "a.mp4", 1)
     with pytest.raises(RecogniserError, match="no weights"):
         transcriber(str(path), "", pytest.fail)

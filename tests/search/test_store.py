@@ -283,6 +283,11 @@ def found(path):
     return Found(f"root/{path.name}", "root", path.name, str(path), about.st_size, about.st_mtime_ns)
 
 
+def data_files(lib: Path) -> set[Path]:
+    """Of the tables that a new file of videos changes."""
+    return {path for name in ("files", "windows") for path in (lib / f"{name}.lance" / "data").iterdir()}
+
+
 def test_readers_go_on_while_a_writer_cleans_up(tmp_path):
     """Two handles: the reader's version is joined and removed under it, again and again."""
     root, lib = tmp_path / "root", tmp_path / "lib"
@@ -292,11 +297,11 @@ def test_readers_go_on_while_a_writer_cleans_up(tmp_path):
     for count in range(3, 7):
         fill(root, count)
         rows = plain_rows(found(root / f"{count - 1:03d}.mp4"))
-        read, deadline = set((lib / "windows.lance" / "data").iterdir()), time.monotonic() + 60
+        read, deadline = data_files(lib), time.monotonic() + 60
         with writer.writing():
             writer.put([rows.file], rows.windows, rows.segments)
             # Lance spares what is younger than NO_TIME, a millisecond, which the last rows of a fast machine are.
-            while read & set((lib / "windows.lance" / "data").iterdir()) and time.monotonic() < deadline:
+            while read & data_files(lib) and time.monotonic() < deadline:
                 for table in writer.tables:
                     table.optimize(cleanup_older_than=library.NO_TIME, delete_unverified=True)
         with pytest.raises(RuntimeError, match="Not found"):  # else this tests nothing
