@@ -1,7 +1,7 @@
 """Tracks to what is said in them: cut at silences, heard piece by piece, put together again with times of the track.
 
-One block of a track is heard at a time, so that hours of sound take no more than minutes: some 120 MB a file while it is
-heard, and 205 MB at most while its next block is read.
+One block of a track is heard at a time, so that hours of sound take no more than minutes: some 120 MB a file while it
+is heard, and 205 MB at most while its next block is read.
 """
 
 import dataclasses
